@@ -1,0 +1,239 @@
+"""The records that everything else speaks in: what is asked, what is known, what was decided, what followed.
+
+All are frozen. Times are seconds since the Unix epoch (UTC) as floats; durations are seconds.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+# The value of a feature. A missing value is None or an absent key, never NaN. Times are epoch seconds.
+Value = str | int | float | bool | frozenset[str] | None
+
+NOTHING = "nothing"
+"""The reserved name of showing no offer: an action like the others where a surface allows it."""
+
+MILLION = 1_000_000
+"""Selection probabilities are integers per million, so that what is logged is exactly what was used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something stands in the catalog folder."""
+
+    file: str
+    line: int
+    column: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+NOWHERE = Place("", 0)
+
+
+class EventType(StrEnum):
+    """What a client reports. A dataset may bring others of its own (`visit`, `spend`): they are plain text."""
+
+    IMPRESSION = "impression"
+    CLICK = "click"
+    DISMISS = "dismiss"
+    CONVERT = "convert"
+
+
+class Source(StrEnum):
+    """Where an answer came from: the ladder of serving, from the top rung down."""
+
+    MODEL = "model"
+    RULES = "rules"
+    FALLBACK = "fallback"
+    NONE = "none"
+
+
+class Stage(StrEnum):
+    """The steps at which an offer can be dropped, in the order in which they are evaluated."""
+
+    KILLED = "killed"
+    EXCLUDED = "excluded"
+    LIVE = "live"
+    ELIGIBLE = "eligible"
+    INVARIANT = "invariant"
+    GUARD = "guard"
+    SUPPRESSED = "suppressed"
+    QUIET = "quiet_hours"
+    EXCLUSIVE = "exclusive"
+    CAP = "cap"
+    BUDGET = "budget"
+    THRESHOLD = "threshold"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why one offer was dropped: the first rule that said no, in plain words and with its place."""
+
+    offer: str
+    stage: Stage
+    rule: str
+    """The rule's name in the catalog, or the offer's own where its live window or eligibility failed."""
+    detail: str
+    """One plain clause, with the value found: "sessions_7d is 1, needs at least 3"."""
+    where: str = ""
+    """File and line, such as "offers/upgrade.yaml:11"."""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEvent:
+    """One event of a user's own past, as far as caps and suppression need it."""
+
+    type: str
+    offer: str
+    surface: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question: which offer should this user see here, now?"""
+
+    decision_id: str
+    user: str
+    """The keyed hash of the user's id (`identity.user_key`), never the id itself."""
+    surface: str
+    now: float
+    context: Mapping[str, Value] = field(default_factory=dict)
+    slots: int | None = None
+    """Fewer slots than the surface has; None for all of them."""
+    exclude: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that `decide` reads about a user besides the request. What could not be read says so."""
+
+    features: Mapping[str, Value] = field(default_factory=dict)
+    as_of: float | None = None
+    """The moment that the feature values describe; None when none were found."""
+    history: tuple[HistoryEvent, ...] = ()
+    budgets: Mapping[str, int] = field(default_factory=dict)
+    """Impressions spent so far, by budget. A budget that is absent could not be read."""
+    killed: frozenset[str] = frozenset()
+    """Offers switched off by hand, without a release."""
+    unread: frozenset[str] = frozenset()
+    """Which of `features`, `history`, `budgets` and `killed` could not be read because something is down."""
+    degraded: tuple[str, ...] = ()
+    """What is less than it should be, for the answer: `features:unknown_user`, `features:unread`, …"""
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What a scorer says of some offers, in their order."""
+
+    p_convert: Sequence[float]
+    """The probability that this user converts if shown the offer."""
+    effect: Sequence[float]
+    """What the value is multiplied by: `p_convert` itself, or its uplift over showing nothing."""
+
+
+class Scorer(Protocol):
+    """A model as `decide` sees it: pure, and the same answer for the same input, to the last bit."""
+
+    @property
+    def label(self) -> str:
+        """Name and version for people and logs, such as "upsell/3"."""
+        ...
+
+    def score(self, features: Mapping[str, Value], surface: str, offers: Sequence[str]) -> Scores:
+        """Personal scores. `features` holds the known values of snapshot and context by name."""
+        ...
+
+    def prior(self, surface: str, offers: Sequence[str]) -> Scores:
+        """The scores of the best single offer policy: each offer's mean, the same for every user."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One offer that passed every rule, with its factors."""
+
+    offer: str
+    p_convert: float
+    effect: float
+    value: float
+    """Value net of cost per conversion, in the catalog's currency."""
+    lever: float
+    score: float
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One slot of the answer."""
+
+    offer: str
+    slot: int
+    """From 1."""
+    creative: str | None
+    p_convert: float | None
+    score: float | None
+    probability: float
+    """The chance that the policy had of putting this offer in this slot, after everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The distribution that the draw used, as its parts. Weights are integers per million and sum to a million."""
+
+    offers: tuple[str, ...]
+    """E: what was left after every rule, with NOTHING where the surface allows it. Sorted by name."""
+    weights: tuple[int, ...]
+    champion: str
+    challenger: str | None
+    uniform: float
+    canary: float
+    draw: int
+    """A 53-bit integer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The answer to one Request, with all that is needed to audit it."""
+
+    decision_id: str
+    surface: str
+    release: str
+    slate: tuple[Shown, ...]
+    source: Source
+    model: str | None
+    degraded: tuple[str, ...]
+    candidates: tuple[Candidate, ...]
+    """Ranked, best first."""
+    reasons: tuple[Reason, ...]
+    """One for each offer of the surface that was dropped, sorted by offer."""
+    policy: Policy | None
+    """None where nothing was drawn: a fallback, or nothing left."""
+    arms: Mapping[str, str] = field(default_factory=dict)
+    """The arm of each experiment that the user is in."""
+    holdout: str | None = None
+    ghost: str | None = None
+    """What a held-out user would have been shown first."""
+
+    @property
+    def first(self) -> str:
+        """The offer in slot 1, or NOTHING."""
+        return self.slate[0].offer if self.slate else NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An impression or an outcome that a client reports. Applying one `event_id` twice changes nothing."""
+
+    event_id: str
+    type: str
+    decision_id: str
+    offer: str
+    user: str
+    """The keyed hash of the user's id."""
+    surface: str
+    at: float
+    value: float | None = None

@@ -1,0 +1,1 @@
+"""How good a policy is: labels, off-policy estimators, policy values, replay, the simulator."""

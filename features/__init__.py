@@ -1,0 +1,1 @@
+"""What is known about users and offers: definitions, snapshots, vectors. No network."""

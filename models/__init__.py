@@ -1,0 +1,1 @@
+"""What predicts: learners, calibration, the scorer, the artifact on disk. No network."""

@@ -1,0 +1,1 @@
+"""Every adapter that talks to the outside: one port, one contract suite, several twins."""

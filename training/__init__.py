@@ -1,0 +1,1 @@
+"""From logs and snapshots to a registered, promoted model."""
