@@ -1,0 +1,367 @@
+"""Conditions over feature values: a tree in negation normal form, compiled to Python, and told in plain words.
+
+A missing value (None, or an absent key) makes every test false, in both polarities; only MISSING matches it. Negation
+is pushed to the leaves when a condition is built (`negate`), so there is no "not" in the tree, and this rule is exactly
+that of SQL's WHERE.
+"""
+
+import ast
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+
+from decisioning.domain import NOWHERE, Place, Value
+
+Compiled = Callable[[Mapping[str, Value], float], bool]
+
+
+class Op(StrEnum):
+    """What a test asks of its feature, and the type of `Test.value` that goes with it."""
+
+    IS = "is"
+    """Any of a tuple of values."""
+    IS_NOT = "not"
+    """None of a tuple of values."""
+    MIN = "min"
+    MAX = "max"
+    ABOVE = "above"
+    BELOW = "below"
+    HAS = "has"
+    """A set that holds all of a tuple of names."""
+    HAS_ANY = "has_any"
+    LACKS = "lacks"
+    """A set that holds none of a tuple of names."""
+    WITHIN = "within"
+    """A time at most so many seconds ago; a time to come counts as within."""
+    OLDER_THAN = "older_than"
+    VERSION_MIN = "version_min"
+    """Text such as "8.9.12", compared number by number; text that is no version counts as missing."""
+    VERSION_BELOW = "version_below"
+    MISSING = "missing"
+    PRESENT = "present"
+
+
+class _Compilable:
+    """Compiles a condition once, when it is first asked."""
+
+    @cached_property
+    def compiled(self) -> Compiled:
+        return _compile(self)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Test(_Compilable):
+    feature: str
+    op: Op
+    value: Any = None
+    """A tuple, a number or a version, as `op` says."""
+    place: Place = NOWHERE
+
+    __test__ = False  # not a pytest class
+
+
+@dataclass(frozen=True)
+class AllOf(_Compilable):
+    """True when every child is; so true when it has none."""
+
+    children: tuple["Condition", ...]
+    place: Place = NOWHERE
+
+
+@dataclass(frozen=True)
+class AnyOf(_Compilable):
+    """True when some child is; so false when it has none."""
+
+    children: tuple["Condition", ...]
+    place: Place = NOWHERE
+
+
+Condition = Test | AllOf | AnyOf
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a condition does not hold: one clause with the value found, and where the clause stands."""
+
+    detail: str
+    place: Place
+
+
+_OPPOSITE = {
+    Op.IS: Op.IS_NOT,
+    Op.MIN: Op.BELOW,
+    Op.ABOVE: Op.MAX,
+    Op.HAS_ANY: Op.LACKS,
+    Op.WITHIN: Op.OLDER_THAN,
+    Op.VERSION_MIN: Op.VERSION_BELOW,
+    Op.MISSING: Op.PRESENT,
+}
+_OPPOSITE |= {there: here for here, there in _OPPOSITE.items()}
+
+
+def negate(condition: Condition) -> Condition:
+    """The opposite condition for values that are known. A missing value fails both, except for MISSING and PRESENT."""
+    if isinstance(condition, AllOf):
+        return AnyOf(tuple(map(negate, condition.children)), condition.place)
+    if isinstance(condition, AnyOf):
+        return AllOf(tuple(map(negate, condition.children)), condition.place)
+    if condition.op is Op.HAS:  # "has all of" fails where any one of them is lacking
+        return AnyOf(
+            tuple(Test(condition.feature, Op.LACKS, (name,), condition.place) for name in condition.value),
+            condition.place,
+        )
+    return Test(condition.feature, _OPPOSITE[condition.op], condition.value, condition.place)
+
+
+def holds(condition: Condition, values: Mapping[str, Value], now: float) -> bool:
+    """Whether a condition holds. Values must be of their features' declared types (`knowledge` sees to it)."""
+    return condition.compiled(values, now)
+
+
+def reads(condition: Condition) -> frozenset[str]:
+    """The names of the features that a condition may look at."""
+    if isinstance(condition, Test):
+        return frozenset({condition.feature})
+    return frozenset().union(*map(reads, condition.children))
+
+
+def first_failure(condition: Condition, values: Mapping[str, Value], now: float) -> Failure | None:
+    """The first clause that does not hold, in the order written; None when the condition holds."""
+    if holds(condition, values, now):
+        return None
+    if isinstance(condition, Test):
+        return Failure(_shortfall(condition, values.get(condition.feature), now), condition.place)
+    failures = [failure for child in condition.children if (failure := first_failure(child, values, now))]
+    if isinstance(condition, AllOf) or len(failures) == 1:
+        return failures[0]
+    if not failures:
+        return Failure("no alternative is given", condition.place)
+    # A child may explain itself with several clauses of its own; one mark at the end says that any one would do.
+    details = ", and ".join(failure.detail.removesuffix(_ONE_WOULD_DO) for failure in failures)
+    return Failure(details + _ONE_WOULD_DO, condition.place)
+
+
+_ONE_WOULD_DO = " (one of them would do)"
+
+
+# --- Versions ---------------------------------------------------------------------------------------------------------
+
+_VERSION = re.compile(r"v?(\d{1,9}(?:\.\d{1,9}){0,7})", re.ASCII)
+
+
+def version(text: Value) -> tuple[int, ...] | None:
+    """The numbers that a version starts with: "8.9.0-beta" is (8, 9). None where there are none."""
+    found = _VERSION.match(text) if isinstance(text, str) else None
+    if not found:
+        return None
+    numbers = [int(part) for part in found[1].split(".")]
+    while numbers and numbers[-1] == 0:  # 8.9 and 8.9.0 are the same version
+        numbers.pop()
+    return tuple(numbers)
+
+
+# --- Compilation ------------------------------------------------------------------------------------------------------
+
+
+def _compile(condition: Condition) -> Compiled:
+    """A function `(values, now) -> bool`, made from syntax nodes: text from the catalog never becomes code.
+
+    Its body reads `get = values.get; return <expression>`, and the expression short-circuits like the condition.
+    """
+    function = ast.FunctionDef(
+        name="condition",
+        args=ast.arguments(
+            posonlyargs=[], args=[ast.arg("values"), ast.arg("now")], kwonlyargs=[], kw_defaults=[], defaults=[]
+        ),
+        body=[
+            ast.Assign([ast.Name("get", ast.Store())], ast.Attribute(_name("values"), "get", ast.Load())),
+            ast.Return(_expression(condition)),
+        ],
+        decorator_list=[],
+    )
+    module = ast.fix_missing_locations(ast.Module([function], type_ignores=[]))
+    scope: dict[str, object] = {"version": version}
+    exec(compile(module, "<condition>", "exec"), scope)
+    return scope["condition"]  # type: ignore[return-value]
+
+
+def _expression(condition: Condition) -> ast.expr:
+    if isinstance(condition, Test):
+        return _test_expression(condition)
+    every = isinstance(condition, AllOf)
+    parts = [_expression(child) for child in condition.children]
+    if len(parts) < 2:
+        return parts[0] if parts else ast.Constant(every)
+    return ast.BoolOp(ast.And() if every else ast.Or(), parts)
+
+
+_COMPARISONS = {
+    Op.MIN: ast.GtE,
+    Op.MAX: ast.LtE,
+    Op.ABOVE: ast.Gt,
+    Op.BELOW: ast.Lt,
+    Op.VERSION_MIN: ast.GtE,
+    Op.VERSION_BELOW: ast.Lt,
+}
+
+
+def _test_expression(test: Test) -> ast.expr:
+    """The test as an expression over `get` and `now`; "found" is bound to the value where it is needed twice."""
+    get = _call(_name("get"), ast.Constant(test.feature))
+    match test.op:
+        case Op.IS:  # None is among no values, so a missing value needs no test of its own
+            return _among(get, test.value)
+        case Op.MISSING:
+            return ast.Compare(get, [ast.Is()], [ast.Constant(None)])
+    known = ast.Compare(ast.NamedExpr(ast.Name("found", ast.Store()), get), [ast.IsNot()], [ast.Constant(None)])
+    found = _name("found")
+    match test.op:
+        case Op.PRESENT:
+            return known
+        case Op.IS_NOT:
+            wanted: ast.expr = ast.UnaryOp(ast.Not(), _among(found, test.value))
+        case Op.HAS:
+            wanted = _call(ast.Attribute(_names(test), "issubset", ast.Load()), found)
+        case Op.HAS_ANY:
+            wanted = ast.UnaryOp(ast.Not(), _call(ast.Attribute(_names(test), "isdisjoint", ast.Load()), found))
+        case Op.LACKS:
+            wanted = _call(ast.Attribute(_names(test), "isdisjoint", ast.Load()), found)
+        case Op.WITHIN | Op.OLDER_THAN:
+            age = ast.BinOp(_name("now"), ast.Sub(), found)
+            operator = ast.LtE() if test.op is Op.WITHIN else ast.Gt()
+            wanted = ast.Compare(age, [operator], [ast.Constant(test.value)])
+        case Op.VERSION_MIN | Op.VERSION_BELOW:
+            parsed = ast.NamedExpr(ast.Name("found", ast.Store()), _call(_name("version"), found))
+            is_version = ast.Compare(parsed, [ast.IsNot()], [ast.Constant(None)])
+            wanted = ast.Compare(found, [_COMPARISONS[test.op]()], [ast.Constant(version(test.value) or ())])
+            return ast.BoolOp(ast.And(), [known, is_version, wanted])
+        case _:
+            wanted = ast.Compare(found, [_COMPARISONS[test.op]()], [ast.Constant(test.value)])
+    return ast.BoolOp(ast.And(), [known, wanted])
+
+
+def _among(what: ast.expr, values: tuple[Value, ...]) -> ast.expr:
+    if len(values) == 1:
+        return ast.Compare(what, [ast.Eq()], [ast.Constant(values[0])])
+    return ast.Compare(what, [ast.In()], [ast.Constant(frozenset(values))])
+
+
+def _names(test: Test) -> ast.expr:
+    return ast.Constant(frozenset(test.value))
+
+
+def _name(text: str) -> ast.Name:
+    return ast.Name(text, ast.Load())
+
+
+def _call(function: ast.expr, argument: ast.expr) -> ast.Call:
+    return ast.Call(function, [argument], [])
+
+
+# --- Plain words ------------------------------------------------------------------------------------------------------
+
+
+def words(condition: Condition) -> str:
+    """The condition in plain language: "tier is free and (sessions_7d is at least 3 or is_student is true)"."""
+    if isinstance(condition, Test):
+        return f"{condition.feature} {_claim(condition)}"
+    if not condition.children:
+        return "always" if isinstance(condition, AllOf) else "never"
+    parts = [f"({words(child)})" if _needs_brackets(child) else words(child) for child in condition.children]
+    return (" and " if isinstance(condition, AllOf) else " or ").join(parts)
+
+
+def _needs_brackets(condition: Condition) -> bool:
+    return not isinstance(condition, Test) and len(condition.children) > 1
+
+
+def _claim(test: Test) -> str:
+    match test.op:
+        case Op.MISSING:
+            return "is missing"
+        case Op.PRESENT:
+            return "is known"
+        case Op.HAS | Op.HAS_ANY | Op.LACKS:
+            return f"has {_wanted(test)}"
+        case Op.WITHIN | Op.OLDER_THAN:
+            return f"was {_wanted(test)}"
+        case _:
+            return f"is {_wanted(test)}"
+
+
+def _wanted(test: Test) -> str:
+    """What the test needs, to follow "needs" or "is"."""
+    value = test.value
+    match test.op:
+        case Op.IS:
+            return _one_of(value)
+        case Op.IS_NOT:
+            return f"anything but {_listed(value)}" if len(value) == 1 else f"none of {_listed(value)}"
+        case Op.HAS:
+            return _listed(value) if len(value) == 1 else f"all of {_listed(value)}"
+        case Op.HAS_ANY:
+            return _one_of(value)
+        case Op.LACKS:
+            return f"none of {_listed(value)}" if len(value) > 1 else f"no {_listed(value)}"
+        case Op.MIN:
+            return f"at least {said(value)}"
+        case Op.MAX:
+            return f"at most {said(value)}"
+        case Op.ABOVE:
+            return f"more than {said(value)}"
+        case Op.BELOW:
+            return f"less than {said(value)}"
+        case Op.WITHIN:
+            return f"at most {duration(value)} ago"
+        case Op.OLDER_THAN:
+            return f"more than {duration(value)} ago"
+        case Op.VERSION_MIN:
+            return f"version {value} or later"
+        case _:
+            return f"a version before {value}"
+
+
+def _shortfall(test: Test, found: Value, now: float) -> str:
+    """Why a test fails, with the value found."""
+    if test.op is Op.MISSING:
+        return f"{test.feature} is {said(found)}, needs to be missing"
+    if found is None:
+        return f"{test.feature} is missing"
+    if test.op in (Op.WITHIN, Op.OLDER_THAN):
+        return f"{test.feature} was {duration(now - found)} ago, needs {_wanted(test)}"
+    return f"{test.feature} is {said(found)}, needs {_wanted(test)}"
+
+
+def _one_of(values: tuple[Value, ...]) -> str:
+    return said(values[0]) if len(values) == 1 else f"one of {_listed(values)}"
+
+
+def _listed(values: Iterable[Value]) -> str:
+    return ", ".join(map(said, values))
+
+
+def said(value: Value) -> str:
+    """A value as a person would write it in the catalog."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, frozenset):
+        return f"[{', '.join(sorted(value))}]"
+    if isinstance(value, float):
+        return f"{value:.12g}"
+    return str(value)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as "36h", "14d" or "30ms": the largest unit that leaves a whole number, or a rounded one."""
+    if seconds < 0:
+        return f"-{duration(-seconds)}"
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:.0f}{unit}"
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")):
+        if seconds >= size:
+            return f"{seconds / size:.1f}{unit}"
+    return f"{seconds * 1000:.0f}ms"
