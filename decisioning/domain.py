@@ -52,7 +52,7 @@ class Source(StrEnum):
 
 
 class Stage(StrEnum):
-    """The steps at which an offer can be dropped, in the order in which they are evaluated."""
+    """The steps at which an offer can be dropped, in the order in which they are evaluated; then: not good enough."""
 
     KILLED = "killed"
     EXCLUDED = "excluded"
@@ -66,6 +66,8 @@ class Stage(StrEnum):
     CAP = "cap"
     BUDGET = "budget"
     THRESHOLD = "threshold"
+    OUTRANKED = "outranked"
+    """Not dropped: another offer ranked above it, or the draw fell elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,56 @@
+# Two commands: `make demo` shows everything, `make test` proves it. Both prepare .venv from the locked requirements.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+ARGS ?=
+
+.PHONY: help setup setup-dev demo demo-check test test-heavy lint format lock clean
+
+help:  ## What can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: .venv/.default  ## Prepare .venv; nothing to do when it is up to date
+
+setup-dev: .venv/.dev
+
+# The stamp is written last: a setup that was interrupted starts again.
+.venv/.default: requirements/default.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Segue needs Python 3.11 or later, and found none: install it, or name it: make PYTHON=/path/to/python3"; exit 2; }
+	@echo "Preparing .venv from requirements/default.txt (a minute or two, once)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/default.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/.dev: .venv/.default requirements/dev.txt
+	@echo "Adding the development tools from requirements/dev.txt"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+demo: setup  ## Simulate, train, promote, publish, serve: everything once (ARGS="--check" to verify and stop)
+	@$(BIN)/segue demo $(ARGS)
+
+demo-check: setup  ## The demo, verified over HTTP; fails when anything is off
+	@$(BIN)/segue demo --check $(ARGS)
+
+test: setup-dev  ## The whole suite, in minutes
+	@$(BIN)/python -m pytest -q $(ARGS)
+
+test-heavy: setup-dev  ## The slow tests that `make test` leaves out
+	@$(BIN)/python -m pytest -q -m heavy $(ARGS)
+
+lint: setup-dev  ## Format, style, types of the decision core, import contracts
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: setup-dev  ## Format the code and mend what can be mended
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+lock:  ## Resolve the requirements again (needs uv)
+	@requirements/lock $(ARGS)
+
+clean:  ## Remove .venv and caches; leaves .segue alone
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info build

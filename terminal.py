@@ -1,0 +1,98 @@
+"""How results look in a terminal: steps with their bars and times, tables of policy values, decisions in words.
+
+Everything for people goes to standard error while `--json` owns standard output.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from decisioning.catalog import Catalog
+from decisioning.domain import Decision, Source, Stage
+from decisioning.explain import fates, headline
+
+ProgressCallback = Callable[[int, int], None]
+"""Called as work goes on, with how much is done and how much there is."""
+
+NAMES = {"dr": "DR", "snips": "SNIPS", "ips": "IPS"}
+
+
+class Steps:
+    """Long work as named steps: a bar while one runs, a line with its time when it has ended."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def step(self, name: str, what: str) -> Iterator[ProgressCallback]:
+        """Runs one step. `name` is its key in `seconds`, `what` the words that people read."""
+        started = time.perf_counter()
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        with Progress(*columns, TimeElapsedColumn(), console=self.console, transient=True) as bars:
+            task = bars.add_task(what, total=None)
+            yield lambda done, total: bars.update(task, completed=done, total=total)
+        self.seconds[name] = round(time.perf_counter() - started, 2)
+        self.console.print(f"[green]✓[/green] {escape(what)} [dim]{self.seconds[name]:.1f} s[/dim]", highlight=False)
+
+
+def policy_table(records: Sequence[Mapping[str, object]], outcome: str, reference: str = "best_single_offer") -> Table:
+    """The values of the policies for one outcome: DR with its interval, SNIPS beside it, the paired difference."""
+    table = Table(title=f"{outcome}: value of each policy per decision", title_justify="left", title_style="bold")
+    table.add_column("policy")
+    for heading in ("DR value", "95 % interval", "SNIPS", f"against {reference}", "95 % interval", "matched (ESS)"):
+        table.add_column(heading, justify="right")
+    rows = [record for record in records if record["outcome"] == outcome]
+    snips = {record["policy"]: record for record in rows if record["estimator"] == "snips"}
+    for record in (record for record in rows if record["estimator"] == "dr"):
+        other = snips.get(record["policy"], {})
+        table.add_row(
+            str(record["policy"]),
+            _figure(record["value"]),
+            _interval(record["low"], record["high"]),
+            _figure(other.get("value")),
+            _figure(record["diff"], signed=True) if record["policy"] != reference else "reference",
+            _interval(record["diff_low"], record["diff_high"], signed=True),
+            f"{record['ess']:,.0f}" if isinstance(record.get("ess"), int | float) else "",
+        )
+    return table
+
+
+def _figure(value: object, *, signed: bool = False) -> str:
+    if not isinstance(value, int | float):
+        return "–"
+    return f"{value:+.4f}" if signed else f"{value:.4f}"
+
+
+def _interval(low: object, high: object, *, signed: bool = False) -> str:
+    if not isinstance(low, int | float) or not isinstance(high, int | float):
+        return ""
+    if 0 < max(abs(low), abs(high)) < 0.0005:
+        return f"{low:+.1e} to {high:+.1e}"
+    return f"{_figure(low, signed=signed)} to {_figure(high, signed=signed)}"
+
+
+def decision_words(catalog: Catalog, decision: Decision, *, most: int | None = None) -> list[str]:
+    """A decision as lines of rich markup: what is shown and why, then why not each of the others."""
+    mark = {Source.NONE: "yellow", Source.FALLBACK: "yellow"}.get(decision.source, "green")
+    lines = [f"[{mark}]→[/{mark}] {escape(headline(catalog, decision))}"]
+    for extra in decision.slate[1:]:
+        lines.append(f"  slot {extra.slot}: {extra.offer}, score {extra.score:.4g}, chance {extra.probability:.1%}")
+    others = fates(decision)
+    close = [one for one in others if one.stage is Stage.OUTRANKED]
+    shut = [one for one in others if one.stage is not Stage.OUTRANKED]
+    shown = (close + shut)[:most]
+    for one in shown:
+        where = f" [dim]({one.where})[/dim]" if one.where else ""
+        rule = f"{one.stage}" if one.rule in (one.offer, "score") else f"{one.stage} {one.rule}"
+        lines.append(f"  [dim]not[/dim] {escape(one.offer)}: {escape(rule)}: {escape(one.detail)}{where}")
+    if len(others) > len(shown):
+        lines.append(f"  [dim]… and {len(others) - len(shown)} more, each with its reason[/dim]")
+    if decision.degraded:
+        lines.append(f"  [yellow]degraded:[/yellow] {escape(', '.join(decision.degraded))}")
+    return lines
