@@ -27,7 +27,9 @@ class DecisionRequest(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     surface: Annotated[Name, Meta(description="A surface of the catalog.")]
     context: Annotated[
         dict[str, Any],
-        Meta(description="Values of this moment, by feature name. Names that the catalog does not declare are ignored."),
+        Meta(
+            description="Values of this moment, by feature name. Names that the catalog does not declare are ignored."
+        ),
     ] = {}
     slots: Annotated[int, Meta(ge=1, description="Fewer slots than the surface has.")] | None = None
     dry_run: Annotated[bool, Meta(description="Decide, but log nothing and count nothing.")] = False

@@ -1,0 +1,111 @@
+"""The online store behind a circuit breaker: no request waits for a store that is known to be down."""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+
+import structlog
+
+from decisioning.domain import Event, Facts
+from features.schema import Schema
+from stores.online import OnlineStore, StoreDown
+
+PROBE_EVERY = 0.2
+"""Seconds between probes while the store is down."""
+PROBE_TIMEOUT = 0.5
+APPLY_TIMEOUT = 0.25
+SLOW_READS = 5
+"""So many reads in a row past their deadline mean that the store hangs, and not that one read was slow."""
+MAX_BACKLOG = 10_000
+"""Events kept for the store while it is down. The log has them all; beyond this the oldest miss the counters."""
+
+UNREAD = frozenset({"features", "history", "budgets", "killed"})
+DOWN = Facts(unread=UNREAD, degraded=("store:down",))
+SLOW = Facts(unread=UNREAD, degraded=("store:slow",))
+
+log = structlog.get_logger()
+
+
+class GuardedStore:
+    """Never raises and never waits past the deadline. Opens on a failure; a probe in the background closes it."""
+
+    def __init__(self, store: OnlineStore) -> None:
+        self._store = store
+        self._slow = 0
+        self._probe: asyncio.Task[None] | None = None
+        self._backlog: deque[tuple[Event, tuple[str, ...]]] = deque(maxlen=MAX_BACKLOG)
+
+    @property
+    def is_down(self) -> bool:
+        return self._probe is not None
+
+    async def read(self, user: str, schema: Schema, budgets: Sequence[str], timeout: float) -> Facts:
+        """All that is known of a user, and what is spent of `budgets`; `timeout` in seconds."""
+        if self._probe is not None:
+            return DOWN
+        try:
+            async with asyncio.timeout(timeout):
+                facts = await self._store.read(user, schema, budgets)
+        except TimeoutError:
+            self._slow += 1
+            if self._slow >= SLOW_READS:
+                self._open("reads past their deadline", schema)
+            return SLOW
+        except Exception as error:  # noqa: BLE001  whatever a store raises, the request is answered
+            self._open(_why(error), schema)
+            return DOWN
+        self._slow = 0
+        return facts
+
+    async def apply(self, event: Event, budgets: tuple[str, ...], schema: Schema) -> bool | None:
+        """True: counted. False: seen before. None: the store is down, and the event is kept for when it is back."""
+        if self._probe is None:
+            try:
+                async with asyncio.timeout(APPLY_TIMEOUT):
+                    return await self._store.apply(event, budgets)
+            except Exception as error:  # noqa: BLE001  the event is in the log already
+                self._open(_why(error), schema)
+        self._backlog.append((event, budgets))
+        return None
+
+    async def close(self) -> None:
+        if self._probe is not None:
+            self._probe.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._probe
+        await self._store.close()
+
+    def _open(self, why: str, schema: Schema) -> None:
+        if self._probe is None:
+            log.error("store_down", why=why)
+            self._probe = asyncio.create_task(self._until_back(schema))
+
+    async def _until_back(self, schema: Schema) -> None:
+        """Probes with a read like any other, brings the counters up to date, and closes the breaker."""
+        while True:
+            await asyncio.sleep(PROBE_EVERY)
+            with suppress(Exception):  # still down: the next probe tells
+                async with asyncio.timeout(PROBE_TIMEOUT):
+                    await self._store.read("probe", schema)
+                await self._catch_up()
+                break
+        self._slow = 0
+        self._probe = None
+        log.info("store_back")
+
+    async def _catch_up(self) -> None:
+        """Applies what came in meanwhile. An event counts once, however often it is applied."""
+        while self._backlog:
+            waiting = self._backlog.popleft()
+            try:
+                async with asyncio.timeout(APPLY_TIMEOUT):
+                    await self._store.apply(*waiting)
+            except BaseException:
+                self._backlog.appendleft(waiting)
+                raise
+
+
+def _why(error: Exception) -> str:
+    """For the log: our own StoreDown speaks plainly; of anything else the type is enough."""
+    return str(error) if isinstance(error, StoreDown) else type(error).__name__

@@ -1,0 +1,79 @@
+"""Events: impressions and what followed. First the log, which is the truth; then the counters that rules read."""
+
+import msgspec
+
+from decisioning.domain import NOTHING, Event, EventType
+from decisioning.identity import user_key
+from serving.errors import ApiError
+from serving.runtime import Current, Runtime
+from serving.schemas import EventRequest, EventsAnswer, Rejected, read_event, split_events
+
+FUTURE_BY = 300.0
+"""Seconds by which a client's clock may be ahead."""
+EARLIEST = 946_684_800.0
+"""2000-01-01: an earlier moment is a mistake of unit or of zone."""
+
+STORE_DOWN = "store:down"
+LOG_FAILED = "log:failed"
+
+_encoder = msgspec.json.Encoder()
+
+
+async def answer(runtime: Runtime, body: bytes) -> bytes:
+    """Takes one event or a list. A list's events are judged one by one; a single one of wrong shape raises ApiError."""
+    result = EventsAnswer(accepted=0, rejected=[], duplicates=0, degraded=[])
+    if not body.lstrip().startswith(b"["):
+        await _take(runtime, read_event(body), 0, result)
+        return _encoder.encode(result)
+    for index, raw in enumerate(split_events(body)):
+        try:
+            sent = read_event(raw)
+        except ApiError as error:
+            result.rejected.append(Rejected(index, error.message))
+        else:
+            await _take(runtime, sent, index, result)
+    return _encoder.encode(result)
+
+
+async def _take(runtime: Runtime, sent: EventRequest, index: int, result: EventsAnswer) -> None:
+    current, now = runtime.current, runtime.clock()
+    at = sent.at if isinstance(sent.at, float) else sent.at.timestamp()
+    surface = runtime.surfaces.get(sent.decision_id) or sent.surface or ""
+    if reason := _objection(current, sent.offer, surface, at, now):
+        result.rejected.append(Rejected(index, reason, sent.event_id))
+        return
+    user = user_key(runtime.secret, sent.user_id)
+    event = Event(sent.event_id, sent.type, sent.decision_id, sent.offer, user, surface, at, sent.value)
+    if not runtime.events.append(_line(event, now)):
+        _admit(result, LOG_FAILED)
+    budgets = current.spends(event.offer, at) if event.type == EventType.IMPRESSION else ()
+    is_new = await runtime.store.apply(event, budgets, current.schema)
+    result.accepted += 1
+    if is_new is None:
+        _admit(result, STORE_DOWN)
+    elif not is_new:
+        result.duplicates += 1
+
+
+def _objection(current: Current, offer: str, surface: str, at: float, now: float) -> str | None:
+    """Why an event can't be taken; None when it can."""
+    catalog = current.release.catalog
+    if offer != NOTHING and offer not in catalog.offers:
+        return "The offer is not in the catalog."
+    if surface and surface not in catalog.surfaces:
+        return "The surface is not in the catalog."
+    if at > now + FUTURE_BY:
+        return "The field at is in the future: send RFC 3339 with its time zone, or seconds (not milliseconds)."
+    if at < EARLIEST:
+        return "The field at is before the year 2000: send RFC 3339 with its time zone, or seconds since 1970."
+    return None
+
+
+def _line(event: Event, received: float) -> bytes:
+    """One line of the event log: the event's own fields, and when it was received."""
+    return _encoder.encode({**msgspec.to_builtins(event), "received": received})
+
+
+def _admit(result: EventsAnswer, what: str) -> None:
+    if what not in result.degraded:
+        result.degraded.append(what)

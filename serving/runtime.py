@@ -1,0 +1,166 @@
+"""What a server holds between requests: one reference to the current release, the store, the logs, the secret."""
+
+import asyncio
+import gc
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from decisioning.catalog import Budget, Catalog
+from decisioning.catalog_yaml import load_catalog
+from decisioning.engine import Release
+from features.schema import Schema
+from serving.breaker import GuardedStore
+from stores.event_log import EventLog
+from stores.releases import ReleaseStore
+
+POLL_EVERY = 0.5
+RETRY_AFTER = 10.0
+"""Seconds before a release that did not load is tried again: its files may only just be on their way."""
+REMEMBERED_DECISIONS = 100_000
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """A release, and what is derived from it once. The server swaps the whole, so that no request sees a mix."""
+
+    release: Release
+    schema: Schema
+    budgets: dict[str, tuple[Budget, ...]]
+    """By offer: the budgets that its impressions count towards."""
+    read: dict[str, tuple[str, ...]]
+    """By surface: the budgets that its offers need to know."""
+    is_released: bool = True
+    """False for rules taken from a catalog folder, and for no catalog at all."""
+
+    @classmethod
+    def of(cls, release: Release, is_released: bool = True) -> "Current":
+        catalog = release.catalog
+        budgets = {name: tuple(one for one in catalog.budgets if name in one.offers) for name in catalog.offers}
+        read = {
+            surface: tuple(sorted({one.name for offer in catalog.offers_on(surface) for one in budgets[offer.name]}))
+            for surface in catalog.surfaces
+        }
+        return cls(release, Schema.of(catalog.features), budgets, read, is_released)
+
+    def spends(self, offer: str, at: float) -> tuple[str, ...]:
+        """The budgets of which an impression of an offer at a moment takes one unit."""
+        return tuple(
+            one.name
+            for one in self.budgets.get(offer, ())
+            if (one.starts or 0.0) <= at and (one.until is None or at < one.until)
+        )
+
+
+NOTHING_LOADED = Current.of(Release("none", Catalog("none")), is_released=False)
+
+
+class Surfaces:
+    """Where the latest decisions were made, so that their events need not say so. Bounded: the oldest are forgotten."""
+
+    def __init__(self, limit: int = REMEMBERED_DECISIONS) -> None:
+        self._of: OrderedDict[str, str] = OrderedDict()
+        self._limit = limit
+
+    def remember(self, decision_id: str, surface: str) -> None:
+        self._of[decision_id] = surface
+        if len(self._of) > self._limit:
+            self._of.popitem(last=False)
+
+    def get(self, decision_id: str) -> str | None:
+        return self._of.get(decision_id)
+
+
+@dataclass
+class Runtime:
+    """Built by `serving.main`, or by a test. `start` before the first request, `stop` after the last."""
+
+    secret: bytes
+    store: GuardedStore
+    decisions: EventLog
+    events: EventLog
+    releases: ReleaseStore | None = None
+    catalog: Path | None = None
+    """A catalog folder to decide by rules from, as long as there is no release."""
+    clock: Callable[[], float] = time.time
+    current: Current = NOTHING_LOADED
+    surfaces: Surfaces = field(default_factory=Surfaces)
+    draining: bool = False
+    _poll: asyncio.Task[None] | None = None
+    _refused: tuple[str, float] = ("", 0.0)
+    """The release that did not load, and when to try it again."""
+
+    @property
+    def is_ready(self) -> bool:
+        return self.current is not NOTHING_LOADED and not self.draining
+
+    async def start(self) -> None:
+        """Loads the current release, or else the catalog, and keeps following `current`."""
+        await self.refresh()
+        if self.current is NOTHING_LOADED and self.catalog is not None:
+            await self._load_rules(self.catalog)
+        self._poll = asyncio.create_task(self._follow())
+
+    async def stop(self) -> None:
+        self.draining = True
+        if self._poll is not None:
+            self._poll.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._poll
+        await self.store.close()
+        self.decisions.close()
+        self.events.close()
+
+    async def refresh(self) -> None:
+        """Follows `current` once. A release that does not load changes nothing."""
+        if self.releases is None:
+            return
+        release_id = ""
+        try:
+            release_id = await asyncio.to_thread(self.releases.current) or ""
+            if not release_id or self._is_settled(release_id):
+                return
+            loaded = await asyncio.to_thread(self._load, self.releases, release_id)
+        except Exception as error:  # noqa: BLE001  a broken release is refused, whatever is broken about it
+            if self._refused[0] != release_id or not release_id:
+                log.error("release_refused", release=release_id, why=str(error), kept=self.current.release.id)
+            self._refused = (release_id, time.monotonic() + RETRY_AFTER)
+            return
+        self._swap(loaded)
+
+    def _is_settled(self, release_id: str) -> bool:
+        refused, until = self._refused
+        return release_id == self.current.release.id or (release_id == refused and time.monotonic() < until)
+
+    @staticmethod
+    def _load(releases: ReleaseStore, release_id: str) -> Current:
+        """Off the event loop. What a release holds lives long: it is taken out of the collector's sight."""
+        current = Current.of(releases.load(release_id))
+        gc.collect()
+        gc.freeze()
+        return current
+
+    async def _load_rules(self, folder: Path) -> None:
+        try:
+            catalog = await asyncio.to_thread(lambda: load_catalog(sorted(folder.rglob("*.yaml"))))
+        except Exception as error:  # noqa: BLE001  an unreadable catalog must not keep the server from starting
+            log.error("catalog_refused", why=str(error))
+            return
+        self._swap(Current.of(Release(f"catalog-{catalog.hash[:12]}", catalog), is_released=False))
+
+    def _swap(self, loaded: Current) -> None:
+        before, self.current = self.current, loaded
+        models = sorted(scorer.label for scorer in loaded.release.scorers.values())
+        log.info("release_loaded", release=loaded.release.id, before=before.release.id, models=models)
+
+    async def _follow(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_EVERY)
+            await self.refresh()
