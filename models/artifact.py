@@ -1,0 +1,284 @@
+"""A model as files, and back: what a release carries and serving loads with numpy alone.
+
+    save(model) -> {"model.json": …, "model.txt": … (trees only)}
+    load(files, groups={offer: group}) -> Model, which is a `decisioning.domain.Scorer`
+
+The score of an offer is p = m + λ (s − m): m its mean, s the learner's calibrated score, λ the shrinkage found in training
+(0: the best single offer). Where NOTHING was logged, the effect is the uplift p − p(nothing); otherwise it is p.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from types import MappingProxyType
+
+from decisioning.domain import NOTHING, Scores, Value
+from decisioning.errors import UserError
+from models.calibration import Calibration, Platt, calibration_from_json
+from models.encoding import Encoding, Traits, features_from_json, features_json, value_from_json, value_json
+from models.predictors import Predictor, predictor_from_json
+
+FORMAT = 1
+JSON, TEXT = "model.json", "model.txt"
+TOLERANCE = 1e-12
+"""How far a golden probability may move between machines (their `exp` may differ); raw scores must be equal."""
+
+
+class ArtifactError(UserError):
+    """The files are no model, or are damaged, or score differently from what they recorded. Keep the last good one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """Conversion rates without personalisation: the best single offer policy."""
+
+    surfaces: Mapping[str, Mapping[str, float]]
+    """surface → offer → rate."""
+    offers: Mapping[str, float]
+    groups: Mapping[str, float]
+    overall: float
+
+    def of(self, surface: str, offer: str, group: str | None) -> float:
+        """The rate on the surface, else over all surfaces, else of the group, else of everything."""
+        found = self.surfaces.get(surface, {}).get(offer)
+        if found is None:
+            found = self.offers.get(offer)
+        if found is None and group is not None:
+            found = self.groups.get(group)
+        return self.overall if found is None else found
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """One recorded answer: checked whenever the model loads."""
+
+    features: Mapping[str, Value]
+    surface: str
+    offers: tuple[str, ...]
+    raw: tuple[float, ...]
+    p: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A fitted model. Pure: the same answer for the same question, whatever other offers are asked for."""
+
+    name: str
+    version: int
+    learner: str
+    outcome: str
+    """What `p_convert` is the probability of, such as "visit"."""
+    encoding: Encoding
+    means: Means
+    uplift: bool
+    """Whether NOTHING was logged, and the effect is the difference to it."""
+    shrinkage: float
+    predictor: Predictor
+    calibration: Calibration = Platt()
+    info: Mapping[str, object] = field(default_factory=dict)
+    """Where it comes from: data window, seed, row counts; plain JSON."""
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """Offer → group for offers that came after the training; not stored."""
+    golden: tuple[Golden, ...] = ()
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}/{self.version}"
+
+    def score(self, features: Mapping[str, Value], surface: str, offers: Sequence[str]) -> Scores:
+        """Personal scores in the order of `offers`; an offer unknown to the model has its group's rate."""
+        if self.shrinkage == 0.0:
+            return self.prior(surface, offers)
+        asked = [*offers, NOTHING] if self.uplift and NOTHING not in offers else list(offers)
+        raw = self.raw(features, surface, asked)
+        p = [self._shrunk(self.mean(surface, name), raw[name]) for name in asked]
+        return self._scores(offers, dict(zip(asked, p, strict=True)))
+
+    def prior(self, surface: str, offers: Sequence[str]) -> Scores:
+        """Each offer's mean, the same for every user."""
+        asked = [*offers, NOTHING] if self.uplift else offers
+        return self._scores(offers, {name: self.mean(surface, name) for name in asked})
+
+    def raw(self, features: Mapping[str, Value], surface: str, offers: Sequence[str]) -> dict[str, float]:
+        """The learner's raw log-odds by offer; NaN where it has nothing to say."""
+        index = self.encoding.index
+        known = [name for name in offers if name in index]
+        found = dict.fromkeys(offers, math.nan)
+        if known:
+            values = self.predictor.raw(self.encoding.context(features, surface), [index[name] for name in known])
+            found.update(zip(known, values, strict=True))
+        return found
+
+    def mean(self, surface: str, offer: str) -> float:
+        """m: the offer's rate here. NOTHING converts at no known rate unless it was logged: 0."""
+        if offer == NOTHING and not self.uplift:
+            return 0.0
+        place = self.encoding.index.get(offer)
+        group = self.groups.get(offer) if place is None else self.encoding.offers[place].group
+        return self.means.of(surface, offer, group)
+
+    def _shrunk(self, mean: float, raw: float) -> float:
+        if raw != raw:
+            return mean
+        p = mean + self.shrinkage * (self.calibration.probability(raw) - mean)
+        return min(max(p, 0.0), 1.0)
+
+    def _scores(self, offers: Sequence[str], p: Mapping[str, float]) -> Scores:
+        base = p[NOTHING] if self.uplift else 0.0
+        effects = [0.0 if name == NOTHING else p[name] - base for name in offers]
+        return Scores([p[name] for name in offers], effects)
+
+
+def record_golden(model: Model, rows: Sequence[tuple[Mapping[str, Value], str]]) -> Model:
+    """The model with its answers to some (features, surface), over all its offers, written down."""
+    offers = tuple(offer.name for offer in model.encoding.offers)
+    golden = []
+    for features, surface in rows:
+        raw = model.raw(features, surface, offers)
+        p = tuple(model.score(features, surface, offers).p_convert)
+        golden.append(Golden(dict(features), surface, offers, tuple(raw.values()), p))
+    return replace(model, golden=tuple(golden))
+
+
+def save(model: Model) -> dict[str, bytes]:
+    """The files of a model: `model.json`, and LightGBM's native `model.txt` where it has trees."""
+    files = {}
+    text = getattr(model.predictor, "text", None)
+    if text is not None:
+        files[TEXT] = text.encode()
+    encoding, means = model.encoding, model.means
+    obj = {
+        "format": FORMAT,
+        "name": model.name,
+        "version": model.version,
+        "learner": model.learner,
+        "outcome": model.outcome,
+        "features": features_json(encoding.features),
+        "surfaces": list(encoding.surfaces),
+        "offers": [{"name": o.name, "group": o.group, "attributes": dict(o.attributes)} for o in encoding.offers],
+        "columns": [*encoding.context_columns, *encoding.offer_columns],
+        "schema_hash": encoding.hash,
+        "means": {
+            "surfaces": {surface: dict(rates) for surface, rates in means.surfaces.items()},
+            "offers": dict(means.offers),
+            "groups": dict(means.groups),
+            "overall": means.overall,
+        },
+        "uplift": model.uplift,
+        "shrinkage": model.shrinkage,
+        "calibration": model.calibration.to_json(),
+        "predictor": {"kind": model.predictor.kind, **model.predictor.to_json()},
+        "model_sha256": sha256(files[TEXT]).hexdigest() if files else None,
+        "info": dict(model.info),
+        "golden": [_golden_json(row) for row in model.golden],
+    }
+    files[JSON] = (json.dumps(obj, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+    return files
+
+
+def stamp(files: Mapping[str, bytes], version: int) -> dict[str, bytes]:
+    """The same files under the version that the registry gave."""
+    try:
+        obj = json.loads(files[JSON])
+        obj["version"] = version
+    except (KeyError, ValueError, TypeError) as error:
+        raise ArtifactError(f"{JSON} is missing or no JSON object ({error}): train the model again.") from None
+    return {**files, JSON: (json.dumps(obj, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()}
+
+
+def load(files: Mapping[str, bytes], groups: Mapping[str, str] = MappingProxyType({})) -> Model:
+    """The model in these files. `groups` (offer → group, from the catalog) is for offers that it wasn't trained on.
+
+    Raises ArtifactError for files that are missing, damaged, of another format, or whose golden rows score differently.
+    """
+    try:
+        obj = json.loads(files[JSON])
+        label = f"{obj['name']}/{obj['version']}"
+    except (KeyError, ValueError, TypeError) as error:
+        raise ArtifactError(f"{JSON} is missing or no model ({error!r}): train the model again.") from None
+    if obj.get("format") != FORMAT:
+        raise ArtifactError(f"Model {label} has format {obj.get('format')!r}, and this program reads {FORMAT}.")
+    try:
+        model = _model(obj, files.get(TEXT), groups)
+    except (KeyError, ValueError, TypeError, IndexError, AttributeError, OverflowError) as error:
+        raise ArtifactError(f"Model {label} is damaged: {error}. Publish it again from the registry.") from None
+    _check_golden(model)
+    return model
+
+
+def _model(obj: Mapping[str, object], text: bytes | None, groups: Mapping[str, str]) -> Model:
+    if obj["model_sha256"] != (sha256(text).hexdigest() if text is not None else None):
+        raise ValueError(f"the sha256 of {TEXT} is not the one that {JSON} records")
+    offers = tuple(Traits(o["name"], o["group"], dict(o["attributes"])) for o in obj["offers"])
+    encoding = Encoding(features_from_json(obj["features"]), tuple(obj["surfaces"]), offers)
+    if [*encoding.context_columns, *encoding.offer_columns] != obj["columns"] or encoding.hash != obj["schema_hash"]:
+        raise ValueError("its columns are not those of its features")
+    means = obj["means"]
+    predictor = dict(obj["predictor"])
+    shrinkage = float(obj["shrinkage"])
+    if not 0.0 <= shrinkage <= 1.0:
+        raise ValueError(f"its shrinkage is {shrinkage}, outside 0 to 1")
+    return Model(
+        name=str(obj["name"]),
+        version=int(obj["version"]),
+        learner=str(obj["learner"]),
+        outcome=str(obj["outcome"]),
+        encoding=encoding,
+        means=Means(
+            {surface: _rates(rates) for surface, rates in means["surfaces"].items()},
+            _rates(means["offers"]),
+            _rates(means["groups"]),
+            _rates({"": means["overall"]})[""],
+        ),
+        uplift=bool(obj["uplift"]),
+        shrinkage=shrinkage,
+        predictor=predictor_from_json(
+            predictor.pop("kind"), predictor, None if text is None else text.decode(), encoding
+        ),
+        calibration=calibration_from_json(obj["calibration"]),
+        info=obj["info"],
+        groups=groups,
+        golden=tuple(_golden(row) for row in obj["golden"]),
+    )
+
+
+def _rates(rates: Mapping[str, object]) -> dict[str, float]:
+    found = {name: float(rate) for name, rate in rates.items()}
+    if not all(0.0 <= rate <= 1.0 for rate in found.values()):
+        raise ValueError("a mean is no probability")
+    return found
+
+
+def _golden_json(row: Golden) -> dict[str, object]:
+    return {
+        "features": {name: value_json(value) for name, value in row.features.items()},
+        "surface": row.surface,
+        "offers": row.offers,
+        "raw": [None if value != value else value for value in row.raw],
+        "p": row.p,
+    }
+
+
+def _golden(obj: Mapping[str, object]) -> Golden:
+    raw = tuple(math.nan if value is None else float(value) for value in obj["raw"])
+    features = {name: value_from_json(value) for name, value in obj["features"].items()}
+    return Golden(features, obj["surface"], tuple(obj["offers"]), raw, tuple(map(float, obj["p"])))
+
+
+def _check_golden(model: Model) -> None:
+    for number, row in enumerate(model.golden):
+        raw = model.raw(row.features, row.surface, row.offers)
+        p = model.score(row.features, row.surface, row.offers).p_convert
+        same_raw = [_same(raw[name], wanted) for name, wanted in zip(row.offers, row.raw, strict=True)]
+        same_p = [abs(found - wanted) <= TOLERANCE for found, wanted in zip(p, row.p, strict=True)]
+        if not all(same_raw) or not all(same_p):
+            raise ArtifactError(
+                f"Model {model.label} scores golden row {number} differently from when it was trained: "
+                "it is damaged or made for another program version. Train it again."
+            )
+
+
+def _same(found: float, wanted: float) -> bool:
+    return found == wanted or (found != found and wanted != wanted)

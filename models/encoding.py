@@ -1,0 +1,194 @@
+"""The design matrix of a model, one row at a time: what is known of a user, where, and the offer's own attributes.
+
+Columns come in two blocks. The context block (features by name, then the surface) is the same for all offers of a
+request; the offer block (which offer, its group, its attributes) is the same for all users. `frames.encode_facts` is the
+vectorised form of `Encoding.context`; a property test holds the two together.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import blake2b
+
+import numpy as np
+
+from decisioning.catalog import Catalog, FeatureSpec, FeatureType
+from decisioning.domain import NOTHING, Value
+
+NAN = math.nan
+NUMERIC = (FeatureType.INT, FeatureType.FLOAT)
+# A moment means nothing to a model that doesn't know the present, and free text has no columns.
+UNUSED = (FeatureType.TIME, FeatureType.TEXT)
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What a model sees of an offer."""
+
+    name: str
+    group: str
+    attributes: Mapping[str, float | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """The ordered columns of a model. Features, surfaces and offers are sorted by name; the order never varies."""
+
+    features: tuple[FeatureSpec, ...]
+    surfaces: tuple[str, ...]
+    offers: tuple[Traits, ...]
+
+    @classmethod
+    def of(cls, catalog: Catalog, surfaces: Sequence[str], offers: Sequence[str]) -> "Encoding":
+        """The encoding for some offers of a catalog (NOTHING may be one of them) on some of its surfaces."""
+        specs = sorted((spec for spec in catalog.features.values() if spec.type not in UNUSED), key=lambda s: s.name)
+        return cls(tuple(specs), tuple(sorted(surfaces)), tuple(_traits(catalog, name) for name in sorted(offers)))
+
+    @cached_property
+    def context_columns(self) -> tuple[str, ...]:
+        return (*(name for spec in self.features for name in feature_columns(spec)), *self._surface_columns)
+
+    @cached_property
+    def _surface_columns(self) -> tuple[str, ...]:
+        return tuple(f"surface={name}" for name in self.surfaces)
+
+    @cached_property
+    def offer_columns(self) -> tuple[str, ...]:
+        names = [f"offer={offer.name}" for offer in self.offers]
+        names += [f"group={group}" for group in sorted({offer.group for offer in self.offers})]
+        numbers, texts = set(), set()
+        for offer in self.offers:
+            for key, value in offer.attributes.items():
+                if isinstance(value, str):
+                    texts.add(f"attribute.{key}={value}")
+                else:
+                    numbers.add(f"attribute.{key}")
+        return (*names, *sorted(numbers), *sorted(texts))
+
+    @cached_property
+    def index(self) -> Mapping[str, int]:
+        """Offer name → its row in `offer_matrix`."""
+        return {offer.name: row for row, offer in enumerate(self.offers)}
+
+    @cached_property
+    def hash(self) -> str:
+        """16 hexadecimal digits that change with any feature's name, type, values or default, and with any column."""
+        text = json.dumps([features_json(self.features), self.context_columns, self.offer_columns])
+        return blake2b(text.encode(), digest_size=8).hexdigest()
+
+    @cached_property
+    def offer_matrix(self) -> np.ndarray:
+        """(offers, offer columns) float64; an attribute that an offer doesn't have is NaN."""
+        return np.array([[_offer_cell(offer, name) for name in self.offer_columns] for offer in self.offers], float)
+
+    def context(self, values: Mapping[str, Value], surface: str) -> list[float]:
+        """The context block for one request: float32 precision, missing NaN. Total: a misfit counts as missing."""
+        row: list[float] = []
+        for name, default, encode in self._encoders:
+            value = values.get(name)
+            row += encode(default if value is None else value)
+        row += self._surface_rows.get(surface, self._no_surface)
+        # As float32, like a packed snapshot: what was trained on and what is served round in the same way.
+        with np.errstate(over="ignore"):
+            packed = np.array(row, np.float32)
+        packed[np.isinf(packed)] = NAN
+        return packed.tolist()
+
+    @cached_property
+    def _encoders(self) -> tuple[tuple[str, Value, Callable[[Value], Sequence[float]]], ...]:
+        return tuple((spec.name, spec.default, encoder(spec)) for spec in self.features)
+
+    @cached_property
+    def _surface_rows(self) -> Mapping[str, tuple[float, ...]]:
+        return {name: tuple(float(name == other) for other in self.surfaces) for name in self.surfaces}
+
+    @cached_property
+    def _no_surface(self) -> tuple[float, ...]:
+        return (0.0,) * len(self.surfaces)
+
+
+def feature_columns(spec: FeatureSpec) -> tuple[str, ...]:
+    """The columns of one feature, in order."""
+    if spec.type is FeatureType.ENUM:
+        return tuple(f"{spec.name}={value}" for value in spec.values)
+    if spec.type is FeatureType.SET:
+        return tuple(f"{spec.name} has {value}" for value in spec.values)
+    return (spec.name,)
+
+
+def encoder(spec: FeatureSpec) -> Callable[[Value], Sequence[float]]:
+    """The function from a feature's value to its columns. It never raises; what doesn't fit the type is missing."""
+    if spec.type is FeatureType.ENUM:
+        rows = {value: tuple(float(value == other) for other in spec.values) for value in spec.values}
+        missing = (NAN,) * len(spec.values)
+        return lambda value: rows.get(value, missing) if isinstance(value, str) else missing
+    if spec.type is FeatureType.SET:
+        members, none = spec.values, (NAN,) * len(spec.values)
+        return lambda value: tuple(float(m in value) for m in members) if isinstance(value, frozenset) else none
+    if spec.type is FeatureType.BOOL:
+        return lambda value: (float(value),) if isinstance(value, bool) else (NAN,)
+    return _number
+
+
+def _number(value: Value) -> tuple[float]:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return (NAN,)
+    try:
+        return (float(value),)
+    except OverflowError:  # an int of hundreds of digits
+        return (NAN,)
+
+
+def _traits(catalog: Catalog, name: str) -> Traits:
+    if name == NOTHING:
+        return Traits(NOTHING, NOTHING)
+    offer = catalog.offers[name]
+    return Traits(name, offer.group, dict(sorted(offer.attributes.items())))
+
+
+def _offer_cell(offer: Traits, column: str) -> float:
+    kind, _, rest = column.partition("=")
+    if kind == "offer":
+        return float(offer.name == rest)
+    if kind == "group":
+        return float(offer.group == rest)
+    value = offer.attributes.get(kind.removeprefix("attribute."))
+    if rest:
+        return NAN if value is None else float(value == rest)
+    return float(value) if isinstance(value, int | float) else NAN
+
+
+def features_json(features: Sequence[FeatureSpec]) -> list[dict[str, object]]:
+    """What of the features a model depends on, as JSON."""
+    return [
+        {
+            "name": spec.name,
+            "type": str(spec.type),
+            "values": list(spec.values),
+            "default": value_json(spec.default),
+            "from_context": spec.from_context,
+        }
+        for spec in features
+    ]
+
+
+def features_from_json(rows: Sequence[Mapping[str, object]]) -> tuple[FeatureSpec, ...]:
+    """The inverse of `features_json`. Raises KeyError or ValueError for rows of another form."""
+    specs = []
+    for row in rows:
+        kind = FeatureType(row["type"])
+        default = value_from_json(row["default"])
+        specs.append(
+            FeatureSpec(row["name"], kind, tuple(row["values"]), default, from_context=bool(row["from_context"]))
+        )
+    return tuple(specs)
+
+
+def value_json(value: Value) -> object:
+    return sorted(value) if isinstance(value, frozenset) else value
+
+
+def value_from_json(value: object) -> Value:
+    return frozenset(value) if isinstance(value, list) else value
