@@ -194,7 +194,7 @@ def _expression(condition: Condition) -> ast.expr:
     every = isinstance(condition, AllOf)
     parts = [_expression(child) for child in condition.children]
     if len(parts) < 2:
-        return parts[0] if parts else ast.Constant(every)
+        return parts[0] if parts else _constant(every)
     return ast.BoolOp(ast.And() if every else ast.Or(), parts)
 
 
@@ -210,13 +210,13 @@ _COMPARISONS = {
 
 def _test_expression(test: Test) -> ast.expr:
     """The test as an expression over `get` and `now`; "found" is bound to the value where it is needed twice."""
-    get = _call(_name("get"), ast.Constant(test.feature))
+    get = _call(_name("get"), _constant(test.feature))
     match test.op:
         case Op.IS:  # None is among no values, so a missing value needs no test of its own
             return _among(get, test.value)
         case Op.MISSING:
-            return ast.Compare(get, [ast.Is()], [ast.Constant(None)])
-    known = ast.Compare(ast.NamedExpr(ast.Name("found", ast.Store()), get), [ast.IsNot()], [ast.Constant(None)])
+            return ast.Compare(get, [ast.Is()], [_constant(None)])
+    known = ast.Compare(ast.NamedExpr(ast.Name("found", ast.Store()), get), [ast.IsNot()], [_constant(None)])
     found = _name("found")
     match test.op:
         case Op.PRESENT:
@@ -232,25 +232,29 @@ def _test_expression(test: Test) -> ast.expr:
         case Op.WITHIN | Op.OLDER_THAN:
             age = ast.BinOp(_name("now"), ast.Sub(), found)
             operator = ast.LtE() if test.op is Op.WITHIN else ast.Gt()
-            wanted = ast.Compare(age, [operator], [ast.Constant(test.value)])
+            wanted = ast.Compare(age, [operator], [_constant(test.value)])
         case Op.VERSION_MIN | Op.VERSION_BELOW:
             parsed = ast.NamedExpr(ast.Name("found", ast.Store()), _call(_name("version"), found))
-            is_version = ast.Compare(parsed, [ast.IsNot()], [ast.Constant(None)])
-            wanted = ast.Compare(found, [_COMPARISONS[test.op]()], [ast.Constant(version(test.value) or ())])
+            is_version = ast.Compare(parsed, [ast.IsNot()], [_constant(None)])
+            wanted = ast.Compare(found, [_COMPARISONS[test.op]()], [_constant(version(test.value) or ())])
             return ast.BoolOp(ast.And(), [known, is_version, wanted])
         case _:
-            wanted = ast.Compare(found, [_COMPARISONS[test.op]()], [ast.Constant(test.value)])
+            wanted = ast.Compare(found, [_COMPARISONS[test.op]()], [_constant(test.value)])
     return ast.BoolOp(ast.And(), [known, wanted])
 
 
 def _among(what: ast.expr, values: tuple[Value, ...]) -> ast.expr:
     if len(values) == 1:
-        return ast.Compare(what, [ast.Eq()], [ast.Constant(values[0])])
-    return ast.Compare(what, [ast.In()], [ast.Constant(frozenset(values))])
+        return ast.Compare(what, [ast.Eq()], [_constant(values[0])])
+    return ast.Compare(what, [ast.In()], [_constant(frozenset(values))])
 
 
 def _names(test: Test) -> ast.expr:
-    return ast.Constant(frozenset(test.value))
+    return _constant(frozenset(test.value))
+
+
+def _constant(value: Any) -> ast.Constant:
+    return ast.Constant(value)
 
 
 def _name(text: str) -> ast.Name:
@@ -324,7 +328,7 @@ def _wanted(test: Test) -> str:
             return f"a version before {value}"
 
 
-def _shortfall(test: Test, found: Value, now: float) -> str:
+def _shortfall(test: Test, found: Any, now: float) -> str:
     """Why a test fails, with the value found."""
     if test.op is Op.MISSING:
         return f"{test.feature} is {said(found)}, needs to be missing"

@@ -1,0 +1,203 @@
+"""Reads conditions: YAML mappings to condition trees, typed by the features that they name."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from decisioning.catalog import FeatureSpec, FeatureType
+from decisioning.conditions import AllOf, AnyOf, Condition, Op, Test, negate, version
+from decisioning.domain import Value
+from decisioning.yaml_fields import (
+    Broken,
+    Parser,
+    attempt,
+    duration,
+    flag,
+    integer,
+    moment,
+    number,
+    one_of,
+    shown,
+    some_of,
+    text,
+    wrong,
+)
+from decisioning.yaml_nodes import Node, Problems, did_you_mean
+
+COMBINERS = ("all", "any", "none", "audience")
+RESERVED = frozenset({*COMBINERS, "not", "history", "now"})
+"""Names that no feature may have: they mean something where features are named."""
+
+_NUMERIC = ("not", "min", "max", "above", "below", "missing")
+OPERATORS: Mapping[FeatureType, tuple[str, ...]] = {
+    FeatureType.BOOL: ("not", "missing"),
+    FeatureType.ENUM: ("not", "missing"),
+    FeatureType.TEXT: ("not", "version_min", "version_below", "missing"),
+    FeatureType.INT: _NUMERIC,
+    FeatureType.FLOAT: _NUMERIC,
+    FeatureType.TIME: ("within", "older_than", "min", "max", "above", "below", "missing"),
+    FeatureType.SET: ("has", "has_any", "lacks", "missing"),
+}
+
+
+def value_of(spec: FeatureSpec) -> Parser[Any]:
+    """The parser of one value of a feature (of one member, for a set)."""
+    match spec.type:
+        case FeatureType.BOOL:
+            return flag
+        case FeatureType.INT:
+            return integer()
+        case FeatureType.FLOAT:
+            return number()
+        case FeatureType.TIME:
+            return moment
+        case FeatureType.TEXT:
+            return text
+        case _:
+            return one_of(spec.values, f"{spec.name} value")
+
+
+def whole_value_of(spec: FeatureSpec) -> Parser[Value]:
+    """The parser of a feature's whole value, as in `default:` or in a test's `given:`."""
+    if spec.type is not FeatureType.SET:
+        return value_of(spec)
+    members = some_of(value_of(spec))
+    return lambda node: frozenset() if node.value == [] else frozenset(members(node))
+
+
+class ConditionReader:
+    """Reads conditions that may name features and audiences. An audience is read when it is first needed."""
+
+    def __init__(
+        self,
+        features: Mapping[str, FeatureSpec],
+        audiences: Mapping[str, Node],
+        problems: Problems,
+        known: frozenset[str],
+    ) -> None:
+        """`known` are the declared names of features, with those that could not be read."""
+        self.features, self.problems, self.known = features, problems, known
+        self._nodes = audiences
+        self._read: dict[str, Condition | None] = {}
+        self._path: list[str] = []
+
+    def audience(self, name: str) -> Condition:
+        """A named audience's condition. Raises Broken where it, or one that it needs, is wrong."""
+        if name not in self._read:
+            self._read[name] = None  # until it is read; so a broken one is reported once
+            self._path.append(name)
+            try:
+                self._read[name] = self.condition(self._nodes[name])
+            finally:
+                self._path.pop()
+        condition = self._read[name]
+        if condition is None:
+            raise Broken
+        return condition
+
+    def condition(self, node: Node) -> Condition:
+        """A condition: all that a mapping says. Raises Broken after reporting what is wrong with it."""
+        if not isinstance(node.value, dict) or not node.value:
+            self.problems.add(node, f"needs a mapping of conditions, got {shown(node)}", "Such as {tier: free}.")
+            raise Broken
+        parts: list[Condition] = []
+        broken = False
+        for key, value in node.value.items():
+            try:
+                parts.append(self._part(key, value))
+            except Broken:
+                broken = True
+        if broken:
+            raise Broken
+        return parts[0] if len(parts) == 1 else AllOf(tuple(parts), node.place)
+
+    def _part(self, key: str, node: Node) -> Condition:
+        if key == "audience":
+            return self._audiences(node)
+        if key in COMBINERS:
+            return self._combined(key, node)
+        spec = self.features.get(key)
+        if spec:
+            return self._test(spec, node)
+        if key not in self.known:
+            hint = did_you_mean(key, self.known | {*COMBINERS})
+            self.problems.add_at(node.key_place, node.path, f'unknown feature "{key}"', hint)
+        raise Broken
+
+    def _audiences(self, node: Node) -> Condition:
+        names = attempt(some_of(one_of(self._nodes, "audience")), node, self.problems)
+        if names is None:
+            raise Broken
+        for name in names:
+            if name in self._path:
+                circle = " → ".join([*self._path[self._path.index(name) :], name])
+                self.problems.add(node, f"audiences go in a circle: {circle}", "Take one of them away.")
+                raise Broken
+        found = tuple(self.audience(name) for name in names)
+        return found[0] if len(found) == 1 else AnyOf(found, node.place)
+
+    def _combined(self, key: str, node: Node) -> Condition:
+        if not isinstance(node.value, list) or not node.value:
+            self.problems.add(node, f'"{key}" needs a list of conditions, got {shown(node)}', "Such as [{tier: free}].")
+            raise Broken
+        children: list[Condition] = []
+        for item in node.value:
+            try:
+                children.append(self.condition(item))
+            except Broken:
+                continue
+        if len(children) < len(node.value):
+            raise Broken
+        if key == "none":
+            return negate(AnyOf(tuple(children), node.place))
+        return AllOf(tuple(children), node.place) if key == "all" else AnyOf(tuple(children), node.place)
+
+    def _test(self, spec: FeatureSpec, node: Node) -> Condition:
+        if not isinstance(node.value, dict):
+            if spec.type is FeatureType.SET:
+                self.problems.add(node, f"{spec.name} is a set", "Write {has: x}, {has_any: [x, y]} or {lacks: x}.")
+                raise Broken
+            return self._one(spec, Op.IS, some_of(value_of(spec)), node)
+        tests = [self._operator(spec, key, value) for key, value in node.value.items()]
+        if not tests:
+            self.problems.add(node, "says nothing", f"Known: {', '.join(OPERATORS[spec.type])}.")
+            raise Broken
+        known = [test for test in tests if test]
+        if len(known) < len(tests):
+            raise Broken
+        return known[0] if len(known) == 1 else AllOf(tuple(known), node.place)
+
+    def _operator(self, spec: FeatureSpec, key: str, node: Node) -> Condition | None:
+        """One operator's test; None after reporting what is wrong with it."""
+        allowed = OPERATORS[spec.type]
+        if key not in allowed:
+            hint = did_you_mean(key, allowed)
+            self.problems.add_at(node.key_place, node.path, f'a {spec.type} feature has no operator "{key}"', hint)
+            return None
+        try:
+            if key == "missing":
+                missing = self._one(spec, Op.MISSING, flag, node)
+                return Test(spec.name, Op.MISSING if missing.value else Op.PRESENT, None, node.place)
+            return self._one(spec, Op(key), _operand(spec, key), node)
+        except Broken:
+            return None
+
+    def _one(self, spec: FeatureSpec, op: Op, parse: Parser[Any], node: Node) -> Test:
+        value = attempt(parse, node, self.problems)
+        if value is None:
+            raise Broken
+        return Test(spec.name, op, value, node.place)
+
+
+def _operand(spec: FeatureSpec, key: str) -> Parser[Any]:
+    if key in ("within", "older_than"):
+        return duration
+    if key in ("version_min", "version_below"):
+        return _version
+    one = value_of(spec)
+    return some_of(one) if key in ("not", "has", "has_any", "lacks") else one
+
+
+def _version(node: Node) -> str:
+    if version(text(node)) is None:
+        raise wrong(node, f"needs a version, got {shown(node)}", "Write it as 8.9.12.")
+    return text(node)
