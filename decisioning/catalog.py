@@ -329,9 +329,17 @@ class Catalog:
     exploration: Exploration = Exploration()
     tests: tuple[CatalogTest, ...] = ()
 
+    _by_surface: Mapping[str, tuple[Offer, ...]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Looks up once what every decision asks: the offers of a surface."""
+        ordered = [offer for _, offer in sorted(self.offers.items())]
+        by_surface = {name: tuple(o for o in ordered if name in o.surfaces) for name in self.surfaces}
+        object.__setattr__(self, "_by_surface", by_surface)
+
     def offers_on(self, surface: str) -> tuple[Offer, ...]:
         """The offers that name a surface, sorted by name, so that the order of files never matters."""
-        return tuple(offer for _, offer in sorted(self.offers.items()) if surface in offer.surfaces)
+        return self._by_surface[surface]
 
     def group(self, name: str) -> Group:
         """A group's declaration, or the default one for a group that only offers name."""
