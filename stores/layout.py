@@ -1,0 +1,127 @@
+"""How the online store is laid out: keys, versions of the features, and the bytes of vectors and events.
+
+Both twins and the publisher read and write through here, so that they cannot part. Keys, below a namespace:
+
+    fs:current            the Pointer: which version readers use, and the one before it
+    fs:versions           hash: every version that may have keys → its description
+    fs:lock               who is publishing
+    fs:{version}:{bucket} hash of about 32 users → packed vector. Small hashes are kept as listpacks, which takes a
+                          third of the memory of plain ones
+    h:{user}, t:{user}    a user's newest events; ids of the events that no longer fit. One slot per user
+    budget:{name}         units spent
+    killed                set of offers switched off by hand
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from zlib import crc32
+
+import msgspec
+
+from decisioning.domain import Event, HistoryEvent, Value
+from features.schema import Schema
+from stores.online import CORRUPT, OTHER_SCHEMA
+
+USERS_PER_BUCKET = 32
+TAG_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One published snapshot: `name` is the snapshot's id, `as_of` epoch seconds, `schema` the schema's hash."""
+
+    name: str
+    buckets: int
+    as_of: float
+    schema: str
+    users: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """What readers use, and what a rollback returns to."""
+
+    current: Version
+    previous: Version | None = None
+
+    def encode(self) -> bytes:
+        return msgspec.json.encode(self)
+
+    @staticmethod
+    def decode(text: bytes) -> "Pointer":
+        return _pointer.decode(text)
+
+
+_pointer = msgspec.json.Decoder(Pointer)
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The names of all keys below one namespace. Braces mark what Redis Cluster hashes to find the slot."""
+
+    namespace: str = "segue"
+
+    @property
+    def current(self) -> str:
+        return f"{self.namespace}:fs:current"
+
+    @property
+    def versions(self) -> str:
+        return f"{self.namespace}:fs:versions"
+
+    @property
+    def lock(self) -> str:
+        return f"{self.namespace}:fs:lock"
+
+    @property
+    def killed(self) -> str:
+        return f"{self.namespace}:killed"
+
+    def bucket(self, version: Version, number: int) -> str:
+        return f"{self.namespace}:fs:{version.name}:{number}"
+
+    def history(self, user: str) -> str:
+        return f"{self.namespace}:h:{{{user}}}"
+
+    def trimmed(self, user: str) -> str:
+        return f"{self.namespace}:t:{{{user}}}"
+
+    def budget(self, name: str) -> str:
+        return f"{self.namespace}:budget:{name}"
+
+
+def buckets_for(users: int) -> int:
+    return max(1, users // USERS_PER_BUCKET)
+
+
+def bucket_of(user: str, buckets: int) -> int:
+    return crc32(user.encode()) % buckets
+
+
+def tag_of(schema: Schema) -> bytes:
+    """The four bytes that say under which schema a vector was packed."""
+    return bytes.fromhex(schema.hash)[:TAG_BYTES]
+
+
+def unpack_vector(packed: bytes, schema: Schema) -> tuple[dict[str, Value], tuple[str, ...]]:
+    """The feature values, and what is degraded: a vector of another schema, or a damaged one, holds no values."""
+    if packed[:TAG_BYTES] != tag_of(schema):
+        return {}, (OTHER_SCHEMA,)
+    try:
+        return schema.unpack(packed[TAG_BYTES:]), ()
+    except (ValueError, IndexError):
+        return {}, (CORRUPT,)
+
+
+def pack_event(event: Event) -> bytes:
+    """What rules need of an event, as a MessagePack array that starts with the time: the server's script reads it."""
+    return msgspec.msgpack.encode((float(event.at), event.type, event.offer, event.surface))
+
+
+_event = msgspec.msgpack.Decoder(tuple[float, str, str, str])
+
+
+def unpack_history(packed: Iterable[bytes]) -> tuple[HistoryEvent, ...]:
+    """Oldest first. Raises msgspec.DecodeError for what is no event."""
+    rows = sorted(_event.decode(one) for one in packed)
+    return tuple(HistoryEvent(type=type_, offer=offer, surface=surface, at=at) for at, type_, offer, surface in rows)

@@ -1,0 +1,53 @@
+"""The port of the online store: what is known about one user, read in one round trip, and events applied once."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from decisioning.domain import Event, Facts
+from features.schema import Schema
+
+UNKNOWN_USER = "features:unknown_user"
+UNPUBLISHED = "features:unpublished"
+OTHER_SCHEMA = "features:schema"
+CORRUPT = "features:corrupt"
+
+HISTORY_LIMIT = 200
+"""How many of a user's events are kept: the newest ones."""
+
+HISTORY_SECONDS = 90 * 86_400
+"""A history that saw no event for so long is forgotten; an event so much older than the newest is too late to count."""
+
+
+class StoreDown(Exception):
+    """The store can't be reached, hangs, refuses or answers nonsense. Its users go on with less, and say so."""
+
+
+class OnlineStore(Protocol):
+    """Every method raises StoreDown, and nothing else, for whatever is wrong with the store or the way to it."""
+
+    async def read(self, user: str, schema: Schema, budgets: Sequence[str] = ()) -> Facts:
+        """Feature values, recent history, what is spent of `budgets`, and the offers switched off.
+
+        `user` is a user key. A user without features, or with those of another schema, is no failure: the values are
+        missing and `degraded` says why (`features:unknown_user`, `features:schema`, `features:corrupt`, or
+        `features:unpublished` when the store holds no snapshot at all). A budget that nobody spent reads 0; only the
+        budgets asked for are read.
+        """
+        ...
+
+    async def apply(self, event: Event, budgets: Sequence[str] = ()) -> bool:
+        """Add an event to its user's history and count one unit of each of `budgets`: at most once per `event_id`.
+
+        False if it was applied before. The order in which events arrive never matters.
+        """
+        ...
+
+    async def kill(self, offer: str) -> None:
+        """Switch an offer off everywhere, at once and without a release."""
+        ...
+
+    async def revive(self, offer: str) -> None:
+        """Undo `kill`."""
+        ...
+
+    async def close(self) -> None: ...

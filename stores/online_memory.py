@@ -1,0 +1,113 @@
+"""The online store in memory: the twin for tests, trials and simulations. One process, nothing kept."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from decisioning.domain import Event, Facts
+from decisioning.errors import UserError
+from features.schema import Schema
+from stores.layout import Pointer, Version, pack_event, unpack_history, unpack_vector
+from stores.online import HISTORY_LIMIT, HISTORY_SECONDS, UNKNOWN_USER, UNPUBLISHED
+from stores.publishing import ALREADY_PUBLISHING, Row
+
+
+class MemoryStore:
+    """Both an OnlineStore and the Shelf that snapshots are published to."""
+
+    def __init__(self, *, history_limit: int = HISTORY_LIMIT):
+        self._limit = history_limit
+        self._history: dict[str, dict[str, Event]] = {}
+        self._trimmed: dict[str, dict[str, float]] = {}
+        self._budgets: dict[str, int] = {}
+        self._killed: set[str] = set()
+        self._vectors: dict[str, dict[str, bytes]] = {}
+        self._pointer: Pointer | None = None
+        self._publishing = False
+
+    # The store
+
+    async def read(self, user: str, schema: Schema, budgets: Sequence[str] = ()) -> Facts:
+        version = self._pointer.current if self._pointer else None
+        packed = self._vectors[version.name].get(user) if version else None
+        features, degraded = unpack_vector(packed, schema) if packed else ({}, (UNKNOWN_USER,))
+        return Facts(
+            features=features,
+            as_of=version.as_of if version and not degraded else None,
+            history=unpack_history(map(pack_event, self._history.get(user, {}).values())),
+            budgets={name: self._budgets.get(name, 0) for name in budgets},
+            killed=frozenset(self._killed),
+            degraded=degraded if version else (UNPUBLISHED,),
+        )
+
+    async def apply(self, event: Event, budgets: Sequence[str] = ()) -> bool:
+        history = self._history.setdefault(event.user, {})
+        trimmed = self._trimmed.setdefault(event.user, {})
+        if event.event_id in history or event.event_id in trimmed:
+            return False
+        history[event.event_id] = event
+        if len(history) > self._limit and not self._trim(history, trimmed, event):
+            return False
+        for name in budgets:
+            self._budgets[name] = self._budgets.get(name, 0) + 1
+        return True
+
+    def _trim(self, history: dict[str, Event], trimmed: dict[str, float], event: Event) -> bool:
+        """Drop the oldest event; False when that is the one that just came, and it came too late to count."""
+        oldest = min(history.values(), key=lambda one: (one.at, one.event_id))
+        horizon = max(one.at for one in history.values()) - HISTORY_SECONDS
+        del history[oldest.event_id]
+        if oldest is event and oldest.at < horizon:
+            return False
+        trimmed[oldest.event_id] = oldest.at
+        for event_id in [one for one, at in trimmed.items() if at < horizon]:
+            del trimmed[event_id]
+        return True
+
+    async def kill(self, offer: str) -> None:
+        self._killed.add(offer)
+
+    async def revive(self, offer: str) -> None:
+        self._killed.discard(offer)
+
+    async def close(self) -> None:
+        pass
+
+    # The shelf
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        if self._publishing:
+            raise UserError(ALREADY_PUBLISHING)
+        self._publishing = True
+        try:
+            yield
+        finally:
+            self._publishing = False
+
+    def pointer(self) -> Pointer | None:
+        return self._pointer
+
+    def begin(self, version: Version) -> None:
+        self._vectors[version.name] = {}
+
+    def write(self, version: Version, rows: Sequence[Row]) -> None:
+        self._vectors[version.name].update(rows)
+
+    def users(self, version: Version) -> int:
+        return len(self._vectors[version.name])
+
+    def lookup(self, version: Version, users: Sequence[str]) -> list[bytes | None]:
+        return [self._vectors[version.name].get(user) for user in users]
+
+    def flip(self, expected: Pointer | None, to: Pointer) -> bool:
+        if self._pointer != expected:
+            return False
+        self._pointer = to
+        return True
+
+    def sweep(self, keep: Sequence[Version]) -> None:
+        names = {version.name for version in keep}
+        self._vectors = {name: vectors for name, vectors in self._vectors.items() if name in names}
+
+    def memory(self, version: Version) -> int | None:
+        return None
