@@ -14,6 +14,14 @@ from features.frames import masks_to_lists, typed_column
 Frame = pd.DataFrame | pa.Table
 
 MOMENT = pa.timestamp("us", "UTC")
+"""Engines don't compare times of different units: all are microseconds."""
+
+ARROW_TYPES = {
+    **dict.fromkeys(("at", "as_of", "signup_at", "born_at"), MOMENT),
+    **dict.fromkeys(("decision_id", "user_id", "type", "item", "market"), pa.string()),
+    "amount": pa.float64(),
+    "hour": pa.int64(),
+}
 
 IBIS_TYPES = {
     FeatureType.BOOL: dt.boolean,
@@ -89,9 +97,9 @@ def _columns(frame: Frame) -> list[str]:
 
 
 def _arrow(frame: Frame) -> pa.Table:
-    """As Arrow, with times in microseconds: engines don't compare other units. Rounding down can't show the future."""
+    """As Arrow with exact types, which a frame of pandas doesn't always show. Rounding down can't show the future."""
     table = frame if isinstance(frame, pa.Table) else pa.Table.from_pandas(frame, preserve_index=False)
-    types = [MOMENT if pa.types.is_timestamp(field.type) else field.type for field in table.schema]
+    types = [ARROW_TYPES.get(field.name, field.type) for field in table.schema]
     return table.cast(pa.schema(zip(table.column_names, types, strict=True)), safe=False)
 
 
