@@ -18,6 +18,8 @@ DTYPES = {
 
 def typed_column(spec: FeatureSpec, values: pd.Series) -> pd.Series:
     """A column in the dtype of its declared type. Raises ValueError or TypeError when a value doesn't fit."""
+    if spec.type is FeatureType.SET:  # Parquet gives arrays, with which `==` and truth don't work
+        values = values.map(lambda cell: list(cell) if hasattr(cell, "tolist") else cell)
     return values.astype(DTYPES[spec.type])
 
 

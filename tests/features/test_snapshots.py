@@ -1,0 +1,156 @@
+import json
+
+import pandas as pd
+import pytest
+
+from decisioning.catalog import FeatureSpec, FeatureType
+from decisioning.errors import UserError
+from decisioning.identity import user_key
+from features.contract import check_frame
+from features.definitions import SCHEMA
+from features.schema import Schema
+from features.snapshots import build_snapshot, current, read_snapshot, snapshot_rows
+
+NOW = pd.Timestamp("2026-11-22", tz="UTC")
+DAY = pd.Timedelta(days=1)
+FACTS_SCHEMA = Schema(
+    (FeatureSpec("recency", FeatureType.INT), FeatureSpec("channel", FeatureType.ENUM, ("web", "tv")))
+)
+SECRET = bytes(32)
+
+
+@pytest.fixture
+def simulated(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    ids = pd.Series(["u1", "u2", "late"], dtype="string")
+    signup = [NOW - 50 * DAY, NOW - 40 * DAY, NOW - DAY / 2]
+    users = pd.DataFrame({"user_id": ids, "signup_at": signup, "born_at": NOW - 9_000 * DAY, "market": "SE"})
+    events = pd.DataFrame(
+        {
+            "user_id": pd.Series(["u1", "u1", "u2", "u1"], dtype="string"),
+            "at": [NOW - 50 * DAY, NOW - 2 * DAY, NOW - 3 * DAY, NOW],
+            "type": ["tier_change", "session", "addon_hifi", "session"],
+            "item": ["free", "phone", "on", "phone"],
+            "amount": [None, 30.0, None, 10.0],
+            "hour": pd.array([None, 12, None, 12], dtype="Int64"),
+        }
+    )
+    users.to_parquet(data / "users.parquet")
+    events.to_parquet(data / "events.parquet")
+    (data / "dataset.json").write_text(json.dumps({"features": SCHEMA.to_json(), "until": NOW.isoformat()}))
+    return tmp_path
+
+
+@pytest.fixture
+def imported(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    ids = pd.Series(["d1", "d2", "d3"], dtype="string")
+    facts = {"decision_id": ids, "recency": pd.array([1, 2, None], dtype="Int64"), "channel": ["web", "tv", "web"]}
+    pd.DataFrame(facts).astype({"channel": "string"}).to_parquet(data / "facts.parquet")
+    decisions = {"decision_id": ids, "user_id": ["u1", "u1", "u2"], "at": [NOW, NOW - DAY, NOW - 2 * DAY]}
+    pd.DataFrame(decisions).astype({"user_id": "string"}).to_parquet(data / "decisions.parquet")
+    (data / "dataset.json").write_text(json.dumps({"features": FACTS_SCHEMA.to_json()}))
+    return tmp_path
+
+
+def build(folder, **options):
+    return build_snapshot(folder / "data", folder / "snapshots", **options)
+
+
+def test_a_snapshot_of_events_holds_whoever_had_signed_up(simulated):
+    frame = build(simulated).frame()
+    assert frame["user_id"].tolist() == ["u1", "u2", "late"]
+    assert frame["sessions_7d"].tolist() == [1, 0, 0]
+    earlier = build(simulated, as_of=NOW.to_pydatetime() - DAY)
+    assert earlier.frame()["user_id"].tolist() == ["u1", "u2"]
+
+
+def test_the_manifest_says_what_it_is_and_where_it_is_from(simulated):
+    snapshot = build(simulated)
+    assert snapshot.manifest["schema_hash"] == SCHEMA.hash == snapshot.schema.hash
+    assert snapshot.as_of == NOW.timestamp()
+    assert snapshot.rows == 3
+    assert set(snapshot.manifest["sources"]) == {"users", "events"}
+    assert len(snapshot.manifest["code_version"]) == 16
+
+
+def test_building_twice_gives_the_same_snapshot_and_it_is_the_current_one(simulated):
+    first, second = build(simulated), build(simulated)
+    assert first.id == second.id == current(simulated / "snapshots").id
+    names = {item.name for item in (simulated / "snapshots").iterdir()}
+    assert names == {first.id, "current"}
+
+
+def test_a_snapshot_of_imported_facts_holds_each_users_latest_row(imported):
+    snapshot = build(imported)
+    assert snapshot.frame()["user_id"].tolist() == ["u1", "u2"]
+    assert snapshot.frame()["recency"].tolist() == [1, pd.NA]
+    assert snapshot.as_of == NOW.timestamp()
+
+
+def test_only_the_features_that_the_catalog_declares_are_kept(imported):
+    snapshot = build(imported, schema=Schema((FACTS_SCHEMA.specs[1],)))
+    assert snapshot.frame().columns.tolist() == ["user_id", "recency"]
+
+
+def test_a_feature_that_the_data_does_not_have_is_refused_by_name(imported):
+    with pytest.raises(UserError, match="declares the feature tier"):
+        build(imported, schema=Schema((FeatureSpec("tier", FeatureType.BOOL),)))
+
+
+@pytest.mark.parametrize("folder", ["simulated", "imported"])
+def test_rows_for_publishing_are_the_frames_rows_packed(folder, request):
+    snapshot = build(request.getfixturevalue(folder))
+    rows = dict(snapshot_rows(snapshot, SECRET))
+    assert len(rows) == snapshot.rows
+    for row in snapshot.frame().to_dict("records"):
+        values = {name: frozenset(cell) if isinstance(cell, list) else cell for name, cell in row.items()}
+        known = {name: value for name, value in values.items() if value is not pd.NA and value == value}
+        assert rows[user_key(SECRET, row["user_id"])] == snapshot.schema.pack(known)
+
+
+def test_a_value_that_is_not_declared_is_refused_and_the_current_snapshot_stays(imported):
+    kept = build(imported).id
+    facts = pd.read_parquet(imported / "data" / "facts.parquet")
+    facts.loc[0, "channel"] = "radio"
+    facts.to_parquet(imported / "data" / "facts.parquet")
+    with pytest.raises(UserError, match=r"channel, row 1: radio is wrong \(not one of web, tv\)"):
+        build(imported)
+    assert current(imported / "snapshots").id == kept
+
+
+@pytest.mark.parametrize(
+    ("spec", "cells", "message"),
+    [
+        (FeatureSpec("n", FeatureType.INT, unit="days"), pd.array([-1], dtype="Int64"), "less than nothing"),
+        (FeatureSpec("n", FeatureType.FLOAT), [float("inf")], "not a finite number"),
+        (FeatureSpec("n", FeatureType.SET, ("a",)), [["b"]], "undeclared members"),
+        (FeatureSpec("n", FeatureType.INT), [1.5], "n"),
+    ],
+)
+def test_a_frame_that_breaks_the_contract_is_refused(spec, cells, message):
+    frame = pd.DataFrame({"user_id": pd.Series(["u1"], dtype="string"), "n": cells})
+    with pytest.raises(UserError, match=message):
+        check_frame(Schema((spec,)), frame)
+
+
+def test_a_user_who_stands_twice_is_refused():
+    frame = pd.DataFrame({"user_id": pd.Series(["u1", "u1"], dtype="string"), "n": pd.array([1, 2], dtype="Int64")})
+    with pytest.raises(UserError, match="user_id"):
+        check_frame(Schema((FeatureSpec("n", FeatureType.INT),)), frame)
+
+
+def test_a_missing_part_is_noticed_when_reading(imported):
+    snapshot = build(imported)
+    (snapshot.path / "part-00000.parquet").unlink()
+    with pytest.raises(UserError, match="no readable snapshot"):
+        read_snapshot(snapshot.path)
+
+
+def test_without_a_snapshot_or_data_the_message_says_what_to_run(tmp_path):
+    with pytest.raises(UserError, match="segue features build"):
+        current(tmp_path / "snapshots")
+    with pytest.raises(UserError, match="segue data simulate"):
+        build(tmp_path)
