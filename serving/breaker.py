@@ -21,8 +21,7 @@ MAX_BACKLOG = 10_000
 """Events kept for the store while it is down. The log has them all; beyond this the oldest miss the counters."""
 
 UNREAD = frozenset({"features", "history", "budgets", "killed"})
-DOWN = Facts(unread=UNREAD, degraded=("store:down",))
-SLOW = Facts(unread=UNREAD, degraded=("store:slow",))
+DOWN, SLOW = "store:down", "store:slow"
 
 log = structlog.get_logger()
 
@@ -33,6 +32,7 @@ class GuardedStore:
     def __init__(self, store: OnlineStore) -> None:
         self._store = store
         self._slow = 0
+        self._killed: frozenset[str] = frozenset()
         self._probe: asyncio.Task[None] | None = None
         self._backlog: deque[tuple[Event, tuple[str, ...]]] = deque(maxlen=MAX_BACKLOG)
 
@@ -43,7 +43,7 @@ class GuardedStore:
     async def read(self, user: str, schema: Schema, budgets: Sequence[str], timeout: float) -> Facts:
         """All that is known of a user, and what is spent of `budgets`; `timeout` in seconds."""
         if self._probe is not None:
-            return DOWN
+            return self._unread(DOWN)
         try:
             async with asyncio.timeout(timeout):
                 facts = await self._store.read(user, schema, budgets)
@@ -51,11 +51,11 @@ class GuardedStore:
             self._slow += 1
             if self._slow >= SLOW_READS:
                 self._open("reads past their deadline", schema)
-            return SLOW
+            return self._unread(SLOW)
         except Exception as error:  # noqa: BLE001  whatever a store raises, the request is answered
             self._open(_why(error), schema)
-            return DOWN
-        self._slow = 0
+            return self._unread(DOWN)
+        self._slow, self._killed = 0, facts.killed
         return facts
 
     async def apply(self, event: Event, budgets: tuple[str, ...], schema: Schema) -> bool | None:
@@ -75,6 +75,10 @@ class GuardedStore:
             with suppress(asyncio.CancelledError):
                 await self._probe
         await self._store.close()
+
+    def _unread(self, why: str) -> Facts:
+        """Nothing is known. The kill switches that were read last still hold: safer than none."""
+        return Facts(killed=self._killed, unread=UNREAD, degraded=(why,))
 
     def _open(self, why: str, schema: Schema) -> None:
         if self._probe is None:

@@ -7,6 +7,7 @@ from decisioning.identity import user_key
 from serving.errors import ApiError
 from serving.runtime import Current, Runtime
 from serving.schemas import EventRequest, EventsAnswer, Rejected, read_event, split_events
+from stores.decision_log import event_line
 
 FUTURE_BY = 300.0
 """Seconds by which a client's clock may be ahead."""
@@ -15,6 +16,7 @@ EARLIEST = 946_684_800.0
 
 STORE_DOWN = "store:down"
 LOG_FAILED = "log:failed"
+"""The disk refused the line: the counters know of the event, but no training run will."""
 
 _encoder = msgspec.json.Encoder()
 
@@ -44,7 +46,9 @@ async def _take(runtime: Runtime, sent: EventRequest, index: int, result: Events
         return
     user = user_key(runtime.secret, sent.user_id)
     event = Event(sent.event_id, sent.type, sent.decision_id, sent.offer, user, surface, at, sent.value)
-    if not runtime.events.append(_line(event, now)):
+    dropped = runtime.events.dropped
+    runtime.events.append(event_line(event))
+    if runtime.events.dropped > dropped:
         _admit(result, LOG_FAILED)
     budgets = current.spends(event.offer, at) if event.type == EventType.IMPRESSION else ()
     is_new = await runtime.store.apply(event, budgets, current.schema)
@@ -67,11 +71,6 @@ def _objection(current: Current, offer: str, surface: str, at: float, now: float
     if at < EARLIEST:
         return "The field at is before the year 2000: send RFC 3339 with its time zone, or seconds since 1970."
     return None
-
-
-def _line(event: Event, received: float) -> bytes:
-    """One line of the event log: the event's own fields, and when it was received."""
-    return _encoder.encode({**msgspec.to_builtins(event), "received": received})
 
 
 def _admit(result: EventsAnswer, what: str) -> None:

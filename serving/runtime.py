@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
+from decisioning.catalog_yaml import load_catalog
 
 from decisioning.catalog import Budget, Catalog
-from decisioning.catalog_yaml import load_catalog
 from decisioning.engine import Release
 from features.schema import Schema
 from serving.breaker import GuardedStore
-from stores.event_log import EventLog
+from stores.catalog_files import read_catalog_files
+from stores.event_log import Log
 from stores.releases import ReleaseStore
 
 POLL_EVERY = 0.5
@@ -84,8 +85,8 @@ class Runtime:
 
     secret: bytes
     store: GuardedStore
-    decisions: EventLog
-    events: EventLog
+    decisions: Log
+    events: Log
     releases: ReleaseStore | None = None
     catalog: Path | None = None
     """A catalog folder to decide by rules from, as long as there is no release."""
@@ -149,7 +150,7 @@ class Runtime:
 
     async def _load_rules(self, folder: Path) -> None:
         try:
-            catalog = await asyncio.to_thread(lambda: load_catalog(sorted(folder.rglob("*.yaml"))))
+            catalog = await asyncio.to_thread(lambda: load_catalog(read_catalog_files(folder)))
         except Exception as error:  # noqa: BLE001  an unreadable catalog must not keep the server from starting
             log.error("catalog_refused", why=str(error))
             return

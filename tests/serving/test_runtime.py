@@ -1,0 +1,129 @@
+"""The runtime: it follows the current release, and a bad one changes nothing."""
+
+import asyncio
+import threading
+from dataclasses import replace
+
+import pytest
+import structlog
+
+from decisioning.engine import Release
+from decisioning.errors import UserError
+from serving import runtime as module
+from serving.runtime import NOTHING_LOADED, Surfaces
+
+
+class Shelf:
+    """A release store whose pointer and content are set by hand."""
+
+    def __init__(self) -> None:
+        self.pointer: str | None = None
+        self.holds: dict[str, Release | Exception] = {}
+        self.loads: list[str] = []
+        self.threads: set[int] = set()
+
+    def current(self) -> str | None:
+        self.threads.add(threading.get_ident())
+        return self.pointer
+
+    def load(self, release_id: str) -> Release:
+        self.loads.append(release_id)
+        self.threads.add(threading.get_ident())
+        found = self.holds[release_id]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+@pytest.fixture
+def shelf(release) -> Shelf:
+    shelf = Shelf()
+    shelf.holds = {"r1": release, "r2": replace(release, id="r2"), "bad": UserError("Release bad is damaged.")}
+    return shelf
+
+
+@pytest.fixture
+def following(runtime, shelf):
+    runtime.releases, runtime.current = shelf, NOTHING_LOADED
+    return runtime
+
+
+def test_it_starts_with_the_current_release_and_follows_the_pointer(following, shelf):
+    async def story():
+        shelf.pointer = "r1"
+        await following.start()
+        assert following.current.release.id == "r1"
+        shelf.pointer = "r2"
+        for _ in range(200):
+            await asyncio.sleep(0.01)
+            if following.current.release.id == "r2":
+                break
+        assert following.current.release.id == "r2"
+        await following.stop()
+
+    asyncio.run(story())
+    assert shelf.loads == ["r1", "r2"]
+    assert threading.get_ident() not in shelf.threads, "files are read off the event loop"
+
+
+def test_a_release_that_does_not_load_changes_nothing_and_is_reported_once(following, shelf):
+    async def story():
+        shelf.pointer = "r1"
+        await following.refresh()
+        shelf.pointer = "bad"
+        for _ in range(3):
+            await following.refresh()
+        assert following.current.release.id == "r1"
+        assert shelf.loads == ["r1", "bad"], "it isn't tried again at each poll"
+        shelf.pointer = "r2"
+        await following.refresh()
+        assert following.current.release.id == "r2"
+
+    with structlog.testing.capture_logs() as lines:
+        asyncio.run(story())
+    (refused,) = [line for line in lines if line["event"] == "release_refused"]
+    assert refused["release"] == "bad"
+    assert refused["why"] == "Release bad is damaged."
+    assert refused["kept"] == "r1"
+
+
+def test_a_refused_release_is_tried_again_later(following, shelf, release, monkeypatch):
+    monkeypatch.setattr(module, "RETRY_AFTER", 0.0)
+
+    async def story():
+        shelf.pointer = "bad"
+        await following.refresh()
+        assert not following.is_ready
+        shelf.holds["bad"] = replace(release, id="bad")
+        await following.refresh()
+        assert following.current.release.id == "bad"
+
+    asyncio.run(story())
+
+
+def test_a_pointer_that_cannot_be_read_changes_nothing(following, shelf):
+    async def story():
+        shelf.pointer = "r1"
+        await following.refresh()
+        shelf.current = lambda: (_ for _ in ()).throw(PermissionError("no"))
+        await following.refresh()
+        assert following.current.release.id == "r1"
+
+    asyncio.run(story())
+
+
+def test_a_catalog_that_cannot_be_read_leaves_the_server_alive_and_not_ready(following, tmp_path):
+    async def story():
+        following.catalog = tmp_path / "nowhere"
+        await following.start()
+        assert not following.is_ready
+        await following.stop()
+
+    asyncio.run(story())
+
+
+def test_the_surfaces_of_the_oldest_decisions_are_forgotten():
+    surfaces = Surfaces(limit=2)
+    for number in range(3):
+        surfaces.remember(f"d{number}", "banner")
+    assert [surfaces.get(f"d{number}") for number in range(3)] == [None, "banner", "banner"]
