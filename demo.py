@@ -1,0 +1,183 @@
+"""The guided tour: history, features, training, a release, a server, and three decisions with their reasons."""
+
+import os
+import signal
+import threading
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from decisioning.catalog import Catalog
+from decisioning.domain import Decision
+from demo_check import Client, exercise, reference_problems
+from stores.home import Home
+from terminal import Steps, decision_words, policy_table
+from workbench import (
+    SAMPLE_CATALOG,
+    catalog_folder,
+    current_release,
+    free_port,
+    load_catalog_of,
+    online_store,
+    publish_features,
+    replay_log,
+)
+
+VISITORS = 3
+MOST_REASONS = 8
+
+
+@dataclass
+class Demo:
+    """One run of the tour. With `check`, it verifies every answer over HTTP and stops; else it serves until Ctrl-C."""
+
+    home: Home
+    console: Console
+    file: Path | None
+    """The Hillstrom CSV; None to simulate."""
+    users: int
+    seed: int
+    port: int | None
+    redis_url: str | None
+    check: bool
+    problems: list[str] = field(default_factory=list)
+
+    def run(self) -> dict[str, Any]:
+        """Returns the seconds of each step, the policy values, and `ok` with whatever was off in `problems`."""
+        steps = Steps(self.console)
+        with ExitStack() as stack:
+            self._history(steps)
+            catalog = load_catalog_of(self.home, None)
+            self._features(steps, catalog)
+            records = self._train(steps, catalog)
+            self._promote(steps)
+            with steps.step("valkey", "Start the online store"):
+                url = stack.enter_context(online_store(self.home, self.redis_url))
+            with steps.step("publish", "Publish the features") as progress:
+                publish_features(self.home, url, progress)
+            for outcome in dict.fromkeys(record["outcome"] for record in records):
+                self.console.print(policy_table(records, outcome))
+            self._serve(steps, catalog, url)
+        if self.file is not None:
+            self.problems += reference_problems(records)
+        return {
+            "ok": not self.problems,
+            "problems": self.problems,
+            "seconds": steps.seconds,
+            "policy_values": records,
+            "home": str(self.home.path),
+        }
+
+    def _history(self, steps: Steps) -> None:
+        if self.file is not None:
+            from training.importers.hillstrom import import_hillstrom
+
+            with steps.step("import", f"Import the Hillstrom trial from {self.file}"):
+                import_hillstrom(self.home, self.file)
+            return
+        from evaluation.simulator import simulate
+
+        with steps.step("simulate", f"Simulate a month of {self.users:,} listeners") as progress:
+            simulate(self.home, SAMPLE_CATALOG, users=self.users, seed=self.seed, progress=progress)
+
+    def _features(self, steps: Steps, catalog: Catalog) -> None:
+        from features.schema import Schema
+        from features.snapshots import build_snapshot
+
+        with steps.step("features", "Build the feature snapshot"):
+            build_snapshot(self.home.data, self.home.snapshots, schema=Schema.of(catalog.features))
+
+    def _train(self, steps: Steps, catalog: Catalog) -> list[dict[str, Any]]:
+        from training.train import train
+
+        with steps.step("train", "Train, cross-fit, register in MLflow") as progress:
+            return train(self.home, catalog, seed=self.seed, progress=progress).to_json()["policy_values"]
+
+    def _promote(self, steps: Steps) -> None:
+        from training.promote import promote
+
+        from stores.catalog_files import read_catalog_files
+
+        files = read_catalog_files(catalog_folder(self.home, None))
+        with steps.step("promote", "Promote the model into a release"):
+            promote(self.home, files, None, None, who="segue demo", why="the guided tour", now=time.time())
+
+    def _serve(self, steps: Steps, catalog: Catalog, url: str) -> None:
+        """Serves in this thread, as the signals of a person arrive here, while another one pays the visits."""
+        from serving.main import run
+
+        started = time.perf_counter()
+
+        def visit(address: str) -> None:
+            steps.seconds["serve"] = round(time.perf_counter() - started, 2)
+            threading.Thread(target=self._visit, args=(steps, catalog, address), daemon=True).start()
+
+        port = free_port("127.0.0.1", self.port)
+        try:
+            run(self.home, "127.0.0.1", port, url, drain=0.0, on_ready=visit, quiet=True)
+        except KeyboardInterrupt:
+            self.console.print("Stopped.")
+
+    def _visit(self, steps: Steps, catalog: Catalog, address: str) -> None:
+        """Asks as clients would. Whatever goes wrong here is a problem of the tour, and never leaves it hanging."""
+        try:
+            self._tell(catalog, Client(address))
+            if self.check:
+                with steps.step("check", "Check decisions, events and replay over HTTP"):
+                    self.problems += exercise(Client(address), catalog, self._some_users(50))
+                    report = replay_log(self.home, 1000)
+                    if not report["ok"]:
+                        self.problems.append(f"replay: {report}")
+        except Exception as error:  # noqa: BLE001  whatever goes wrong here is a finding
+            self.problems.append(f"{type(error).__name__}: {error}")
+        finally:
+            for problem in self.problems:
+                self.console.print(f"[red]✗[/red] {escape(problem)}")
+            if self.check or self.problems:
+                os.kill(os.getpid(), signal.SIGINT)
+            else:
+                self._farewell(address)
+
+    def _tell(self, catalog: Catalog, client: "Client") -> None:
+        """Three decisions, told from their log records as a person would want to read them."""
+        surfaces = sorted(catalog.surfaces, key=lambda name: -len(catalog.offers_on(name)))
+        for number, user in enumerate(self._some_users(VISITORS)):
+            surface = surfaces[number % min(len(surfaces), VISITORS)]
+            answer = client.decide(user, surface)
+            self.console.print(f"\n[bold]{user}[/bold] on [bold]{surface}[/bold]", highlight=False)
+            for line in decision_words(catalog, self._recorded(answer["decision_id"]), most=MOST_REASONS):
+                self.console.print(line, highlight=False, soft_wrap=True)
+        self.console.print()
+
+    def _recorded(self, decision_id: str) -> Decision:
+        from stores.decision_log import decided_at, decode
+        from stores.event_log import tail
+
+        records = map(decode, tail(self.home.logs / "decisions", 100, decided_at))
+        return next(record.decision for record in records if record.decision.decision_id == decision_id)
+
+    def _some_users(self, count: int) -> list[str]:
+        """Users of the snapshot, evenly spread over it."""
+        from features.snapshots import current
+
+        users = current(self.home.snapshots).frame()["user_id"]
+        return [str(users.iloc[len(users) * (2 * n + 1) // (2 * count)]) for n in range(count)]
+
+    def _farewell(self, address: str) -> None:
+        home = "" if self.home.path == Path(".segue") else f" --home {self.home.path}"
+        release = current_release(self.home)
+        self.console.print(
+            f"Serving release {release.id}. Open:\n"
+            f"  {address}/docs      the API, to try\n"
+            f"  {address}/version   what is running\n"
+            f"  .venv/bin/mlflow ui --backend-store-uri {self.home.mlflow_uri}   the runs and the registry\n"
+            f"Or, in another terminal: segue decide {self._some_users(1)[0]} {min(release.catalog.surfaces)}{home}\n"
+            "Ctrl-C stops everything.",
+            highlight=False,
+            soft_wrap=True,
+        )

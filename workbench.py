@@ -1,0 +1,169 @@
+"""What several verbs need: the catalog, the release and the store of a work folder, put together from the packages."""
+
+import asyncio
+import json
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from decisioning.catalog import Catalog
+from decisioning.domain import Facts, Value
+from decisioning.engine import Release
+from decisioning.errors import UserError
+from stores.home import Home
+
+SAMPLE_CATALOG = Path(__file__).resolve().parent / "catalog"
+
+
+def catalog_folder(home: Home, chosen: Path | None) -> Path:
+    """The folder named, else the one in the work folder, else the sample."""
+    if chosen is not None:
+        return chosen
+    return home.catalog if home.catalog.is_dir() else SAMPLE_CATALOG
+
+
+def load_catalog_of(home: Home, chosen: Path | None) -> Catalog:
+    """The checked catalog of that folder."""
+    from decisioning.catalog_yaml import load_catalog
+    from stores.catalog_files import read_catalog_files
+
+    return load_catalog(read_catalog_files(catalog_folder(home, chosen)))
+
+
+@contextmanager
+def online_store(home: Home, redis_url: str | None) -> Iterator[str]:
+    """The address of the store: the one given, or the embedded server for as long as this lasts."""
+    if redis_url:
+        if not redis_url.startswith(("redis://", "rediss://", "unix://")):
+            raise UserError("The store's address must begin with redis://, rediss:// or unix://.")
+        yield redis_url
+        return
+    from stores.embedded import running
+
+    with running(home.valkey) as url:
+        yield url
+
+
+def current_release(home: Home) -> Release:
+    """The release that the servers use now."""
+    from stores.releases import ReleaseStore
+
+    releases = ReleaseStore(home.releases)
+    current = releases.current()
+    if current is None:
+        raise UserError(f"There is no release in {home.releases} yet: run `segue train`, then `segue promote`.")
+    return releases.load(current)
+
+
+def read_facts(url: str, catalog: Catalog, user: str) -> Facts:
+    """What the online store knows of a user, by their key."""
+    from features.schema import Schema
+    from stores.online import StoreDown
+    from stores.online_redis import RedisStore
+
+    async def read() -> Facts:
+        store = RedisStore(url, timeout=2.0)
+        try:
+            return await store.read(user, Schema.of(catalog.features), [budget.name for budget in catalog.budgets])
+        finally:
+            await store.close()
+
+    try:
+        return asyncio.run(read())
+    except StoreDown as error:
+        raise UserError(f"The online store can't be read ({error}): start it, or leave --redis-url out.") from None
+
+
+def read_context(catalog: Catalog, words: Sequence[str]) -> dict[str, Value]:
+    """`name=value` words as the context of a request, by the same rules as the API's."""
+    from serving.context import read_context
+    from serving.errors import ApiError
+
+    sent = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals:
+            raise UserError(f"--context takes name=value, and not {word}.")
+        if name not in catalog.features or not catalog.features[name].from_context:
+            known = ", ".join(sorted(spec.name for spec in catalog.features.values() if spec.from_context))
+            raise UserError(f"The context has no {name}. The catalog declares: {known or 'nothing'}.")
+        try:
+            sent[name] = json.loads(text)
+        except ValueError:
+            sent[name] = text
+    try:
+        return read_context(catalog, sent)[0]
+    except ApiError as error:
+        raise UserError(str(error)) from None
+
+
+def replay_log(home: Home, last: int) -> dict[str, Any]:
+    """Replays the end of the decision log with the releases of the work folder."""
+    from evaluation.replay import replay
+    from stores.decision_log import decided_at
+    from stores.event_log import tail
+    from stores.releases import ReleaseStore
+
+    report = replay(tail(home.logs / "decisions", last, decided_at), ReleaseStore(home.releases).load)
+    if not report.decisions:
+        raise UserError(f"There are no decisions in {home.logs / 'decisions'} yet: serve some first.")
+    return {
+        "decisions": report.decisions,
+        "identical": report.identical,
+        "different": list(report.different),
+        "unloadable_releases": list(report.unloadable),
+        "ok": report.ok,
+    }
+
+
+def publish_features(home: Home, url: str, progress: Callable[[int, int], None]) -> dict[str, Any]:
+    """Publishes the current snapshot of the work folder to the store at `url`."""
+    from features.snapshots import current, snapshot_rows
+    from stores.publishing import publish
+
+    snapshot = current(home.snapshots)
+    written = 0
+
+    def count(users: int) -> None:
+        nonlocal written
+        written += users
+        progress(written, snapshot.rows)
+
+    published = publish(
+        url,
+        snapshot_rows(snapshot, home.secret()),
+        schema=snapshot.schema,
+        as_of=snapshot.as_of,
+        snapshot_id=snapshot.id,
+        count=snapshot.rows,
+        progress=count,
+    )
+    return {
+        "snapshot": published.version,
+        "users": published.users,
+        "bytes_per_user": published.bytes_per_user and round(published.bytes_per_user, 1),
+        "seconds": round(published.seconds, 3),
+        "changed": published.changed,
+    }
+
+
+def free_port(host: str, wanted: int | None, default: int = 8080) -> int:
+    """The port wanted, if it is free; where none is wanted, the default or else any free one.
+
+    Raises UserError for a wanted port that is taken.
+    """
+    for port in (default, 0) if wanted is None else (wanted,):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                trial.bind((host, port))
+            except OSError as error:
+                if wanted is not None:
+                    raise UserError(
+                        f"Port {port} of {host} can't be used ({error.strerror}): choose another."
+                    ) from None
+            else:
+                return int(trial.getsockname()[1])
+    raise UserError(f"No port of {host} is free.")
