@@ -3,8 +3,8 @@
     save(model) -> {"model.json": …, "model.txt": … (trees only)}
     load(files, groups={offer: group}) -> Model, which is a `decisioning.domain.Scorer`
 
-The score of an offer is p = m + λ (s − m): m its mean, s the learner's calibrated score, λ the shrinkage found in training
-(0: the best single offer). Where NOTHING was logged, the effect is the uplift p − p(nothing); otherwise it is p.
+The score of an offer is p = m + λ (s − m): m its mean, s the learner's calibrated score, λ the shrinkage found in
+training (0: the best single offer). Where NOTHING was logged, the effect is the uplift p − p(nothing); else it is p.
 """
 
 import json
@@ -76,7 +76,7 @@ class Model:
     """Whether NOTHING was logged, and the effect is the difference to it."""
     shrinkage: float
     predictor: Predictor
-    calibration: Calibration = Platt()
+    calibration: Calibration = field(default_factory=Platt)
     info: Mapping[str, object] = field(default_factory=dict)
     """Where it comes from: data window, seed, row counts; plain JSON."""
     groups: Mapping[str, str] = field(default_factory=dict)
@@ -183,7 +183,7 @@ def stamp(files: Mapping[str, bytes], version: int) -> dict[str, bytes]:
     try:
         obj = json.loads(files[JSON])
         obj["version"] = version
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise ArtifactError(f"{JSON} is missing or no JSON object ({error}): train the model again.") from None
     return {**files, JSON: (json.dumps(obj, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()}
 
@@ -196,7 +196,7 @@ def load(files: Mapping[str, bytes], groups: Mapping[str, str] = MappingProxyTyp
     try:
         obj = json.loads(files[JSON])
         label = f"{obj['name']}/{obj['version']}"
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise ArtifactError(f"{JSON} is missing or no model ({error!r}): train the model again.") from None
     if obj.get("format") != FORMAT:
         raise ArtifactError(f"Model {label} has format {obj.get('format')!r}, and this program reads {FORMAT}.")

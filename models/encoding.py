@@ -1,8 +1,8 @@
 """The design matrix of a model, one row at a time: what is known of a user, where, and the offer's own attributes.
 
 Columns come in two blocks. The context block (features by name, then the surface) is the same for all offers of a
-request; the offer block (which offer, its group, its attributes) is the same for all users. `frames.encode_facts` is the
-vectorised form of `Encoding.context`; a property test holds the two together.
+request; the offer block (which offer, its group, its attributes) is the same for all users. `frames.encode_facts` is
+the vectorised form of `Encoding.context`; a property test holds the two together.
 """
 
 import json
@@ -18,7 +18,8 @@ from decisioning.catalog import Catalog, FeatureSpec, FeatureType
 from decisioning.domain import NOTHING, Value
 
 NAN = math.nan
-NUMERIC = (FeatureType.INT, FeatureType.FLOAT)
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+Encoder = Callable[[Value], Sequence[float] | None]
 # A moment means nothing to a model that doesn't know the present, and free text has no columns.
 UNUSED = (FeatureType.TIME, FeatureType.TEXT)
 
@@ -80,25 +81,22 @@ class Encoding:
 
     @cached_property
     def offer_matrix(self) -> np.ndarray:
-        """(offers, offer columns) float64; an attribute that an offer doesn't have is NaN."""
-        return np.array([[_offer_cell(offer, name) for name in self.offer_columns] for offer in self.offers], float)
+        """(offers, offer columns) float64 of float32 precision; an attribute that an offer doesn't have is NaN."""
+        cells = [_offer_cell(offer, name) for offer in self.offers for name in self.offer_columns]
+        return np.array(cells, np.float32).astype(float).reshape(len(self.offers), len(self.offer_columns))
 
     def context(self, values: Mapping[str, Value], surface: str) -> list[float]:
         """The context block for one request: float32 precision, missing NaN. Total: a misfit counts as missing."""
         row: list[float] = []
-        for name, default, encode in self._encoders:
-            value = values.get(name)
-            row += encode(default if value is None else value)
+        for name, encode, missing in self._encoders:
+            row += encode(values.get(name)) or missing
         row += self._surface_rows.get(surface, self._no_surface)
         # As float32, like a packed snapshot: what was trained on and what is served round in the same way.
-        with np.errstate(over="ignore"):
-            packed = np.array(row, np.float32)
-        packed[np.isinf(packed)] = NAN
-        return packed.tolist()
+        return np.array(row, np.float32).tolist()
 
     @cached_property
-    def _encoders(self) -> tuple[tuple[str, Value, Callable[[Value], Sequence[float]]], ...]:
-        return tuple((spec.name, spec.default, encoder(spec)) for spec in self.features)
+    def _encoders(self) -> tuple[tuple[str, Encoder, Sequence[float]], ...]:
+        return tuple((spec.name, encoder(spec), missing_columns(spec)) for spec in self.features)
 
     @cached_property
     def _surface_rows(self) -> Mapping[str, tuple[float, ...]]:
@@ -118,27 +116,29 @@ def feature_columns(spec: FeatureSpec) -> tuple[str, ...]:
     return (spec.name,)
 
 
-def encoder(spec: FeatureSpec) -> Callable[[Value], Sequence[float]]:
-    """The function from a feature's value to its columns. It never raises; what doesn't fit the type is missing."""
+def encoder(spec: FeatureSpec) -> Encoder:
+    """The function from a feature's value to its columns. It never raises; None is for what is missing or misfits."""
     if spec.type is FeatureType.ENUM:
         rows = {value: tuple(float(value == other) for other in spec.values) for value in spec.values}
-        missing = (NAN,) * len(spec.values)
-        return lambda value: rows.get(value, missing) if isinstance(value, str) else missing
+        return lambda value: rows.get(value) if isinstance(value, str) else None
     if spec.type is FeatureType.SET:
-        members, none = spec.values, (NAN,) * len(spec.values)
-        return lambda value: tuple(float(m in value) for m in members) if isinstance(value, frozenset) else none
+        members = spec.values
+        return lambda value: tuple(float(m in value) for m in members) if isinstance(value, frozenset) else None
     if spec.type is FeatureType.BOOL:
-        return lambda value: (float(value),) if isinstance(value, bool) else (NAN,)
+        return lambda value: (float(value),) if isinstance(value, bool) else None
     return _number
 
 
-def _number(value: Value) -> tuple[float]:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return (NAN,)
-    try:
+def missing_columns(spec: FeatureSpec) -> Sequence[float]:
+    """The columns of a missing value: those of the default, else NaN."""
+    return encoder(spec)(spec.default) or (NAN,) * len(feature_columns(spec))
+
+
+def _number(value: Value) -> Sequence[float] | None:
+    """A number that float32 can hold; everything else is missing, as in a packed snapshot."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and -FLOAT32_MAX <= value <= FLOAT32_MAX:
         return (float(value),)
-    except OverflowError:  # an int of hundreds of digits
-        return (NAN,)
+    return None
 
 
 def _traits(catalog: Catalog, name: str) -> Traits:

@@ -3,8 +3,8 @@
 Within a request the user's columns are the same for every offer. Each split sends away the leaves on one of its sides;
 with leaves numbered from left to right and only *failed* tests (value goes right) clearing the bits of their left
 subtree, the lowest bit that survives is the leaf reached (QuickScorer: Lucchese and others, SIGIR 2015). So the
-AND over a user's columns is computed once, each offer's AND when the model loads, and a score is the sum, in tree order,
-of the leaves at the lowest bits of `user & offer`: LightGBM's raw score to the last bit.
+AND over a user's columns is computed once, each offer's AND when the model loads, and a score is the sum, in tree
+order, of the leaves at the lowest bits of `user & offer`: LightGBM's raw score to the last bit.
 """
 
 from bisect import bisect_left

@@ -1,0 +1,162 @@
+"""Cross-fitting: every number about a decision comes from models that never saw its user.
+
+The whole procedure of training (learner, calibration, means, shrinkage) runs inside each training part, so that what is
+evaluated is what would be deployed. Leaving out pairs of folds gives the inner predictions; fits are kept and shared.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from evaluation.arm_means import arm_means, table
+from evaluation.estimators import standard_error
+from evaluation.labels import Logged
+from evaluation.policy_choice import chosen
+from models.artifact import Means
+from models.calibration import Calibration, Platt
+from models.encoding import Encoding
+from models.frames import encode_facts
+from models.learners import Sample, fit_platt
+from models.predictors import Predictor
+
+GRID = (0.0, 0.25, 0.5, 0.75, 1.0)
+Fitter = Callable[[Sample], Predictor]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What training finds out beside the learner itself."""
+
+    means: Means
+    calibration: Calibration
+    shrinkage: float
+    gains: tuple[tuple[float, float, float], ...]
+    """For each λ of the grid: λ, its cross-fitted DR value less that of λ = 0, and that difference's standard error."""
+
+
+class CrossFit:
+    """Folds by user, and the fits that leave some of them out.
+
+    `encoding` names the arms that the model scores; the others are held at their means.
+    """
+
+    def __init__(
+        self,
+        logged: Logged,
+        encoding: Encoding,
+        fitter: Fitter,
+        *,
+        folds: int = 5,
+        seed: int = 0,
+        progress: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self.logged, self.encoding, self.folds = logged, encoding, folds
+        self._fitter, self._progress = fitter, progress
+        users = int(logged.user.max()) + 1
+        self.fold = (np.random.default_rng(seed).permutation(users) % folds)[logged.user]
+        self.contexts = encode_facts(encoding, logged.facts, np.array(logged.surfaces, object)[logged.surface])
+        self.own = {arm: encoding.index[name] for arm, name in enumerate(logged.arms) if name in encoding.index}
+        self._place = np.array([self.own.get(arm, -1) for arm in range(len(logged.arms))])
+        self._predictors: dict[frozenset[int], Predictor] = {}
+        self._raw: dict[tuple[frozenset[int], int], np.ndarray] = {}
+
+    def rows(self, left_out: frozenset[int]) -> np.ndarray:
+        """Indices of the training part."""
+        return np.flatnonzero(~np.isin(self.fold, list(left_out)))
+
+    def predictor(self, left_out: frozenset[int]) -> Predictor:
+        """The learner fitted on the training part, on the decisions that showed one of its arms."""
+        if left_out not in self._predictors:
+            rows = self.rows(left_out)
+            rows = rows[self._place[self.logged.action[rows]] >= 0]
+            self._progress(f"fit on {len(rows):,} decisions")
+            offers, outcome = self._place[self.logged.action[rows]], self.logged.conversion[rows]
+            self._predictors[left_out] = self._fitter(Sample(self.contexts[rows], offers, outcome, np.ones(len(rows))))
+        return self._predictors[left_out]
+
+    def raw(self, left_out: frozenset[int], fold: int) -> np.ndarray:
+        """(rows of the fold, A) raw log-odds by the fit that left out `left_out`; NaN for arms it doesn't score."""
+        key = (left_out, fold)
+        if key not in self._raw:
+            self._raw[key] = self._matrix(self.predictor(left_out), np.flatnonzero(self.fold == fold))
+        return self._raw[key]
+
+    def _matrix(self, predictor: Predictor, rows: np.ndarray) -> np.ndarray:
+        out = np.full((len(rows), len(self.logged.arms)), np.nan)
+        for surface in range(len(self.logged.surfaces)):
+            here = np.flatnonzero(self.logged.surface[rows] == surface)
+            if len(here) == 0:
+                continue
+            eligible = self.logged.eligible[rows[here]].any(axis=0)
+            arms = [arm for arm in self.own if eligible[arm]]
+            out[np.ix_(here, arms)] = predictor.matrix(self.contexts[rows[here]], [self.own[arm] for arm in arms])
+        return out
+
+    def fitted(self, left_out: frozenset[int]) -> Fitted:
+        """Calibration, means and shrinkage of a training part, by cross-fitting inside it."""
+        inner = [fold for fold in range(self.folds) if fold not in left_out]
+        rows = np.concatenate([np.flatnonzero(self.fold == fold) for fold in inner])
+        raw = np.concatenate([self.raw(left_out | {fold}, fold) for fold in inner])
+        means = np.concatenate([self._means(left_out | {fold}, fold) for fold in inner])
+        shown = raw[np.arange(len(rows)), self.logged.action[rows]]
+        calibration = Platt(*fit_platt(shown, self.logged.conversion[rows]))
+        shrinkage, gains = self._choose(rows, raw, means, calibration)
+        return Fitted(arm_means(self.logged, self.rows(left_out)), calibration, shrinkage, gains)
+
+    def _means(self, left_out: frozenset[int], fold: int) -> np.ndarray:
+        means = arm_means(self.logged, self.rows(left_out))
+        return table(means, self.logged)[self.logged.surface[self.fold == fold]]
+
+    def _choose(
+        self, rows: np.ndarray, raw: np.ndarray, means: np.ndarray, calibration: Calibration
+    ) -> tuple[float, tuple[tuple[float, float, float], ...]]:
+        """The smallest λ whose value is within one (paired, clustered) standard error of the best one's."""
+        if np.isnan(raw).all():
+            return 0.0, tuple((shrinkage, 0.0, 0.0) for shrinkage in GRID[:1])
+        q = expected(raw, means, calibration) * self.logged.net
+        user = self.logged.user[rows]
+        values = [
+            doubly_robust(self.logged, rows, chosen(self.logged, rows, shrunk(raw, means, calibration, weight)), q)
+            for weight in GRID
+        ]
+        best = values[int(np.argmax([value.mean() for value in values]))]
+        gains = tuple(
+            (weight, float((value - values[0]).mean()), _clustered_error(value - values[0], user))
+            for weight, value in zip(GRID, values, strict=True)
+        )
+        for weight, value in zip(GRID, values, strict=True):
+            if (best - value).mean() <= _clustered_error(best - value, user):
+                return weight, gains
+        return 0.0, gains
+
+    def final(self) -> tuple[Predictor, Fitted]:
+        """Everything fitted on all the data."""
+        nobody: frozenset[int] = frozenset()
+        return self.predictor(nobody), self.fitted(nobody)
+
+    def with_shrinkage(self, found: Fitted, shrinkage: float) -> Fitted:
+        return replace(found, shrinkage=shrinkage)
+
+
+def expected(raw: np.ndarray, means: np.ndarray, calibration: Calibration) -> np.ndarray:
+    """q̂ of a conversion: the learner's calibrated probability, or the mean where it says nothing."""
+    return np.where(np.isnan(raw), means, calibration.probabilities(np.nan_to_num(raw)))
+
+
+def shrunk(raw: np.ndarray, means: np.ndarray, calibration: Calibration, shrinkage: float) -> np.ndarray:
+    """p = m + λ (s − m), clipped to [0, 1]."""
+    return np.clip(means + shrinkage * (expected(raw, means, calibration) - means), 0.0, 1.0)
+
+
+def doubly_robust(logged: Logged, rows: np.ndarray, choice: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """(len(rows),) DR terms of a deterministic policy on the reward, with q̂ (len(rows), A)."""
+    at, action = np.arange(len(rows)), logged.action[rows]
+    weight = (choice == action) / logged.probability[rows]
+    return q[at, choice] + weight * (logged.reward[rows] - q[at, action])
+
+
+def _clustered_error(values: np.ndarray, user: np.ndarray) -> float:
+    """The standard error of the mean of `values`, clustered by user."""
+    _, codes = np.unique(user, return_inverse=True)
+    return standard_error(np.bincount(codes, weights=values - values.mean()) / len(values))

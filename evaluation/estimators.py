@@ -1,0 +1,194 @@
+"""Off-policy estimators: what a policy would have earned, from logs of another one with known probabilities.
+
+Every estimator is a function from rows to (x, d) per row; its value is Σ x / Σ d, so that means (d = 1) and ratios
+(d = w) share one accumulator, one interval clustered by user and one paired difference. Formulas: IPS (Horvitz and
+Thompson 1952), SNIPS (Swaminathan and Joachims 2015), DR (Dudík and others 2011), Switch-DR (Wang and others 2017),
+DRos (Su and others 2020). Gate on `dr` alone; the clipped ones may rank.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+from scipy.stats import t as student
+
+LEAST_ESS, MOST_WEIGHT, LEAST_POSITIVES = 1_000.0, 200.0, 10
+RULE_OF_THREE = 3.0
+"""Nothing seen in n tries: with 95 % confidence the rate is at most 3 / n (Hanley and Lippman-Hand, JAMA 1983)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """n logged decisions as one policy sees them; all arrays have shape (n,)."""
+
+    user: np.ndarray
+    """Cluster ids, integers."""
+    reward: np.ndarray
+    weight: np.ndarray
+    """w = π_e(a|x) / π_b(a|x) of the logged action."""
+    q_logged: np.ndarray
+    """q̂(x, a) of the logged action, from a model that was not fitted on the row."""
+    dm: np.ndarray
+    """Σ_a π_e(a|x) q̂(x, a)."""
+
+
+def ips(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+    """mean(w r)"""
+    return rows.weight * rows.reward, np.ones(len(rows.reward))
+
+
+def snips(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+    """Σ w r / Σ w"""
+    return rows.weight * rows.reward, rows.weight
+
+
+def dm(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+    """mean(Σ_a π_e(a|x) q̂(x, a))"""
+    return rows.dm, np.ones(len(rows.reward))
+
+
+def dr(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+    """mean(DM + w (r − q̂))"""
+    return rows.dm + rows.weight * (rows.reward - rows.q_logged), np.ones(len(rows.reward))
+
+
+def switch_dr(rows: Rows, limit: float) -> tuple[np.ndarray, np.ndarray]:
+    """DR without the correction where w > limit."""
+    kept = np.where(rows.weight <= limit, rows.weight, 0.0)
+    return rows.dm + kept * (rows.reward - rows.q_logged), np.ones(len(rows.reward))
+
+
+def dros(rows: Rows, shrink: float) -> tuple[np.ndarray, np.ndarray]:
+    """DR with λ w / (w² + λ) for w."""
+    shrunk = shrink * rows.weight / (rows.weight**2 + shrink)
+    return rows.dm + shrunk * (rows.reward - rows.q_logged), np.ones(len(rows.reward))
+
+
+ESTIMATORS: Mapping[str, Callable[[Rows], tuple[np.ndarray, np.ndarray]]] = {"dr": dr, "snips": snips, "ips": ips}
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """An accumulator: add two of disjoint rows with `+`, in any order; users may appear in both."""
+
+    users: np.ndarray
+    """(C,) sorted."""
+    sums: np.ndarray
+    """(C, 2): Σ x and Σ d of each user."""
+    n: int
+    weight: float
+    weight_squares: float
+    weight_max: float
+    positives: int
+    """Rows with a reward that the policy matches (w > 0)."""
+    scale: float
+    """The largest |reward| seen."""
+
+    @classmethod
+    def of(cls, rows: Rows, x: np.ndarray, d: np.ndarray) -> "Estimate":
+        users, sums = _by_user(rows.user, np.column_stack([x, d]))
+        w, r = rows.weight, rows.reward
+        return cls(
+            users,
+            sums,
+            n=len(r),
+            weight=float(w.sum()),
+            weight_squares=float((w**2).sum()),
+            weight_max=float(w.max(initial=0.0)),
+            positives=int(((r != 0) & (w > 0)).sum()),
+            scale=float(np.abs(r).max(initial=0.0)),
+        )
+
+    def __add__(self, other: "Estimate") -> "Estimate":
+        users, sums = _by_user(np.concatenate([self.users, other.users]), np.concatenate([self.sums, other.sums]))
+        return Estimate(
+            users,
+            sums,
+            self.n + other.n,
+            self.weight + other.weight,
+            self.weight_squares + other.weight_squares,
+            max(self.weight_max, other.weight_max),
+            self.positives + other.positives,
+            max(self.scale, other.scale),
+        )
+
+    @property
+    def value(self) -> float:
+        """NaN where no logged action is one that the policy could take."""
+        x, d = self.sums.sum(axis=0)
+        return float(x / d) if d else float("nan")
+
+    @property
+    def ess(self) -> float:
+        """Effective sample size (Σ w)² / Σ w² (Kish 1965)."""
+        return self.weight**2 / self.weight_squares if self.weight_squares else 0.0
+
+    @property
+    def deviations(self) -> np.ndarray:
+        """(C,) each user's linearised deviation from the value; they sum to 0."""
+        total = self.sums[:, 1].sum()
+        return (self.sums[:, 0] - self.value * self.sums[:, 1]) / total if total else np.full(len(self.users), np.nan)
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        half = half_width(self.deviations, self.scale, level)
+        return self.value - half, self.value + half
+
+    def lacking(self) -> str | None:
+        """Why this is not enough to say anything, or None."""
+        if self.ess < LEAST_ESS:
+            return f"not enough support: effective sample size {self.ess:,.0f}, needs {LEAST_ESS:,.0f}"
+        if self.weight_max > MOST_WEIGHT:
+            return f"not enough support: the largest weight is {self.weight_max:,.0f}, at most {MOST_WEIGHT:,.0f}"
+        if self.positives < LEAST_POSITIVES:
+            return f"not enough support: {self.positives} matched positives, needs {LEAST_POSITIVES}"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A policy's value minus another's on the same decisions, paired by user."""
+
+    value: float
+    deviations: np.ndarray
+    scale: float
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        half = half_width(self.deviations, self.scale, level)
+        return self.value - half, self.value + half
+
+    def lower(self, level: float = 0.95) -> float:
+        """The one-sided lower bound: the lower end of the two-sided interval at level 2 level − 1."""
+        return self.interval(2 * level - 1)[0]
+
+
+def difference(one: Estimate, other: Estimate) -> Difference:
+    """`one` minus `other`. Both must come from the same decisions; raises ValueError otherwise."""
+    if one.n != other.n or not np.array_equal(one.users, other.users):
+        raise ValueError("a paired difference needs two estimates over the same decisions")
+    return Difference(one.value - other.value, one.deviations - other.deviations, max(one.scale, other.scale))
+
+
+def half_width(deviations: np.ndarray, scale: float, level: float) -> float:
+    """Student's t times the standard error clustered by user, and never less than the rule of three allows.
+
+    Two policies that agree on all n users seen may still differ on 3/n of those unseen, each by the largest |reward|.
+    """
+    clusters = len(deviations)
+    if clusters < 2:
+        return float("inf")
+    floor = RULE_OF_THREE / clusters * (scale or 1.0)
+    quantile = float(student.ppf(0.5 + level / 2, clusters - 1))
+    return max(quantile * standard_error(deviations), floor)
+
+
+def standard_error(deviations: np.ndarray) -> float:
+    """√(C / (C − 1) Σ e²) over the C users' deviations (Liang and Zeger 1986)."""
+    clusters = len(deviations)
+    return sqrt(clusters / (clusters - 1) * float((deviations**2).sum())) if clusters > 1 else float("inf")
+
+
+def _by_user(user: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    users, codes = np.unique(user, return_inverse=True)
+    sums = [np.bincount(codes, weights=column, minlength=len(users)) for column in columns.T]
+    return users, np.column_stack(sums) if len(users) else np.zeros((0, 2))
