@@ -1,0 +1,35 @@
+# The serving image: what answers requests, and nothing that trains. `tests/serving/test_image.py` runs these steps.
+FROM python:3.11-slim AS build
+
+COPY requirements/serving.txt requirements/serving.txt
+RUN python -m venv /opt/segue
+RUN /opt/segue/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary=:all: --requirement requirements/serving.txt
+RUN /opt/segue/bin/python -m pip uninstall --quiet --yes pip
+
+FROM python:3.11-slim
+
+ARG SEGUE_BUILD=unknown
+# The home holds `releases` (mounted, or pulled into it) and `logs` (to be shipped). Set SEGUE_SECRET and REDIS_URL.
+ENV PATH=/opt/segue/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    SEGUE_BUILD=$SEGUE_BUILD \
+    SEGUE_HOME=/var/lib/segue \
+    SEGUE_HOST=0.0.0.0 \
+    SEGUE_PORT=8080
+
+RUN useradd --system --uid 10001 --home-dir /var/lib/segue --create-home segue
+COPY --from=build /opt/segue /opt/segue
+WORKDIR /app
+COPY decisioning decisioning
+COPY features features
+COPY models models
+COPY stores stores
+COPY serving serving
+RUN python -m compileall -q .
+
+USER segue
+EXPOSE 8080
+HEALTHCHECK --interval=10s --timeout=3s --start-period=15s \
+    CMD ["python", "-c", "import os, urllib.request as web; web.urlopen(f'http://127.0.0.1:{os.environ[\"SEGUE_PORT\"]}/healthz', timeout=2)"]
+# As a list, so that the server itself gets the SIGTERM, and drains.
+ENTRYPOINT ["python", "-m", "serving"]
