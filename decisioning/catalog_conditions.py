@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from decisioning.catalog import FeatureSpec, FeatureType
-from decisioning.conditions import AllOf, AnyOf, Condition, Op, Test, negate, version
+from decisioning.conditions import AllOf, AnyOf, Condition, Op, Test, negate, version, words
 from decisioning.domain import Value
+from decisioning.satisfiable import satisfiable
 from decisioning.yaml_fields import (
     Broken,
     Parser,
@@ -164,7 +165,13 @@ class ConditionReader:
         known = [test for test in tests if test]
         if len(known) < len(tests):
             raise Broken
-        return known[0] if len(known) == 1 else AllOf(tuple(known), node.place)
+        if len(known) == 1:
+            return known[0]
+        together = AllOf(tuple(known), node.place)
+        if not satisfiable(together, self.features):
+            self.problems.add(node, f"no value can do: {words(together)}")
+            raise Broken
+        return together
 
     def _operator(self, spec: FeatureSpec, key: str, node: Node) -> Condition | None:
         """One operator's test; None after reporting what is wrong with it."""

@@ -77,10 +77,14 @@ _PASSES: Mapping[Op, Callable[[Any, Any], bool]] = {
     Op.MAX: operator.le,
     Op.ABOVE: operator.gt,
     Op.BELOW: operator.lt,
-    Op.VERSION_MIN: lambda found, least: version(found) is not None and version(found) >= version(least),
-    Op.VERSION_BELOW: lambda found, least: version(found) is not None and version(found) < version(least),
+    Op.VERSION_MIN: lambda found, least: (numbers := version(found)) is not None and numbers >= _numbers(least),
+    Op.VERSION_BELOW: lambda found, least: (numbers := version(found)) is not None and numbers < _numbers(least),
     Op.PRESENT: lambda found, _: True,
 }
+
+
+def _numbers(text: Value) -> tuple[int, ...]:
+    return version(text) or ()
 
 
 def _set_possible(tests: tuple[Test, ...]) -> bool:
@@ -94,8 +98,8 @@ def _text_possible(tests: tuple[Test, ...]) -> bool:
     named = [test.value for test in tests if test.op is Op.IS]
     if named:
         return _some(named[0], tests)
-    least = max((version(test.value) or () for test in tests if test.op is Op.VERSION_MIN), default=())
-    below = [version(test.value) or () for test in tests if test.op is Op.VERSION_BELOW]
+    least = max((_numbers(test.value) for test in tests if test.op is Op.VERSION_MIN), default=())
+    below = [_numbers(test.value) for test in tests if test.op is Op.VERSION_BELOW]
     return not below or least < min(below)
 
 

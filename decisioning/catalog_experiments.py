@@ -1,0 +1,213 @@
+"""Reads what is tried and measured: holdouts, experiments, exploration, and the catalog's own tests."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+from decisioning.catalog import Arm, CatalogTest, Experiment, Exploration, Holdout
+from decisioning.catalog_conditions import whole_value_of
+from decisioning.catalog_offers import Context
+from decisioning.conditions import Condition
+from decisioning.domain import Stage, Value
+from decisioning.yaml_fields import (
+    Broken,
+    Fields,
+    Parser,
+    attempt,
+    duration,
+    integer,
+    moment,
+    number,
+    one_of,
+    some_of,
+    text,
+)
+from decisioning.yaml_nodes import Node, Problems, did_you_mean
+
+_ROUNDING = 1e-9
+"""Percents such as 33.3 are binary fractions: sums may miss by a little."""
+
+
+def read_holdout(name: str, node: Node, at: Context) -> Holdout:
+    fields = Fields(node, at.problems, "percent", "salt", "show", "surfaces")
+    percent = fields.required("percent", number(above=0, high=100))
+    salt = fields.required("salt", text, "A fresh one each quarter holds other users out.")
+    fields.optional("show", one_of(("best_single_offer",), "policy"))
+    surfaces = fields.optional("surfaces", some_of(one_of(at.surfaces, "surface")), ())
+    fields.finish()
+    return Holdout(name, percent, salt, frozenset(surfaces), node.key_place)
+
+
+def read_exploration(node: Node, at: Context) -> Exploration:
+    fields = Fields(node, at.problems, "uniform", "challenger")
+    uniform = fields.optional("uniform", number(0, 1), Exploration().uniform)
+    challenger = fields.optional("challenger", number(0, 1), Exploration().challenger)
+    if uniform + challenger > 1:
+        fields.wrong("challenger", f"uniform and challenger add up to {uniform + challenger:g}, more than 1")
+    fields.finish()
+    return Exploration(uniform, challenger)
+
+
+# --- Experiments ------------------------------------------------------------------------------------------------------
+
+
+def read_experiment(name: str, node: Node, at: Context) -> Experiment:
+    fields = Fields(node, at.problems, "layer", "audience", "percent", "starts_at", "arms")
+    layer = fields.required("layer", text, "Experiments of one layer never share a user.")
+    percent = fields.optional("percent", number(above=0, high=100), 100.0)
+    starts_at = fields.optional("starts_at", number(0, 100), _UNASSIGNED)
+    if starts_at + percent > 100 + _ROUNDING:
+        fields.wrong("starts_at", f"{starts_at:g} and {percent:g} percent end beyond 100")
+    arms = _arms(fields, at)
+    audience = _audience(fields, at)
+    fields.finish()
+    return Experiment(name, layer, arms, audience, starts_at, percent, node.key_place)
+
+
+def _audience(experiment: Fields, at: Context) -> Condition | None:
+    """A named audience, or a condition of its own."""
+    node = experiment.child("audience")
+    if node is None or isinstance(node.value, dict):
+        return at.condition(experiment, "audience")
+    return at.conditions.condition(replace(node, value={"audience": node}))
+
+
+def _arms(experiment: Fields, at: Context) -> tuple[Arm, ...]:
+    node = experiment.child("arms")
+    if node is None or not isinstance(node.value, dict) or not node.value:
+        experiment.wrong("arms", "an experiment needs arms", "Such as {control: {percent: 50}, other: {percent: 50}}.")
+        return ()
+    arms = tuple(_arm(name, arm, at) for name, arm in sorted(node.value.items()))
+    total = sum(arm.percent for arm in arms)
+    if abs(total - 100) > 1e-6:
+        experiment.wrong("arms", f"the arms add up to {total:g} percent, needs 100", 'For less traffic, set "percent".')
+    return arms
+
+
+def _arm(name: str, node: Node, at: Context) -> Arm:
+    fields = Fields(node, at.problems, "percent", "set")
+    percent = fields.required("percent", number(0, 100)) or 0.0
+    overrides: dict[str, float] = {}
+    settings = fields.child("set")
+    if settings is not None and not isinstance(settings.value, dict):
+        fields.wrong("set", "needs paths and their values", "Such as {offers.premium_annual.score.value: 32.0}.")
+    elif settings is not None and isinstance(settings.value, dict):
+        for path, value in settings.value.items():
+            parse = _setting(path, value, at)
+            if parse:
+                overrides[path] = attempt(parse, value, at.problems, 0.0)
+    return Arm(name, percent, overrides)
+
+
+_SETTINGS: Mapping[tuple[str, str], Parser[float]] = {
+    ("offers", "score.value"): number(low=0),
+    ("offers", "score.cost"): number(low=0),
+    ("offers", "priority"): integer(-1000, 1000),
+    ("levers", "times"): number(above=0, high=1000),
+    ("surfaces", "min_score"): number(),
+}
+
+
+def _setting(path: str, node: Node, at: Context) -> Parser[float] | None:
+    """The parser of what an arm may set at a path; None after reporting that it may not."""
+    section, _, rest = path.partition(".")
+    name, _, what = rest.partition(".")
+    parse = _SETTINGS.get((section, what))
+    names = {"offers": at.offers, "levers": at.levers, "surfaces": at.surfaces}.get(section, frozenset())
+    if parse and name in names:
+        return parse
+    known = {f"{section}.{name}.{what}" for section, what in _SETTINGS} if not parse else names
+    message = f'an arm can\'t set "{path}"' if not parse else f'unknown {section.removesuffix("s")} "{name}"'
+    at.problems.add_at(node.key_place, node.path, message, did_you_mean(name if parse else path, known))
+    return None
+
+
+_UNASSIGNED = -1.0
+
+
+def assign_ranges(experiments: Sequence[Experiment], problems: Problems) -> tuple[Experiment, ...]:
+    """Gives each experiment its range of its layer: as written, or the first gap wide enough, in the order of names.
+
+    An experiment whose range moves would lose its users to another, so one that runs should say `starts_at`.
+    """
+    placed: list[Experiment] = []
+    for layer in sorted({experiment.layer for experiment in experiments}):
+        members = sorted((e for e in experiments if e.layer == layer), key=lambda e: (e.starts_at < 0, e.name))
+        total = sum(e.percent for e in members)
+        if total > 100 + _ROUNDING:
+            message = f"the experiments of layer {layer} take {total:g} percent of it, more than 100"
+            problems.add_at(members[-1].place, f"experiments.{members[-1].name}", message, "Lower their percents.")
+            continue
+        taken: list[tuple[float, float]] = []
+        for member in members:
+            start = member.starts_at if member.starts_at >= 0 else _first_gap(taken, member.percent)
+            if start is None or _overlaps(taken, start, member.percent):
+                message = f"no range of {member.percent:g} percent is free in layer {layer}"
+                problems.add_at(member.place, f"experiments.{member.name}", message, 'Change "starts_at" or "percent".')
+                continue
+            taken = sorted([*taken, (start, start + member.percent)])
+            placed.append(replace(member, starts_at=start))
+    return tuple(sorted(placed, key=lambda e: e.name))
+
+
+def _first_gap(taken: list[tuple[float, float]], width: float) -> float | None:
+    edges = [(0.0, 0.0), *taken, (100.0, 100.0)]
+    return next((end for (_, end), (start, _) in pairwise(edges) if start - end >= width - _ROUNDING), None)
+
+
+def _overlaps(taken: list[tuple[float, float]], start: float, width: float) -> bool:
+    return any(start < b - _ROUNDING and a < start + width - _ROUNDING for a, b in taken)
+
+
+# --- The catalog's own tests ------------------------------------------------------------------------------------------
+
+
+def read_test(node: Node, at: Context) -> CatalogTest:
+    fields = Fields(node, at.problems, "name", "given", "on", "expect")
+    name = fields.required("name", text)
+    surface = fields.required("on", one_of(at.surfaces, "surface"))
+    expected = fields.child("expect")
+    if expected is None:
+        at.problems.add(node, "a test needs to expect something", 'Give "never", "eligible" or "because".')
+        raise Broken
+    expect = Fields(expected, at.problems, "never", "eligible", "because")
+    offers = some_of(one_of(at.offers, "offer"))
+    never, eligible = expect.optional("never", offers, ()), expect.optional("eligible", offers, ())
+    because = _because(expect, at)
+    features, history, now = _given(fields, at)
+    fields.finish()
+    return CatalogTest(name, surface, features, history, never, eligible, because, now, node.place)
+
+
+def _because(expect: Fields, at: Context) -> dict[str, str]:
+    node = expect.child("because")
+    if node is None:
+        return {}
+    because = Fields(node, at.problems, *at.offers)
+    causes = at.rules | at.offers | frozenset(Stage)
+    return {offer: because.optional(offer, one_of(causes, "rule"), "") for offer in because.entries}
+
+
+def _given(test: Fields, at: Context) -> tuple[dict[str, Value], tuple[tuple[str, str, float], ...], float | None]:
+    node = test.child("given")
+    if node is None:
+        return {}, (), None
+    specs = at.conditions.features
+    given = Fields(node, at.problems, *at.conditions.known, "history", "now")
+    features = {name: given.optional(name, whole_value_of(specs[name])) for name in given.entries if name in specs}
+    history = given.child("history")
+    if history is not None and not isinstance(history.value, list):
+        given.wrong("history", "needs a list", "Such as [{impression: premium_annual, ago: 1d}].")
+    events = [_past(item, at) for item in history.value] if history and isinstance(history.value, list) else []
+    return features, tuple(events), given.optional("now", moment)
+
+
+def _past(node: Node, at: Context) -> tuple[str, str, float]:
+    """`{impression: premium_annual, ago: 1d}`."""
+    fields = Fields(node, at.problems, *at.events, "ago")
+    named = [key for key in fields.entries if key in at.events]
+    ago = fields.required("ago", duration) or 0.0
+    if len(named) != 1:
+        at.problems.add(node, "needs one event and its offer", "Such as {impression: premium_annual, ago: 1d}.")
+        return "", "", ago
+    return named[0], fields.optional(named[0], one_of(at.offers, "offer"), ""), ago

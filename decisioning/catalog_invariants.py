@@ -1,0 +1,89 @@
+"""What has to be true of a whole catalog, and is proved before it is used."""
+
+from decisioning.catalog import Catalog, Guard, Invariant, Offer, Surface
+from decisioning.conditions import AllOf, words
+from decisioning.satisfiable import TooManyAlternatives, satisfiable
+from decisioning.yaml_nodes import Problems
+
+
+def check_invariants(catalog: Catalog, problems: Problems) -> None:
+    """Adds a problem for each thing that is not proved. Only records that could be read are looked at."""
+    for surface in catalog.surfaces.values():
+        _check_fallback(surface, catalog, problems)
+    fallbacks = {surface.fallback for surface in catalog.surfaces.values()}
+    for offer in catalog.offers.values():
+        if not offer.surfaces and offer.name not in fallbacks:
+            message = "nobody can ever see it: it is on no surface and no surface's fallback"
+            problems.add_at(offer.place, f"offers.{offer.name}", message, "Give it surfaces.")
+        _check_reach(offer, catalog, problems)
+        for invariant in catalog.invariants:
+            _check_never(invariant, offer, catalog, problems)
+    _check_overrides(catalog, problems)
+
+
+def _check_fallback(surface: Surface, catalog: Catalog, problems: Problems) -> None:
+    """A fallback is what is left when nothing else is, so nothing may take it away."""
+    offer = catalog.offers.get(surface.fallback or "")
+    if offer is None:
+        return
+    reasons = [
+        f"guards.{guard.name}" for guard in catalog.guards if guard.scope.covers(offer.name, offer.group, surface.name)
+    ]
+    reasons += [f"quiet_hours.{quiet.name}" for quiet in catalog.quiet_hours if surface.name in quiet.surfaces]
+    if offer.eligible is not None:
+        reasons.append(f"offers.{offer.name}.eligible")
+    if offer.live_from is not None or offer.live_until is not None:
+        reasons.append(f"offers.{offer.name}.live")
+    if reasons:
+        message = f'the fallback "{offer.name}" can be filtered away by {" and ".join(reasons)}'
+        hint = "Choose an offer that everybody may see at any time, or say fallback: null."
+        problems.add_at(surface.place, f"surfaces.{surface.name}.fallback", message, hint)
+
+
+def _check_reach(offer: Offer, catalog: Catalog, problems: Problems) -> None:
+    """An offer whose eligibility contradicts the guards of every surface that it names can't ever be shown."""
+    if offer.eligible is None or not offer.surfaces:
+        return
+    in_the_way: set[str] = set()
+    for surface in offer.surfaces:
+        guards = [g for g in catalog.guards if g.allows and g.scope.covers(offer.name, offer.group, surface)]
+        if not guards or not _contradict(offer, guards, catalog):
+            return
+        in_the_way |= {guard.name for guard in guards}
+    message = f"nobody can ever see it: its eligibility contradicts {', '.join(sorted(in_the_way))}"
+    problems.add_at(offer.place, f"offers.{offer.name}", message)
+
+
+def _contradict(offer: Offer, guards: list[Guard], catalog: Catalog) -> bool:
+    allowed = tuple(guard.allows for guard in guards if guard.allows)
+    try:
+        return not satisfiable(AllOf((offer.eligible, *allowed) if offer.eligible else allowed), catalog.features)
+    except TooManyAlternatives:
+        return False
+
+
+def _check_never(invariant: Invariant, offer: Offer, catalog: Catalog, problems: Problems) -> None:
+    """The offer's own eligibility has to rule out everybody of whom the invariant speaks."""
+    surfaces = offer.surfaces or tuple(s.name for s in catalog.surfaces.values() if s.fallback == offer.name)
+    if not any(invariant.never.covers(offer.name, offer.group, surface) for surface in surfaces):
+        return
+    meeting = AllOf((invariant.when, offer.eligible) if offer.eligible else (invariant.when,))
+    try:
+        if not satisfiable(meeting, catalog.features):
+            return
+        message = f"its eligibility lets users through for whom {words(invariant.when)}"
+    except TooManyAlternatives:
+        message = f"its eligibility has too many alternatives to prove that it excludes {words(invariant.when)}"
+    hint = f"invariants.{invariant.name} ({invariant.place}) forbids it; exclude them under eligible."
+    problems.add_at(offer.place, f"offers.{offer.name}.eligible", message, hint)
+
+
+def _check_overrides(catalog: Catalog, problems: Problems) -> None:
+    """Two layers may hold the same user, so what one experiment sets no other layer may set."""
+    owner: dict[str, str] = {}
+    for experiment in catalog.experiments:
+        for path in sorted({path for arm in experiment.arms for path in arm.overrides}):
+            layer = owner.setdefault(path, experiment.layer)
+            if layer != experiment.layer:
+                message = f"{path} is set in layer {layer} too, and one user can be in both"
+                problems.add_at(experiment.place, f"experiments.{experiment.name}", message, "Use one layer.")
