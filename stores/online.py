@@ -10,6 +10,7 @@ UNKNOWN_USER = "features:unknown_user"
 UNPUBLISHED = "features:unpublished"
 OTHER_SCHEMA = "features:schema"
 CORRUPT = "features:corrupt"
+CORRUPT_HISTORY = "history:corrupt"
 
 HISTORY_LIMIT = 200
 """How many of a user's events are kept: the newest ones."""
@@ -30,8 +31,8 @@ class OnlineStore(Protocol):
 
         `user` is a user key. A user without features, or with those of another schema, is no failure: the values are
         missing and `degraded` says why (`features:unknown_user`, `features:schema`, `features:corrupt`, or
-        `features:unpublished` when the store holds no snapshot at all). A budget that nobody spent reads 0; only the
-        budgets asked for are read.
+        `features:unpublished` when the store holds no snapshot at all). A damaged history counts as unread. A budget
+        that nobody spent reads 0; only the budgets asked for are read.
         """
         ...
 

@@ -2,9 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
+from dataclasses import replace
 from typing import Any
 
+import msgspec
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -12,7 +14,7 @@ from redis.backoff import NoBackoff
 from decisioning.domain import Event, Facts
 from features.schema import Schema
 from stores.layout import Keys, Pointer, Version, bucket_of, pack_event, unpack_history, unpack_vector
-from stores.online import HISTORY_LIMIT, HISTORY_SECONDS, UNKNOWN_USER, UNPUBLISHED, StoreDown
+from stores.online import CORRUPT_HISTORY, HISTORY_LIMIT, HISTORY_SECONDS, UNKNOWN_USER, UNPUBLISHED, StoreDown
 
 REFRESH_SECONDS = 0.5
 CONNECTIONS = 32
@@ -53,7 +55,10 @@ return 1
 
 
 class RedisStore:
-    """`url`: redis://, rediss:// or unix://. `timeout`: seconds for one whole call, connecting included."""
+    """`url`: redis://, rediss:// or unix://. `timeout`: seconds for one whole call, connecting included.
+
+    Which version of the features is current is asked again every `refresh_seconds`, within a read.
+    """
 
     def __init__(
         self,
@@ -62,12 +67,12 @@ class RedisStore:
         timeout: float = 0.05,
         namespace: str = "segue",
         history_limit: int = HISTORY_LIMIT,
-        clock: Callable[[], float] = time.monotonic,
+        refresh_seconds: float = REFRESH_SECONDS,
     ):
         self._keys = Keys(namespace)
         self._timeout = timeout
         self._limit = history_limit
-        self._clock = clock
+        self._refresh_seconds = refresh_seconds
         # redis-py would otherwise wait 5 s and retry ten times, whatever the timeout says.
         pool = BlockingConnectionPool.from_url(
             url,
@@ -109,8 +114,8 @@ class RedisStore:
             raise StoreDown(f"{type(error).__name__}: {error}") from error
 
     async def _read(self, user: str, schema: Schema, budgets: Sequence[str]) -> Facts:
-        now = self._clock()
-        due = self._refreshed is None or now - self._refreshed >= REFRESH_SECONDS
+        now = time.monotonic()
+        due = self._refreshed is None or now - self._refreshed >= self._refresh_seconds
         version = self._version
         async with self._client.pipeline(transaction=False) as pipe:
             pipe.hvals(self._keys.history(user))
@@ -139,14 +144,17 @@ class RedisStore:
         else:
             features, degraded = unpack_vector(packed, schema)
             as_of = None if degraded else version.as_of
-        return Facts(
+        facts = Facts(
             features=features,
             as_of=as_of,
-            history=unpack_history(history),
             budgets=spent,
             killed=frozenset(offer.decode() for offer in killed),
             degraded=degraded,
         )
+        try:
+            return replace(facts, history=unpack_history(history))
+        except msgspec.DecodeError:
+            return replace(facts, unread=frozenset({"history"}), degraded=(*degraded, CORRUPT_HISTORY))
 
     async def _vector(self, version: Version | None, user: str) -> bytes | None:
         if version is None:

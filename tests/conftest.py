@@ -1,0 +1,24 @@
+"""What several packages' tests share: real servers to talk to."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stores.embedded import running
+
+OWN_SERVER = os.environ.get("REDIS_URL")
+
+
+@pytest.fixture(scope="session")
+def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An embedded Valkey, one for the whole run. Use a namespace of your own in it."""
+    with running(Path(tmp_path_factory.mktemp("valkey"))) as url:
+        yield url
+
+
+@pytest.fixture(scope="session", params=["embedded", *(["REDIS_URL"] if OWN_SERVER else [])])
+def redis_url(request: pytest.FixtureRequest) -> str:
+    """The embedded Valkey, and then also the server at REDIS_URL where that is set."""
+    return OWN_SERVER if request.param == "REDIS_URL" else request.getfixturevalue("valkey_url")

@@ -1,0 +1,46 @@
+"""The twins of the online store, each with the shelf that its features are published to."""
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+from redis import Redis
+
+from stores.online import OnlineStore
+from stores.online_memory import MemoryStore
+from stores.online_redis import RedisStore
+from stores.publishing import Shelf
+from stores.publishing_redis import RedisShelf
+
+TWINS = ["memory", "embedded", *(["REDIS_URL"] if os.environ.get("REDIS_URL") else [])]
+
+
+@dataclass
+class Twin:
+    """Makes stores over the same data: two of them are two servers' views of one store. Options are a server's own."""
+
+    store: Callable[..., OnlineStore]
+    shelf: Shelf
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(params=TWINS)
+def twin(request: pytest.FixtureRequest) -> Iterator[Twin]:
+    if request.param == "memory":
+        memory = MemoryStore(history_limit=5)
+        yield Twin(lambda **_: memory, memory)
+        return
+    url = os.environ["REDIS_URL"] if request.param == "REDIS_URL" else request.getfixturevalue("valkey_url")
+    namespace = f"test-{secrets.token_hex(6)}"
+    client = Redis.from_url(url, protocol=2)
+    options = {"timeout": 5.0, "namespace": namespace, "history_limit": 5}
+    yield Twin(lambda **more: RedisStore(url, **options, **more), RedisShelf(client, namespace))
+    for key in client.scan_iter(f"{namespace}:*", count=1000):
+        client.delete(key)
+    client.close()

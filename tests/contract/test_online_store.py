@@ -1,0 +1,148 @@
+"""What every online store must do, whatever it is made of."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from secrets import token_hex
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from decisioning.catalog import FeatureSpec, FeatureType
+from decisioning.domain import Event, Facts, HistoryEvent
+from features.schema import Schema
+from stores.online import HISTORY_SECONDS, OnlineStore
+from stores.publishing import publish
+
+pytestmark = pytest.mark.anyio
+
+SCHEMA = Schema(
+    (
+        FeatureSpec("tier", FeatureType.ENUM, values=("free", "premium")),
+        FeatureSpec("sessions_7d", FeatureType.INT),
+        FeatureSpec("owned", FeatureType.SET, values=("audiobooks", "hifi")),
+    )
+)
+OTHER = Schema((FeatureSpec("tier", FeatureType.ENUM, values=("free", "basic", "premium")),))
+VALUES = {"tier": "premium", "sessions_7d": 3, "owned": frozenset({"hifi"})}
+IMPRESSION = Event("e1", "impression", "d1", "annual", "ann", "home", at=1000.0)
+
+
+@pytest.fixture
+async def store(twin) -> AsyncIterator[OnlineStore]:
+    store = twin.store()
+    yield store
+    await store.close()
+
+
+def publish_one(twin, packed: bytes) -> None:
+    publish(twin.shelf, [("ann", packed)], schema=SCHEMA, as_of=900.0, snapshot_id=token_hex(4), count=1)
+
+
+async def test_an_empty_store_says_that_no_features_are_published(store):
+    assert await store.read("ann", SCHEMA) == Facts(degraded=("features:unpublished",))
+
+
+async def test_a_published_user_is_read_back_with_the_moment_that_the_values_describe(twin, store):
+    publish_one(twin, SCHEMA.pack(VALUES))
+    assert await store.read("ann", SCHEMA) == Facts(features=VALUES, as_of=900.0)
+
+
+async def test_an_unknown_user_has_no_features_and_says_so(twin, store):
+    publish_one(twin, SCHEMA.pack(VALUES))
+    assert await store.read("bob", SCHEMA) == Facts(degraded=("features:unknown_user",))
+
+
+async def test_a_vector_of_another_schema_counts_as_missing(twin, store):
+    publish_one(twin, SCHEMA.pack(VALUES))
+    assert await store.read("ann", OTHER) == Facts(degraded=("features:schema",))
+
+
+@pytest.mark.parametrize("packed", [b"", b"short", SCHEMA.pack(VALUES)[:-1], SCHEMA.pack(VALUES) + b"\0" * 4])
+async def test_a_damaged_vector_counts_as_missing(twin, store, packed):
+    publish_one(twin, packed)
+    assert await store.read("ann", SCHEMA) == Facts(degraded=("features:corrupt",))
+
+
+async def test_an_event_enters_the_history_of_its_user_and_of_nobody_else(store):
+    assert await store.apply(IMPRESSION)
+    assert (await store.read("ann", SCHEMA)).history == (HistoryEvent("impression", "annual", "home", 1000.0),)
+    assert (await store.read("bob", SCHEMA)).history == ()
+
+
+async def test_an_event_applied_again_changes_nothing(store):
+    assert await store.apply(IMPRESSION, ["push"])
+    before = await store.read("ann", SCHEMA, ["push"])
+    assert not await store.apply(replace(IMPRESSION, at=2000.0), ["push"])
+    assert await store.read("ann", SCHEMA, ["push"]) == before
+    assert before.budgets == {"push": 1}
+
+
+async def test_an_event_sent_many_times_at_once_counts_once(store):
+    applied = await asyncio.gather(*(store.apply(IMPRESSION, ["push"]) for _ in range(20)))
+    assert sorted(applied) == [False] * 19 + [True]
+    assert (await store.read("ann", SCHEMA, ["push"])).budgets == {"push": 1}
+
+
+async def test_only_the_budgets_asked_for_are_read_and_an_unspent_one_is_zero(store):
+    await store.apply(IMPRESSION, ["push", "winter"])
+    assert (await store.read("ann", SCHEMA, ["winter", "spring"])).budgets == {"winter": 1, "spring": 0}
+    assert (await store.read("ann", SCHEMA)).budgets == {}
+
+
+async def test_a_full_history_keeps_the_newest_events(store):
+    for number in (3, 1, 7, 5, 2, 6, 4):
+        await store.apply(replace(IMPRESSION, event_id=f"e{number}", at=float(number)))
+    assert [event.at for event in (await store.read("ann", SCHEMA)).history] == [3.0, 4.0, 5.0, 6.0, 7.0]
+
+
+async def test_an_event_that_no_longer_fits_the_history_is_still_counted_once(store):
+    for number in range(7):
+        await store.apply(replace(IMPRESSION, event_id=f"e{number}", at=float(number)), ["push"])
+    assert not await store.apply(replace(IMPRESSION, event_id="e0", at=0.0), ["push"])
+    assert (await store.read("ann", SCHEMA, ["push"])).budgets == {"push": 7}
+
+
+async def test_an_event_older_than_a_full_history_remembers_is_not_applied(store):
+    for number in range(5):
+        await store.apply(replace(IMPRESSION, event_id=f"e{number}", at=HISTORY_SECONDS + 10.0 + number), ["push"])
+    assert not await store.apply(replace(IMPRESSION, event_id="late", at=1.0), ["push"])
+    assert not await store.apply(replace(IMPRESSION, event_id="late", at=1.0), ["push"])
+    assert (await store.read("ann", SCHEMA, ["push"])).budgets == {"push": 5}
+
+
+TIMES = st.one_of(st.integers(0, 5).map(float), st.floats(0, 1e6))
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(0, 9), TIMES), max_size=12), st.randoms(use_true_random=False))
+async def test_repeated_and_reordered_events_end_in_the_same_state(twin, moments, shuffle):
+    moments = list({number: (number, at) for number, at in moments}.values())
+    store = twin.store()
+    try:
+        states = []
+        for _ in range(2):
+            user, budget = token_hex(8), token_hex(4)
+            events = [Event(f"e{n}", "click", "d", f"o{n}", user, "home", at) for n, at in moments]
+            arrivals = events + [event for event in events if shuffle.random() < 0.5]
+            shuffle.shuffle(arrivals)
+            for event in arrivals:
+                await store.apply(event, [budget])
+            facts = await store.read(user, SCHEMA, [budget])
+            states.append((facts.history, facts.budgets[budget]))
+        newest = sorted(moments, key=lambda one: (one[1], f"e{one[0]}"))[-5:]
+        assert states[0] == states[1]
+        assert {event.offer for event in states[0][0]} == {f"o{number}" for number, _ in newest}
+        assert states[0][1] == len(moments)
+    finally:
+        await store.close()
+
+
+async def test_a_killed_offer_is_seen_at_once_and_can_be_revived(twin, store):
+    other = twin.store()
+    await store.kill("annual")
+    assert (await other.read("ann", SCHEMA)).killed == {"annual"}
+    await store.revive("annual")
+    assert (await other.read("ann", SCHEMA)).killed == frozenset()
+    await other.close()

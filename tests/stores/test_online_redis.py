@@ -1,0 +1,214 @@
+"""The store on Redis when its server, or the way to it, is not well: StoreDown in time, and well again at once."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import asynccontextmanager, suppress
+from secrets import token_hex
+
+import pytest
+from redis import Redis
+
+from decisioning.catalog import FeatureSpec, FeatureType
+from decisioning.domain import Event
+from features.schema import Schema
+from stores.embedded import running
+from stores.layout import Keys
+from stores.online import StoreDown
+from stores.online_redis import RedisStore
+from stores.publishing import publish
+from stores.publishing_redis import EXPIRE_SECONDS, RedisShelf
+
+pytestmark = pytest.mark.anyio
+
+SCHEMA = Schema((FeatureSpec("build", FeatureType.INT),))
+EVENT = Event("e1", "impression", "d1", "annual", "ann", "home", at=1000.0)
+TIMEOUT = 0.1
+
+
+@pytest.fixture(scope="module")
+def own_url(tmp_path_factory) -> Iterator[str]:
+    """A server of this module's own, to be maltreated."""
+    with running(tmp_path_factory.mktemp("own")) as url:
+        yield url
+
+
+@pytest.fixture
+def admin(own_url) -> Iterator[Redis]:
+    with Redis.from_url(own_url, protocol=2) as client:
+        yield client
+
+
+@asynccontextmanager
+async def store_at(url: str, **options):
+    store = RedisStore(url, timeout=TIMEOUT, namespace=f"test-{token_hex(6)}", **options)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def fake_server(folder, answer: bytes, pause: float = 0.0):
+    """Answers every message with the same bytes, one at a time where `pause` is given."""
+
+    async def serve(reader, writer):
+        with suppress(ConnectionError):
+            while await reader.read(65536):
+                for byte in [answer] if not pause else [answer[i : i + 1] for i in range(len(answer))]:
+                    writer.write(byte)
+                    await asyncio.sleep(pause)
+        writer.close()
+
+    address = folder / "fake.sock"
+    server = await asyncio.start_unix_server(serve, address)
+    yield f"unix://{address}"
+    server.close()
+
+
+async def assert_down(store: RedisStore) -> None:
+    for call in (store.read("ann", SCHEMA, ["push"]), store.apply(EVENT), store.kill("annual"), store.revive("annual")):
+        started = time.monotonic()
+        with pytest.raises(StoreDown):
+            await call
+        assert time.monotonic() - started < TIMEOUT + 0.2
+
+
+async def test_a_server_that_is_not_there_is_down(tmp_path):
+    for url in (f"unix://{tmp_path}/nobody.sock", "redis://127.0.0.1:1"):
+        async with store_at(url) as store:
+            await assert_down(store)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"-LOADING Valkey is loading the dataset in memory\r\n",
+        b"-READONLY You can't write against a read only replica.\r\n",
+        b"-MASTERDOWN Link with MASTER is down\r\n",
+        b"-NOAUTH Authentication required.\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"\x00\xff\x80garbage\r\n",
+        b"$99999999999999999999\r\n",
+        b"*-5\r\n",
+        b":42\r\n" * 9,
+        b"$3\r\nabc\r\n" * 9,
+        b"*1\r\n$3\r\nabc\r\n" * 9,
+    ],
+)
+async def test_a_server_that_answers_nonsense_or_refuses_is_down(tmp_path, answer):
+    async with fake_server(tmp_path, answer) as url, store_at(url) as store:
+        with pytest.raises(StoreDown):
+            await store.read("ann", SCHEMA, ["push"])
+
+
+async def test_a_server_that_never_answers_or_trickles_is_down_in_time(tmp_path):
+    async with fake_server(tmp_path, b"") as url, store_at(url) as store:
+        await assert_down(store)
+    async with fake_server(tmp_path, b"*" + b"1" * 1000, pause=TIMEOUT / 4) as url, store_at(url) as store:
+        await assert_down(store)
+
+
+async def test_a_stopped_server_is_down_and_well_again_when_it_continues(own_url, admin):
+    server = admin.info("server")["process_id"]
+    async with store_at(own_url) as store:
+        assert await store.apply(EVENT)
+        os.kill(server, signal.SIGSTOP)
+        try:
+            await assert_down(store)
+        finally:
+            os.kill(server, signal.SIGCONT)
+        assert len((await store.read("ann", SCHEMA)).history) == 1
+
+
+async def test_a_server_out_of_memory_is_down_for_writing_and_still_read(own_url, admin):
+    async with store_at(own_url) as store:
+        assert await store.apply(EVENT)
+        admin.config_set("maxmemory", 1)
+        try:
+            with pytest.raises(StoreDown, match=r"OutOfMemory|OOM"):
+                await store.apply(Event("e2", "click", "d1", "annual", "ann", "home", at=1001.0))
+            assert len((await store.read("ann", SCHEMA)).history) == 1
+        finally:
+            admin.config_set("maxmemory", 0)
+        assert await store.apply(Event("e2", "click", "d1", "annual", "ann", "home", at=1001.0))
+
+
+async def test_a_replica_is_down_for_writing_and_still_read(own_url, admin):
+    async with store_at(own_url) as store:
+        assert await store.apply(EVENT)
+        admin.replicaof("127.0.0.1", 1)
+        try:
+            with pytest.raises(StoreDown, match=r"(?i)read.?only"):
+                await store.apply(Event("e2", "click", "d1", "annual", "ann", "home", at=1001.0))
+            assert len((await store.read("ann", SCHEMA)).history) == 1
+        finally:
+            admin.replicaof("NO", "ONE")
+
+
+async def test_a_restarted_server_is_read_at_once_with_what_it_held(tmp_path):
+    with running(tmp_path) as url:
+        store = RedisStore(url, timeout=1.0)
+        assert await store.apply(EVENT)
+    with pytest.raises(StoreDown):
+        await store.read("ann", SCHEMA)
+    with running(tmp_path):
+        assert len((await store.read("ann", SCHEMA)).history) == 1
+        await store.close()
+
+
+async def test_a_damaged_history_counts_as_unread_so_that_caps_fail_closed_for_its_user_alone(own_url, admin):
+    namespace = f"test-{token_hex(6)}"
+    store = RedisStore(own_url, timeout=1.0, namespace=namespace, history_limit=2)
+    admin.hset(Keys(namespace).history("ann"), "e0", b"\xc1garbage")
+    facts = await store.read("ann", SCHEMA)
+    assert (facts.unread, facts.history) == ({"history"}, ())
+    assert "history:corrupt" in facts.degraded
+    assert (await store.read("bob", SCHEMA)).unread == frozenset()
+    for number in (1, 2):  # damage goes first when the history is full
+        await store.apply(Event(f"e{number}", "click", "d1", "annual", "ann", "home", at=float(number)))
+    assert [event.at for event in (await store.read("ann", SCHEMA)).history] == [1.0, 2.0]
+    await store.close()
+
+
+async def test_a_reader_that_slept_through_two_snapshots_misses_nothing(own_url, admin):
+    namespace = f"test-{token_hex(6)}"
+    shelf, store = RedisShelf(admin, namespace), RedisStore(own_url, namespace=namespace, refresh_seconds=0.0)
+    for build in (1, 2, 3):
+        packed = SCHEMA.pack({"build": build})
+        publish(shelf, [("ann", packed)], schema=SCHEMA, as_of=0.0, snapshot_id=f"s{build}", count=1)
+        if build == 1:
+            assert (await store.read("ann", SCHEMA)).features == {"build": 1}
+    assert admin.delete(f"{namespace}:fs:s1:0") == 1
+    assert (await store.read("ann", SCHEMA)).features == {"build": 3}
+    await store.close()
+
+
+def test_versions_that_nobody_reads_any_more_expire(own_url, admin):
+    namespace = f"test-{token_hex(6)}"
+    for build in (1, 2, 3):
+        packed = SCHEMA.pack({"build": build})
+        publish(own_url, [("ann", packed)], schema=SCHEMA, as_of=0.0, snapshot_id=f"s{build}", count=1,
+                namespace=namespace)  # fmt: skip
+    assert EXPIRE_SECONDS[0] <= admin.ttl(f"{namespace}:fs:s1:0") <= EXPIRE_SECONDS[1]
+    assert [admin.ttl(f"{namespace}:fs:s{build}:0") for build in (2, 3)] == [-1, -1]
+    assert set(admin.hkeys(Keys(namespace).versions)) == {b"s2", b"s3"}
+
+
+def test_many_users_are_kept_compactly(own_url):
+    """Two hundred bytes a user of forty features is what the design counts on; plain hashes take over five hundred."""
+    schema = Schema(tuple(FeatureSpec(f"f{number:02}", FeatureType.FLOAT) for number in range(40)))
+    packed = schema.pack({})
+    rows = ((f"{number:032x}", packed) for number in range(5000))
+    result = publish(own_url, rows, schema=schema, as_of=0.0, snapshot_id="s", count=5000, namespace=token_hex(6))
+    assert result.bytes_per_user < 220
+
+
+async def test_a_history_expires_when_nothing_more_comes(own_url, admin):
+    namespace = f"test-{token_hex(6)}"
+    store = RedisStore(own_url, namespace=namespace)
+    await store.apply(EVENT)
+    assert 89 * 86_400 < admin.ttl(Keys(namespace).history("ann")) <= 90 * 86_400
+    await store.close()
