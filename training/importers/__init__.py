@@ -1,0 +1,1 @@
+"""Importers: from other people's logs to the three tables and a catalog to start from."""
