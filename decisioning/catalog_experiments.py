@@ -184,7 +184,7 @@ def _because(expect: Fields, at: Context) -> dict[str, str]:
     if node is None:
         return {}
     because = Fields(node, at.problems, *at.offers)
-    causes = at.rules | at.offers | frozenset(Stage)
+    causes = at.rules | at.offers | frozenset(Stage) | {"min_score", "min_p_convert"}
     return {offer: because.optional(offer, one_of(causes, "rule"), "") for offer in because.entries}
 
 
