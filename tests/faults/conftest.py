@@ -1,0 +1,162 @@
+"""A server in its own process, a Valkey of its own, and one user who consented."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+import redis
+
+from decisioning.catalog_yaml import load_catalog
+from decisioning.identity import user_key
+from features.schema import Schema
+from stores.embedded import running
+from stores.home import Home
+from stores.publishing import publish
+from stores.releases import ReleaseStore
+
+REPOSITORY = Path(__file__).parents[2]
+CATALOG = b"""
+features:
+  consent: {type: bool, if_missing: block}
+surfaces:
+  banner: {slots: 1, fallback: generic, deadline: 30ms}
+  strip: {slots: 1, fallback: generic, deadline: 30ms}
+offers:
+  generic: {owner: growth, group: fallback, surfaces: [strip], score: {value: 1.0}}
+  poster: {owner: merch, group: merch, surfaces: [strip], score: {value: 5.0}}
+  annual: {owner: growth, group: upgrade, surfaces: [banner], score: {value: 40.0}}
+guards:
+  needs_consent: {require: {consent: true}, only: {group: upgrade}}
+caps:
+  per_offer: {max: 2, per: 1d, by: offer, only: {group: upgrade}}
+exploration: {uniform: 0.0}
+"""
+
+
+class Server:
+    """`python -m serving`, and a client of it."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.lines: list[dict] = []
+        self._serving = threading.Event()
+        threading.Thread(target=self._listen, daemon=True).start()
+        if not self._serving.wait(15):
+            raise RuntimeError(f"the server did not start: {self.lines}")
+        url = next(line["url"] for line in self.lines if line["event"] == "serving")
+        self.http = httpx.Client(base_url=url, timeout=5.0)
+
+    def _listen(self) -> None:
+        for line in self.process.stderr:
+            self.lines.append(json.loads(line))  # whatever the server says is JSON
+            if self.lines[-1]["event"] == "serving":
+                self._serving.set()
+
+    def decide(self, surface: str = "banner", **more) -> dict:
+        """Every request is answered with 200, whatever is down."""
+        answer = self.http.post("/v1/decisions", json={"user_id": "ann", "surface": surface, **more})
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def report(self, event_id: str, **more) -> dict:
+        event = {"event_id": event_id, "type": "impression", "decision_id": "d", "offer": "annual", "user_id": "ann"}
+        answer = self.http.post("/v1/events", json={"at": time.time(), "surface": "banner", **event, **more})
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def events(self) -> list[str]:
+        return [line["event"] for line in self.lines]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """Holds one release: rules only."""
+    home = Home(tmp_path / "home")
+    releases = ReleaseStore(home.releases)
+    release = releases.publish({"catalog/all.yaml": CATALOG}, who="test", why="test", now=0.0)
+    releases.activate(release, expected=None, who="test", why="test", now=0.0)
+    return home
+
+
+@pytest.fixture
+def serve(home: Home) -> Iterator[Callable[..., Server]]:
+    """Starts servers: `serve(redis_url, *options)`. They are gone after the test."""
+    started: list[Server] = []
+
+    def start(redis_url: str, *options: str) -> Server:
+        command = [sys.executable, "-m", "serving", "--home", home.path, "--port", "0", "--drain", "0", *options]
+        environment = os.environ | {"REDIS_URL": redis_url}
+        process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE, text=True)
+        try:
+            started.append(Server(process))
+        except BaseException:
+            process.kill()
+            raise
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.http.close()
+        server.process.kill()
+        server.process.wait()
+
+
+class Valkey:
+    """A real one, that can be killed, stopped and started again with its data."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self._folder, self._stack = folder, stack
+        self.start()
+
+    def start(self) -> None:
+        self.url = self._stack.enter_context(running(self._folder))
+        with redis.Redis.from_url(self.url) as client:
+            self._pid = client.info("server")["process_id"]
+
+    def save(self) -> None:
+        with redis.Redis.from_url(self.url) as client:
+            client.save()
+
+    def kill(self) -> None:
+        os.kill(self._pid, signal.SIGKILL)
+
+    def freeze(self) -> None:
+        os.kill(self._pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(self._pid, signal.SIGCONT)
+
+
+@pytest.fixture
+def valkey(tmp_path: Path, home: Home) -> Iterator[Valkey]:
+    """Knows one user, `ann`, who consented."""
+    with ExitStack() as stack:
+        valkey = Valkey(tmp_path / "valkey", stack)
+        schema = Schema.of(load_catalog({"all.yaml": CATALOG}).features)
+        rows = [(user_key(home.secret(), "ann"), schema.pack({"consent": True}))]
+        publish(valkey.url, rows, schema=schema, as_of=time.time(), snapshot_id="snap-1", count=1)
+        valkey.save()
+        yield valkey
+
+
+@pytest.fixture
+def within() -> Callable[..., float]:
+    """Waits until something holds, and gives the seconds it took; fails after `seconds`."""
+
+    def wait(seconds: float, holds: Callable[[], bool]) -> float:
+        started = time.monotonic()
+        while not holds():
+            assert time.monotonic() - started < seconds, f"not so within {seconds} s"
+            time.sleep(0.02)
+        return time.monotonic() - started
+
+    return wait
