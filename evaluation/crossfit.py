@@ -5,12 +5,12 @@ evaluated is what would be deployed. Leaving out pairs of folds gives the inner 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from evaluation.arm_means import arm_means, table
-from evaluation.estimators import standard_error
+from evaluation.estimators import RULE_OF_THREE, standard_error
 from evaluation.labels import Logged
 from evaluation.policy_choice import chosen
 from models.artifact import Means
@@ -125,8 +125,9 @@ class CrossFit:
             (weight, float((value - values[0]).mean()), _clustered_error(value - values[0], user))
             for weight, value in zip(GRID, values, strict=True)
         )
+        scale = float(np.abs(self.logged.reward).max())
         for weight, value in zip(GRID, values, strict=True):
-            if (best - value).mean() <= _clustered_error(best - value, user):
+            if (best - value).mean() <= _noise(best - value, user, scale):
                 return weight, gains
         return 0.0, gains
 
@@ -134,9 +135,6 @@ class CrossFit:
         """Everything fitted on all the data."""
         nobody: frozenset[int] = frozenset()
         return self.predictor(nobody), self.fitted(nobody)
-
-    def with_shrinkage(self, found: Fitted, shrinkage: float) -> Fitted:
-        return replace(found, shrinkage=shrinkage)
 
 
 def expected(raw: np.ndarray, means: np.ndarray, calibration: Calibration) -> np.ndarray:
@@ -160,3 +158,8 @@ def _clustered_error(values: np.ndarray, user: np.ndarray) -> float:
     """The standard error of the mean of `values`, clustered by user."""
     _, codes = np.unique(user, return_inverse=True)
     return standard_error(np.bincount(codes, weights=values - values.mean()) / len(values))
+
+
+def _noise(values: np.ndarray, user: np.ndarray, scale: float) -> float:
+    """What a mean must exceed to count: one standard error, or the rule of three where hardly any decision differs."""
+    return max(_clustered_error(values, user), RULE_OF_THREE / len(values) * scale)

@@ -2,7 +2,7 @@
 best single offer. Cross-fitted: the part of the data that a policy is judged on had no say in it."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any
 
@@ -40,7 +40,7 @@ def policy_values(fits: CrossFit, *, shrinkage: float | None = None) -> Table:
     for fold in range(fits.folds):
         found = fits.fitted(frozenset({fold}))
         if shrinkage is not None:
-            found = fits.with_shrinkage(found, shrinkage)
+            found = replace(found, shrinkage=shrinkage)
         rows = np.flatnonzero(fits.fold == fold)
         raw = fits.raw(frozenset({fold}), fold)
         _judge(fits, found, rows, raw, choices, q)

@@ -1,0 +1,161 @@
+"""The model registry: MLflow as a control plane, and nothing more. Serving never imports this.
+
+Versions are plain files under a run's artifacts. No flavour, no pyfunc: loading a model through MLflow can run code
+from the artifact; `models.artifact.load` reads bytes.
+"""
+
+import logging
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# Both are read when mlflow is imported: no telemetry, and no git calls in somebody's work folder.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+
+from decisioning.errors import UserError
+from models import artifact
+
+EXPERIMENT = "segue"
+FOLDER = "model"
+CHAMPION, CHALLENGER = "champion", "challenger"
+MOST_PARAM_CHARACTERS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A registered model version."""
+
+    name: str
+    version: int
+    run: str
+    tags: Mapping[str, str]
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}/{self.version}"
+
+
+class Registry:
+    """Registered models behind an MLflow tracking address (`sqlite:///…` or a server)."""
+
+    def __init__(self, uri: str, artifacts: Path) -> None:
+        """`artifacts` is where files go when the address is a local database; a server decides for itself."""
+        self._uri, self._artifacts = uri, artifacts
+        if uri.startswith("sqlite:///"):
+            Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        with self._speaking():
+            self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+    def register(
+        self,
+        name: str,
+        files: Mapping[str, bytes],
+        metrics: Mapping[str, float],
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+    ) -> Version:
+        """Record a run with its files, and make it the newest version of the model `name`."""
+        with self._speaking():
+            run = self._client.create_run(self._experiment(), run_name=name).info
+            now = int(time.time() * 1000)
+            self._client.log_batch(
+                run.run_id,
+                metrics=[Metric(key, float(value), now, 0) for key, value in metrics.items()],
+                params=[Param(key, str(value)[:MOST_PARAM_CHARACTERS]) for key, value in params.items()],
+                tags=[RunTag(key, str(value)) for key, value in tags.items()],
+            )
+            with tempfile.TemporaryDirectory() as folder:
+                for file, content in files.items():
+                    Path(folder, file).write_bytes(content)
+                self._client.log_artifacts(run.run_id, folder, FOLDER)
+            self._client.set_terminated(run.run_id)
+            self._ensure_model(name)
+            source = f"{run.artifact_uri.rstrip('/')}/{FOLDER}"
+            found = self._client.create_model_version(name, source, run.run_id, tags=dict(tags))
+        return _version(found)
+
+    def files(self, name: str, version: int) -> dict[str, bytes]:
+        """The files of a version, its number stamped into them. Raises UserError for one that doesn't exist."""
+        found = self.version(name, version)
+        with self._speaking(), tempfile.TemporaryDirectory() as folder:
+            try:
+                root = Path(self._client.download_artifacts(found.run, FOLDER, folder))
+            except (MlflowException, OSError) as error:
+                raise UserError(f"The files of {found.label} can't be read from MLflow: {error}") from None
+            files = {file.name: file.read_bytes() for file in sorted(root.iterdir()) if file.is_file()}
+        return artifact.stamp(files, version)
+
+    def version(self, name: str, version: int) -> Version:
+        """Raises UserError for a version that doesn't exist, naming those that do."""
+        for found in self.versions(name):
+            if found.version == version:
+                return found
+        known = ", ".join(str(found.version) for found in self.versions(name)) or "none"
+        raise UserError(f"Model {name} has no version {version} in the registry (it has: {known}). Run `segue train`.")
+
+    def versions(self, name: str) -> tuple[Version, ...]:
+        """All versions of a model, oldest first; empty for a model that was never registered."""
+        with self._speaking():
+            found = [_version(one) for one in self._client.search_model_versions(f"name = '{name}'")]
+        return tuple(sorted(found, key=lambda one: one.version))
+
+    def set_alias(self, name: str, alias: str, version: int) -> None:
+        with self._speaking():
+            self._client.set_registered_model_alias(name, alias, str(version))
+
+    def alias(self, name: str, alias: str) -> Version | None:
+        """The version that an alias points to; None where there is none."""
+        with self._speaking():
+            try:
+                return _version(self._client.get_model_version_by_alias(name, alias))
+            except MlflowException:
+                return None
+
+    def tag(self, name: str, version: int, key: str, value: str) -> None:
+        with self._speaking():
+            self._client.set_model_version_tag(name, str(version), key, value)
+
+    def _experiment(self) -> str:
+        found = self._client.get_experiment_by_name(EXPERIMENT)
+        if found is not None:
+            return found.experiment_id
+        local = self._uri.startswith("sqlite:")
+        return self._client.create_experiment(EXPERIMENT, self._artifacts.resolve().as_uri() if local else None)
+
+    def _ensure_model(self, name: str) -> None:
+        try:
+            self._client.get_registered_model(name)
+        except MlflowException:
+            self._client.create_registered_model(name)
+
+    @contextmanager
+    def _speaking(self) -> Iterator[None]:
+        """MLflow without its chatter; its errors that a person can mend, as UserError."""
+        quiet = [logging.getLogger(name) for name in ("mlflow", "alembic")]
+        levels = [logger.level for logger in quiet]
+        for logger in quiet:
+            logger.setLevel(logging.ERROR)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
+        except MlflowException as error:
+            raise UserError(f"MLflow at {self._uri} refuses: {error.message}") from None
+        finally:
+            for logger, level in zip(quiet, levels, strict=True):
+                logger.setLevel(level)
+
+
+def _version(found: Any) -> Version:
+    return Version(found.name, int(found.version), found.run_id, dict(found.tags or {}))
