@@ -70,6 +70,8 @@ class ReleaseStore:
             draft.chmod(0o755)
             if not (self._folder / release).exists():
                 draft.rename(self._folder / release)
+        except OSError as error:
+            raise UserError(f"The release can't be written to {self._folder}: {error}.") from error
         finally:
             shutil.rmtree(draft, ignore_errors=True)
         return release
@@ -128,11 +130,13 @@ class ReleaseStore:
         """Raises UserError for a release that is missing, damaged, or doesn't load."""
         files = self.files(release)
         manifest = json.loads((self._folder / release / MANIFEST).read_bytes())
+        catalog = load_catalog(_below(files, "catalog"))
+        groups = {name: offer.group for name, offer in catalog.offers.items()}
         return Release(
             id=release,
-            catalog=load_catalog(_below(files, "catalog")),
-            scorers=_scorers(files, "models"),
-            challengers=_scorers(files, "challengers"),
+            catalog=catalog,
+            scorers=_scorers(files, "models", groups),
+            challengers=_scorers(files, "challengers", groups),
             salt=manifest["salt"],
         )
 
@@ -210,7 +214,8 @@ def _below(files: Mapping[str, bytes], folder: str) -> dict[str, bytes]:
     return {name.removeprefix(f"{folder}/"): files[name] for name in files if name.startswith(f"{folder}/")}
 
 
-def _scorers(files: Mapping[str, bytes], folder: str) -> dict[str, Scorer]:
+def _scorers(files: Mapping[str, bytes], folder: str, groups: Mapping[str, str]) -> dict[str, Scorer]:
+    """By name. The catalog's `groups` give a score to offers that came after the training."""
     found = _below(files, folder)
     names = sorted({name.split("/")[0] for name in found})
-    return {name: artifact.load(_below(found, name)) for name in names}
+    return {name: artifact.load(_below(found, name), groups) for name in names}
