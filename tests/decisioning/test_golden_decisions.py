@@ -73,7 +73,7 @@ def facts(features, events=(), **changes):
 
 
 def decisions(release):
-    for user in ("user-a", "user-b", "user-c"):
+    for user in ("user-a", "user-b", "user-e"):
         for name, (features, surface, more) in CASES.items():
             request = Request(**{"decision_id": f"{user}/{name}", "user": user, "surface": surface, "now": NOW, **more})
             yield decide(release, request, facts(features))
