@@ -28,6 +28,7 @@ from features.schema import Schema
 from models import artifact
 
 MANIFEST = "manifest.json"
+PUBLISHED = "published.json"
 SCHEMA = "schema.json"
 ID_DIGITS = 16
 ID = re.compile(f"[0-9a-f]{{{ID_DIGITS}}}")
@@ -58,22 +59,13 @@ class ReleaseStore:
         """
         manifest = _manifest(files, salt)
         release = _id(manifest)
-        if (self._folder / release).exists():
-            self.files(release)
-            return release
-        self._folder.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=self._folder))
-        try:
-            for name, content in {**files, MANIFEST: manifest}.items():
-                _write(draft / name, content)
-            _write(draft / "published.json", _line({"who": who, "why": why, "at": now}))
-            draft.chmod(0o755)
-            if not (self._folder / release).exists():
-                draft.rename(self._folder / release)
-        except OSError as error:
-            raise UserError(f"The release can't be written to {self._folder}: {error}.") from error
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+        with self._locked():
+            if (self._folder / release).exists():
+                self.files(release)
+            else:
+                self._write_all(
+                    release, {**files, MANIFEST: manifest, PUBLISHED: _line({"who": who, "why": why, "at": now})}
+                )
         return release
 
     def activate(self, release: str, *, expected: str | None, who: str, why: str, now: float) -> None:
@@ -140,6 +132,19 @@ class ReleaseStore:
             salt=manifest["salt"],
         )
 
+    def _write_all(self, release: str, files: Mapping[str, bytes]) -> None:
+        """All or nothing: a folder beside it is filled, made durable, and renamed."""
+        draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=self._folder))
+        try:
+            for name, content in files.items():
+                _write(draft / name, content)
+            draft.chmod(0o755)
+            draft.rename(self._folder / release)
+        except OSError as error:
+            raise UserError(f"The release can't be written to {self._folder}: {error}.") from error
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
     def _move(self, action: str, release: str, expected: str | None, who: str, why: str, now: float) -> None:
         current = self.current()
         if current != expected:
@@ -169,7 +174,7 @@ class ReleaseStore:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         self._folder.mkdir(parents=True, exist_ok=True)
-        with (self._folder / ".lock").open("wb") as file:
+        with (self._folder / ".lock").open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
@@ -177,7 +182,7 @@ class ReleaseStore:
 def _manifest(files: Mapping[str, bytes], salt: str) -> bytes:
     for name in files:
         path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or name in ("", MANIFEST, "published.json"):
+        if path.is_absolute() or ".." in path.parts or name in ("", MANIFEST, PUBLISHED):
             raise UserError(f"A release can't hold a file named {name!r}.")
     return _line({"files": {name: sha256(files[name]).hexdigest() for name in sorted(files)}, "salt": salt})
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import signal
 import time
 from collections.abc import Iterator
@@ -212,3 +213,25 @@ async def test_a_history_expires_when_nothing_more_comes(own_url, admin):
     await store.apply(EVENT)
     assert 89 * 86_400 < admin.ttl(Keys(namespace).history("ann")) <= 90 * 86_400
     await store.close()
+
+
+async def test_a_late_answer_never_reaches_another_question(own_url, admin):
+    namespace = f"test-{token_hex(6)}"
+    rows = [(f"user{number}", SCHEMA.pack({"build": number})) for number in range(40)]
+    publish(RedisShelf(admin, namespace), rows, schema=SCHEMA, as_of=0.0, snapshot_id="s", count=40)
+    hasty = RedisStore(own_url, timeout=0.004, namespace=namespace)
+
+    async def ask(number: int) -> bool:
+        try:
+            assert (await hasty.read(f"user{number}", SCHEMA)).features == {"build": number}
+        except StoreDown:
+            return False
+        return True
+
+    answered = []
+    for _ in range(30):
+        admin.client_pause(random.randint(1, 6), all=True)
+        answered += await asyncio.gather(*map(ask, range(40)))
+        answered += [await ask(number) for number in range(10)]
+    assert {True, False} == set(answered)
+    await hasty.close()
