@@ -39,7 +39,8 @@ def main() -> None:
             drain=told.drain,
         )
     except UserError as error:
-        sys.exit(f"{error}")
+        print(error, file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,13 @@ class GuardedStore:
     def is_down(self) -> bool:
         return self._probe is not None
 
+    async def warm(self, schema: Schema) -> None:
+        """Connects before the first request would have to, or learns that the store is down."""
+        try:
+            await self._ask(schema)
+        except Exception as error:  # noqa: BLE001  the server starts without its store
+            self._open(_why(error), schema)
+
     async def read(self, user: str, schema: Schema, budgets: Sequence[str], timeout: float) -> Facts:
         """All that is known of a user, and what is spent of `budgets`; `timeout` in seconds."""
         if self._probe is not None:
@@ -74,7 +81,8 @@ class GuardedStore:
             self._probe.cancel()
             with suppress(asyncio.CancelledError):
                 await self._probe
-        await self._store.close()
+        with suppress(Exception):  # a store that is down can't be left politely
+            await self._store.close()
 
     def _unread(self, why: str) -> Facts:
         """Nothing is known. The kill switches that were read last still hold: safer than none."""
@@ -90,13 +98,16 @@ class GuardedStore:
         while True:
             await asyncio.sleep(PROBE_EVERY)
             with suppress(Exception):  # still down: the next probe tells
-                async with asyncio.timeout(PROBE_TIMEOUT):
-                    await self._store.read("probe", schema)
+                await self._ask(schema)
                 await self._catch_up()
                 break
         self._slow = 0
         self._probe = None
         log.info("store_back")
+
+    async def _ask(self, schema: Schema) -> None:
+        async with asyncio.timeout(PROBE_TIMEOUT):
+            await self._store.read("probe", schema)
 
     async def _catch_up(self) -> None:
         """Applies what came in meanwhile. An event counts once, however often it is applied."""

@@ -1,14 +1,16 @@
 """The server process: builds the runtime from a work folder, serves until told to stop, and drains."""
 
 import signal
+import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
 import structlog
 import uvicorn
 
+from decisioning.errors import UserError
 from serving import logs
 from serving.app import create_app
 from serving.breaker import GuardedStore
@@ -23,6 +25,7 @@ from stores.releases import ReleaseStore
 DRAIN = 1.0
 """Seconds for which `/readyz` says 503 while requests are still answered, so that a load balancer can look away."""
 CONNECTIONS_CLOSE_WITHIN = 10
+BACKLOG = 2048
 STORE_TIMEOUT = 0.25
 """For the store's own calls. A request waits less: no longer than its surface's deadline."""
 
@@ -45,8 +48,10 @@ def run(
 
     The paths default to those of `home`. Without `redis_url`, history and caps live in this process's memory and there
     are no features. `port` 0 takes a free one; `on_ready` is called with the address once requests are answered.
+    Raises UserError where the address can't be had.
     """
     logs.configure()
+    listening = _listening(host, port)  # first: nothing is opened for a server that can't be reached
     folder = logs_folder or home.logs
     runtime = Runtime(
         secret=home.secret(),
@@ -58,8 +63,6 @@ def run(
     )
     config = uvicorn.Config(
         create_app(runtime),
-        host=host,
-        port=port,
         loop="uvloop",
         http="httptools",
         ws="none",
@@ -68,7 +71,16 @@ def run(
         server_header=False,
         timeout_graceful_shutdown=CONNECTIONS_CLOSE_WITHIN,
     )
-    Server(config, runtime, drain, on_ready).run()
+    Server(config, runtime, drain, on_ready).run(sockets=[listening])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UserError(f"The server can't listen on {host}, port {port} ({why}): choose another --port.") from None
 
 
 def _store(redis_url: str | None) -> OnlineStore:
@@ -88,7 +100,7 @@ class Server(uvicorn.Server):
         self._runtime, self._drain, self._on_ready = runtime, drain, on_ready
         self._leave_at: float | None = None
 
-    async def startup(self, sockets: Sequence[object] | None = None) -> None:
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             host, port = self.servers[0].sockets[0].getsockname()[:2]

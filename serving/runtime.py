@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
-from decisioning.catalog_yaml import load_catalog
 
 from decisioning.catalog import Budget, Catalog
-from decisioning.engine import Release
+from decisioning.catalog_yaml import load_catalog
+from decisioning.domain import Facts, Request
+from decisioning.engine import Release, decide
 from features.schema import Schema
 from serving.breaker import GuardedStore
 from stores.catalog_files import read_catalog_files
@@ -38,18 +39,16 @@ class Current:
     """By offer: the budgets that its impressions count towards."""
     read: dict[str, tuple[str, ...]]
     """By surface: the budgets that its offers need to know."""
-    is_released: bool = True
-    """False for rules taken from a catalog folder, and for no catalog at all."""
 
     @classmethod
-    def of(cls, release: Release, is_released: bool = True) -> "Current":
+    def of(cls, release: Release) -> "Current":
         catalog = release.catalog
         budgets = {name: tuple(one for one in catalog.budgets if name in one.offers) for name in catalog.offers}
         read = {
             surface: tuple(sorted({one.name for offer in catalog.offers_on(surface) for one in budgets[offer.name]}))
             for surface in catalog.surfaces
         }
-        return cls(release, Schema.of(catalog.features), budgets, read, is_released)
+        return cls(release, Schema.of(catalog.features), budgets, read)
 
     def spends(self, offer: str, at: float) -> tuple[str, ...]:
         """The budgets of which an impression of an offer at a moment takes one unit."""
@@ -60,7 +59,27 @@ class Current:
         )
 
 
-NOTHING_LOADED = Current.of(Release("none", Catalog("none")), is_released=False)
+NOTHING_LOADED = Current.of(Release("none", Catalog("none")))
+
+
+def prepared(release: Release) -> Current:
+    """Ready for its first request: each surface has been decided once, which compiles the conditions.
+
+    Runs off the event loop. What a release holds lives long: it is taken out of the garbage collector's sight.
+    Raises whatever `decide` raises, so that a release that can't decide is refused.
+    """
+    current = Current.of(release)
+    for surface in release.catalog.surfaces:
+        decide(release, Request("warm", "warm", surface, time.time()), Facts())
+    gc.collect()
+    gc.freeze()
+    return current
+
+
+def rules_of(folder: Path) -> Release:
+    """The catalog of a folder as a release without models. Raises UserError for a bad one."""
+    catalog = load_catalog(read_catalog_files(folder))
+    return Release(f"catalog-{catalog.hash[:12]}", catalog)
 
 
 class Surfaces:
@@ -107,6 +126,7 @@ class Runtime:
         await self.refresh()
         if self.current is NOTHING_LOADED and self.catalog is not None:
             await self._load_rules(self.catalog)
+        await self.store.warm(self.current.schema)
         self._poll = asyncio.create_task(self._follow())
 
     async def stop(self) -> None:
@@ -116,8 +136,8 @@ class Runtime:
             with suppress(asyncio.CancelledError):
                 await self._poll
         await self.store.close()
-        self.decisions.close()
-        self.events.close()
+        for kept in (self.decisions, self.events):
+            await asyncio.to_thread(kept.close)
 
     async def refresh(self) -> None:
         """Follows `current` once. A release that does not load changes nothing."""
@@ -128,7 +148,7 @@ class Runtime:
             release_id = await asyncio.to_thread(self.releases.current) or ""
             if not release_id or self._is_settled(release_id):
                 return
-            loaded = await asyncio.to_thread(self._load, self.releases, release_id)
+            loaded = await asyncio.to_thread(lambda: prepared(self.releases.load(release_id)))
         except Exception as error:  # noqa: BLE001  a broken release is refused, whatever is broken about it
             if self._refused[0] != release_id or not release_id:
                 log.error("release_refused", release=release_id, why=str(error), kept=self.current.release.id)
@@ -140,21 +160,13 @@ class Runtime:
         refused, until = self._refused
         return release_id == self.current.release.id or (release_id == refused and time.monotonic() < until)
 
-    @staticmethod
-    def _load(releases: ReleaseStore, release_id: str) -> Current:
-        """Off the event loop. What a release holds lives long: it is taken out of the collector's sight."""
-        current = Current.of(releases.load(release_id))
-        gc.collect()
-        gc.freeze()
-        return current
-
     async def _load_rules(self, folder: Path) -> None:
         try:
-            catalog = await asyncio.to_thread(lambda: load_catalog(read_catalog_files(folder)))
+            loaded = await asyncio.to_thread(lambda: prepared(rules_of(folder)))
         except Exception as error:  # noqa: BLE001  an unreadable catalog must not keep the server from starting
             log.error("catalog_refused", why=str(error))
             return
-        self._swap(Current.of(Release(f"catalog-{catalog.hash[:12]}", catalog), is_released=False))
+        self._swap(loaded)
 
     def _swap(self, loaded: Current) -> None:
         before, self.current = self.current, loaded

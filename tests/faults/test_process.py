@@ -3,8 +3,11 @@
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -110,6 +113,15 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_does_no_harm(serve):
     assert not {"request_failed", "decide_failed"} & set(server.events())
 
 
+def test_an_address_that_is_taken_is_one_clear_sentence(serve, home):
+    server = serve("")
+    command = [sys.executable, "-m", "serving", "--home", home.path, "--port", str(server.http.base_url.port)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=15)
+    assert done.returncode == 2
+    assert "choose another --port" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_no_line_of_the_servers_own_log_holds_a_users_id_or_a_body(serve, valkey):
     server = serve(valkey.url)
     valkey.kill()
@@ -117,6 +129,6 @@ def test_no_line_of_the_servers_own_log_holds_a_users_id_or_a_body(serve, valkey
     server.report("zqxj-event", user_id="zqxj-user")
     server.http.post("/v1/decisions", content=b"zqxj")
     server.process.send_signal(signal.SIGTERM)
-    server.process.wait(10)
+    assert server.process.wait(10) == 0
     assert "store_down" in server.events()
     assert "zqxj" not in str(server.lines)

@@ -122,6 +122,21 @@ def test_a_catalog_that_cannot_be_read_leaves_the_server_alive_and_not_ready(fol
     asyncio.run(story())
 
 
+def test_a_release_that_cannot_decide_is_refused(following, shelf, monkeypatch):
+    def broken(*_):
+        raise ZeroDivisionError
+
+    async def story():
+        shelf.pointer = "r1"
+        await following.refresh()
+        monkeypatch.setattr(module, "decide", broken)
+        shelf.pointer = "r2"
+        await following.refresh()
+        assert following.current.release.id == "r1"
+
+    asyncio.run(story())
+
+
 def test_the_surfaces_of_the_oldest_decisions_are_forgotten():
     surfaces = Surfaces(limit=2)
     for number in range(3):
