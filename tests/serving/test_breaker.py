@@ -105,6 +105,17 @@ def test_a_slow_read_is_cut_at_its_deadline_and_only_several_open_the_breaker(mo
     guarded(moody, story)
 
 
+def test_slow_reads_among_good_ones_never_open_the_breaker(moody):
+    async def story(store):
+        for _ in range(2 * breaker.SLOW_READS):
+            moody.mood = "hangs"
+            await read(store)
+            moody.mood = "well"
+            assert (await read(store)).features
+
+    guarded(moody, story)
+
+
 def test_the_kill_switches_that_were_read_last_still_hold(moody):
     async def story(store):
         await read(store)

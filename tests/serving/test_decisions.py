@@ -116,9 +116,10 @@ def test_context_names_that_nobody_declared_are_ignored_and_counted(client, ask)
     assert answer["degraded"] == ["context:unknown_names:3"], "a snapshot's feature can't be sent either"
 
 
-def test_context_values_that_nobody_declared_count_as_missing(client, ask):
+def test_context_values_that_nobody_declared_count_as_missing(client, ask, logged):
     answer = decide(client, ask | {"surface": "shelf", "context": {"device": "fridge", "genres": ["jazz", "polka"]}})
     assert answer["degraded"] == ["context:undeclared_values:2"]
+    assert logged("decisions")[0]["request"]["context"] == {"genres": ["jazz"]}
     assert "vinyl" not in {one["offer"] for one in answer["offers"]}
 
 

@@ -60,6 +60,12 @@ def test_what_is_no_json_is_400(client, route, body):
     assert MARK not in answer.text
 
 
+@pytest.mark.parametrize("opening", [b"[", b'{"a":'], ids=["lists", "objects"])
+def test_deep_nesting_is_named_as_such(client, opening):
+    body = b'{"user_id": "ann", "surface": "banner", "context": {"x": ' + opening * 3_000
+    assert error_of(client.post("/v1/decisions", content=body))["message"] == "The body is nested too deeply."
+
+
 WRONG = {
     "/v1/decisions": [
         ("user_id", ["", "u" * 10_000, 5, None, True, {}, []]),
@@ -139,6 +145,12 @@ def test_a_body_of_undeclared_length_is_read_no_further_than_the_limit(client, r
 
     assert client.post(route, content=chunks()).status_code == 413
     assert read == kilobytes
+
+    async def one_byte_over():
+        yield b" " * 1024
+        yield b" " * (1024 * (kilobytes - 2) + 1)
+
+    assert client.post(route, content=one_byte_over()).status_code == 413
 
 
 def test_a_content_length_that_is_no_number_or_a_lie_does_no_harm(client):
