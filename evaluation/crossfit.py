@@ -49,7 +49,7 @@ class CrossFit:
         *,
         folds: int = 5,
         seed: int = 0,
-        progress: Callable[[str], None] = lambda text: None,
+        progress: Callable[[], object] = lambda: None,
     ) -> None:
         self.logged, self.encoding, self.folds = logged, encoding, folds
         self._fitter, self._progress = fitter, progress
@@ -70,10 +70,15 @@ class CrossFit:
         if left_out not in self._predictors:
             rows = self.rows(left_out)
             rows = rows[self._place[self.logged.action[rows]] >= 0]
-            self._progress(f"fit on {len(rows):,} decisions")
             offers, outcome = self._place[self.logged.action[rows]], self.logged.conversion[rows]
             self._predictors[left_out] = self._fitter(Sample(self.contexts[rows], offers, outcome, np.ones(len(rows))))
+            self._progress()
         return self._predictors[left_out]
+
+    @property
+    def fits(self) -> int:
+        """How many fits the whole procedure takes: `progress` is called after each."""
+        return 1 + self.folds + self.folds * (self.folds - 1) // 2
 
     def raw(self, left_out: frozenset[int], fold: int) -> np.ndarray:
         """(rows of the fold, A) raw log-odds by the fit that left out `left_out`; NaN for arms it doesn't score."""

@@ -5,7 +5,8 @@ dataset's `as_of` (ISO time or epoch seconds), else the latest time in the table
 count.
 """
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,31 +72,26 @@ class Logged:
         return found if found is not None and (self.action == found).any() else None
 
 
-def label(tables: Tables, catalog: Catalog, surfaces: Sequence[str] | None = None) -> Logged:
-    """Join decisions, facts and outcomes, on some surfaces or all.
+def label(tables: Tables, catalog: Catalog, model: str, *, now: float | None = None) -> Logged:
+    """Join decisions, facts and outcomes, on the surfaces where offers of `model` may stand.
 
     Raises UserError for offers or surfaces that the catalog lacks, features of the catalog that the facts lack, and
     when no decision has matured.
     """
+    own = {name: offer for name, offer in catalog.offers.items() if offer.score.model == model}
     decisions = tables.decisions.reset_index(drop=True)
     _check_catalog(decisions, tables.feature_names, catalog)
-    rules = _rules(catalog, sorted(set(decisions["offer"])))
+    where = decisions.loc[decisions["offer"].isin(list(own)), "surface"].unique()
+    if not len(where):
+        raise UserError(f"No decision shows an offer of the model {model} ({_some(sorted(own)) or 'it has none'}).")
+    rules = _rules(catalog, sorted(set(decisions["offer"])), own)
     within = decisions["offer"].map({name: rule.within for name, rule in rules.items()}).to_numpy(float)
     at = seconds(decisions["at"])
-    known_until = _known_until(tables, at)
-    matured = at + within <= known_until
-    wanted = matured if surfaces is None else matured & decisions["surface"].isin(list(surfaces)).to_numpy(bool)
-    if not wanted.any():
-        raise UserError(
-            f"No decision has matured: outcomes are known until {_iso(known_until)}, and the shortest window is "
-            f"{within.min() / 86_400:g} days. Wait, shorten the groups' `within`, or put `as_of` (the moment until "
-            "which the outcomes are complete) into dataset.json."
-        )
-    rows = np.flatnonzero(wanted)
+    matured = _matured(tables, at, within, time.time() if now is None else now)
+    rows = np.flatnonzero(matured & decisions["surface"].isin(where).to_numpy(bool))
     kept = decisions.iloc[rows].reset_index(drop=True)
     outcomes = _joined(kept, tables.outcomes, within[rows], at[rows])
-    converts = kept["offer"].map({name: rule.types for name, rule in rules.items()})
-    return _logged(tables, catalog, kept, rows, outcomes, converts, at[rows], int((~matured).sum()))
+    return _logged(tables, catalog, kept, rows, outcomes, rules, own, at, int((~matured).sum()))
 
 
 def _logged(
@@ -104,7 +100,8 @@ def _logged(
     kept: pd.DataFrame,
     rows: np.ndarray,
     outcomes: pd.DataFrame,
-    converts: pd.Series,
+    rules: Mapping[str, "_Rule"],
+    own: Collection[str],
     at: np.ndarray,
     immature: int,
 ) -> Logged:
@@ -112,9 +109,9 @@ def _logged(
     arms, eligible = _eligible(kept, eligible_lists)
     action = pd.Categorical(kept["offer"], categories=list(arms)).codes.astype(np.intp)
     eligible[np.arange(len(kept)), action] = True
-    conversion = _conversion(outcomes, converts)
-    net = np.array([_net(catalog, arms, arm) for arm in arms])
-    types = sorted({kind for kinds in converts.drop_duplicates() for kind in kinds})
+    conversion = _conversion(outcomes, kept["offer"].map({name: rule.types for name, rule in rules.items()}))
+    net = np.array([_net(catalog, own, arm) for arm in arms])
+    types = sorted({str(catalog.group(catalog.offers[name].group).converts_on) for name in own})
     primary = types[0] if len(types) == 1 else CONVERTED
     found = {primary: conversion}
     if len(set(net)) > 1:
@@ -137,8 +134,8 @@ def _logged(
         primary=primary,
         outcomes=found,
         facts=_facts(tables, catalog).iloc[rows].reset_index(drop=True),
-        start=float(at.min()),
-        end=float(at.max()),
+        start=float(at[rows].min()),
+        end=float(at[rows].max()),
         immature=immature,
     )
 
@@ -151,25 +148,23 @@ class _Rule:
     within: float
 
 
-def _rules(catalog: Catalog, arms: Sequence[str]) -> dict[str, _Rule]:
-    """By arm. NOTHING converts on what the other arms' groups do, within the shortest of their windows."""
-    groups = {arm: catalog.group(catalog.offers[arm].group) for arm in arms if arm != NOTHING}
+def _rules(catalog: Catalog, arms: Sequence[str], own: Collection[str]) -> dict[str, _Rule]:
+    """By arm. NOTHING converts on what the model's own offers do, within the shortest of their windows."""
+    groups = {arm: catalog.group(catalog.offers[arm].group) for arm in {*arms, *own} - {NOTHING}}
     rules = {arm: _Rule((str(group.converts_on),), group.within) for arm, group in groups.items()}
-    if NOTHING in arms:
-        types = tuple(sorted({kind for rule in rules.values() for kind in rule.types}))
-        rules[NOTHING] = _Rule(types, min((rule.within for rule in rules.values()), default=0.0))
-    return rules
+    types = tuple(sorted({kind for arm in own for kind in rules[arm].types}))
+    return rules | {NOTHING: _Rule(types, min(rules[arm].within for arm in own))}
 
 
-def _net(catalog: Catalog, arms: Sequence[str], arm: str) -> float:
-    """Value net of cost per conversion. One that came after showing NOTHING is worth the mean of the offers'.
+def _net(catalog: Catalog, own: Collection[str], arm: str) -> float:
+    """Value net of cost per conversion. One that came after showing NOTHING is worth the mean of the model's offers.
 
     Where all offers are worth the same, the reward's difference to NOTHING is exactly effect × net.
     """
     if arm != NOTHING:
         return catalog.offers[arm].score.net
-    nets = [catalog.offers[other].score.net for other in arms if other != NOTHING]
-    return sum(nets) / len(nets) if nets and len(set(nets)) > 1 else (nets[0] if nets else 1.0)
+    nets = [catalog.offers[other].score.net for other in sorted(own)]
+    return nets[0] if len(set(nets)) == 1 else sum(nets) / len(nets)
 
 
 def _check_catalog(decisions: pd.DataFrame, features: Sequence[str], catalog: Catalog) -> None:
@@ -197,12 +192,23 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
 
 
-def _known_until(tables: Tables, at: np.ndarray) -> float:
+def _matured(tables: Tables, at: np.ndarray, within: np.ndarray, now: float) -> np.ndarray:
+    """(decisions,) whether the window has closed by the moment up to which outcomes are known."""
     said = tables.dataset.get("as_of")
     if said is not None:
-        return float(said) if isinstance(said, int | float) else pd.Timestamp(said).timestamp()
-    seen = seconds(tables.outcomes["at"])
-    return float(max(at.max(), seen.max(initial=-np.inf)))
+        until = float(said) if isinstance(said, int | float) else pd.Timestamp(said).timestamp()
+        moments = [until]
+    else:
+        # A running log ends with its latest entry. Where no window has closed by then, it may be a finished trial of
+        # one day: what has closed by now counts.
+        moments = [float(max(at.max(), seconds(tables.outcomes["at"]).max(initial=-np.inf))), now]
+    for until in moments:
+        if (at + within <= until).any():
+            return at + within <= until
+    raise UserError(
+        f"No decision has matured: outcomes are known until {_iso(moments[-1])}, and the shortest window is "
+        f"{within.min() / 86_400:g} days. Wait, or shorten the groups' `within`."
+    )
 
 
 def seconds(times: pd.Series) -> np.ndarray:

@@ -27,7 +27,7 @@ class Table:
     shrinkages: tuple[float, ...]
     """λ of each fold."""
     p_shown: np.ndarray
-    """(n,) the cross-fitted, calibrated probability of the arm that was shown; NaN where the model has none."""
+    """(n,) the cross-fitted p_convert of the arm that was shown."""
 
 
 def policy_values(fits: CrossFit, *, shrinkage: float | None = None) -> Table:
@@ -35,7 +35,7 @@ def policy_values(fits: CrossFit, *, shrinkage: float | None = None) -> Table:
     logged = fits.logged
     choices = {REFERENCE: np.empty(logged.n, np.intp), TRAINED: np.empty(logged.n, np.intp)}
     q = np.empty((logged.n, len(logged.arms)))
-    learned = np.empty((logged.n, len(logged.arms)), bool)
+    p_shown = np.empty(logged.n)
     shrinkages = []
     for fold in range(fits.folds):
         found = fits.fitted(frozenset({fold}))
@@ -43,11 +43,9 @@ def policy_values(fits: CrossFit, *, shrinkage: float | None = None) -> Table:
             found = replace(found, shrinkage=shrinkage)
         rows = np.flatnonzero(fits.fold == fold)
         raw = fits.raw(frozenset({fold}), fold)
-        _judge(fits, found, rows, raw, choices, q)
-        learned[rows] = ~np.isnan(raw)
+        p = _judge(fits, found, rows, raw, choices, q)
+        p_shown[rows] = p[np.arange(len(rows)), logged.action[rows]]
         shrinkages.append(found.shrinkage)
-    shown = (np.arange(logged.n), logged.action)
-    p_shown = np.where(learned[shown], q[shown], np.nan)
     policies = _policies(logged, choices)
     records = [record for name in logged.outcomes for record in _records(fits, policies, name, q)]
     return Table(records, tuple(shrinkages), p_shown)
@@ -55,13 +53,15 @@ def policy_values(fits: CrossFit, *, shrinkage: float | None = None) -> Table:
 
 def _judge(
     fits: CrossFit, found: Fitted, rows: np.ndarray, raw: np.ndarray, choices: Mapping[str, np.ndarray], q: np.ndarray
-) -> None:
-    """Fill in what the policies of one fold choose on its own rows, and q̂ there."""
+) -> np.ndarray:
+    """Fill in what the policies of one fold choose on its own rows, and q̂ there. Returns p_convert of all arms."""
     logged = fits.logged
     means = table(found.means, logged)[logged.surface[rows]]
     q[rows] = expected(raw, means, found.calibration)
     choices[REFERENCE][rows] = chosen(logged, rows, means)
-    choices[TRAINED][rows] = chosen(logged, rows, shrunk(raw, means, found.calibration, found.shrinkage))
+    p = shrunk(raw, means, found.calibration, found.shrinkage)
+    choices[TRAINED][rows] = chosen(logged, rows, p)
+    return p
 
 
 Seen = Callable[[np.ndarray, np.ndarray], Rows]

@@ -1,0 +1,66 @@
+"""The table of policy values again, for a version that is registered already, on the data of today."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from decisioning.catalog import Catalog
+from decisioning.errors import UserError
+from evaluation.policy_values import policy_values
+from models import artifact
+from stores.home import Home
+from stores.registry import CHALLENGER, CHAMPION, Registry
+from training.config import Config
+from training.prepare import Progress, description, model_name, prepare, silent, write_metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What an evaluation found; `metrics` is what `metrics.json` holds."""
+
+    metrics: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        return self.metrics
+
+
+def evaluate(
+    home: Home,
+    catalog: Catalog,
+    *,
+    model: str | None = None,
+    version: int | str | None = None,
+    seed: int = 0,
+    folds: int = 5,
+    progress: Progress = silent,
+) -> Evaluation:
+    """Judge a version's learner, parameters and λ, cross-fitted: never the fit itself, which has seen these users.
+
+    `version` is a number or an alias; without one, the challenger, else the champion. Raises UserError where there is
+    no such version, and for data that can't be learned from.
+    """
+    name = model_name(catalog, model)
+    registry = Registry(home.mlflow_uri, home.artifacts)
+    number = version_number(registry, name, version)
+    found = artifact.load(registry.files(name, number))
+    config = Config(found.learner, dict(found.info.get("params", {})))
+    tables, fits = prepare(home, catalog, name, config, folds=folds, seed=seed, progress=progress)
+    table = policy_values(fits, shrinkage=found.shrinkage)
+    metrics = {"model": name, "version": number, "shrinkage": found.shrinkage}
+    metrics |= description(tables, fits, table, config, seed)
+    write_metrics(home.path, metrics)
+    return Evaluation(metrics)
+
+
+def version_number(registry: Registry, name: str, version: int | str | None) -> int:
+    """The number of a version given as number, text or alias. Raises UserError where there is none."""
+    if version is None:
+        found = registry.alias(name, CHALLENGER) or registry.alias(name, CHAMPION)
+        if found is None:
+            raise UserError(f"The registry has no version of the model {name} yet: run `segue train`.")
+        return found.version
+    if str(version).isdecimal():
+        return registry.version(name, int(version)).version
+    found = registry.alias(name, str(version))
+    if found is None:
+        raise UserError(f"Model {name} has no version called {version!r}: give a number, or champion or challenger.")
+    return found.version

@@ -1,0 +1,131 @@
+"""What training and evaluation begin with: the model's name, its logged decisions, and the folds to fit on."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import log_loss, roc_auc_score
+
+from decisioning.catalog import Catalog
+from decisioning.domain import NOTHING
+from decisioning.errors import UserError
+from evaluation.crossfit import CrossFit
+from evaluation.labels import Logged, label
+from evaluation.policy_values import Table
+from models.calibration import expected_calibration_error
+from models.encoding import Encoding
+from models.learners import fit
+from stores.home import Home
+from stores.tables import Tables
+from training.config import Config
+
+Progress = Callable[[int, int], object]
+"""Called as work goes on, with how much is done and how much there is."""
+
+
+def silent(done: int, total: int) -> None:
+    """The progress of nobody watching."""
+
+
+def model_name(catalog: Catalog, wanted: str | None) -> str:
+    """The model asked for, or the only one that the catalog names. Raises UserError where that is not clear."""
+    known = ", ".join(catalog.models) or "none: give offers a `score: {model: …}`"
+    if wanted is None and len(catalog.models) == 1:
+        return catalog.models[0]
+    if wanted is None:
+        raise UserError(f"Say which model with --model. The catalog names: {known}.")
+    if wanted not in catalog.models:
+        raise UserError(f"No offer of the catalog asks for the model {wanted}. It names: {known}.")
+    return wanted
+
+
+def prepare(
+    home: Home, catalog: Catalog, name: str, config: Config, *, folds: int, seed: int, progress: Progress
+) -> tuple[Tables, CrossFit]:
+    """The tables and the folds. Raises UserError for data that nothing can be learned from."""
+    tables = Tables.read(home.data)
+    logged = label(tables, catalog, name)
+    _check_learnable(logged, folds)
+    offers = [offer.name for offer in catalog.offers.values() if offer.score.model == name]
+    encoding = Encoding.of(catalog, logged.surfaces, [*offers, NOTHING] if logged.nothing is not None else offers)
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        progress(done, fits.fits)
+
+    fits = CrossFit(
+        logged,
+        encoding,
+        lambda sample: fit(config.learner, encoding, sample, config.params, seed),
+        folds=folds,
+        seed=seed,
+        progress=step,
+    )
+    progress(0, fits.fits)
+    return tables, fits
+
+
+def _check_learnable(logged: Logged, folds: int) -> None:
+    conversions = int(logged.conversion.sum())
+    if conversions == 0:
+        raise UserError(
+            f"There are no conversions: none of {logged.n:,} matured decisions was followed by {logged.primary!r} "
+            "within its window. Check `converts_on` and `within` of the groups against the outcomes' types."
+        )
+    if conversions == logged.n:
+        raise UserError(f"Every one of {logged.n:,} matured decisions converted: there is nothing to tell apart.")
+    users = int(logged.user.max()) + 1
+    if not 2 < folds <= users:
+        raise UserError(f"{folds} folds can't be made of {users:,} users: it takes 3 folds or more, and more users.")
+
+
+def quality(logged: Logged, table: Table) -> dict[str, float]:
+    """How well the cross-fitted p_convert of what was shown fits what followed."""
+    p, seen = np.clip(table.p_shown, 1e-9, 1 - 1e-9), logged.conversion
+    return {
+        "ece": expected_calibration_error(p, seen),
+        "log_loss": float(log_loss(seen, p)),
+        "brier": float(((p - seen) ** 2).mean()),
+        "auc": float(roc_auc_score(seen, p)),
+    }
+
+
+def description(tables: Tables, fits: CrossFit, table: Table, config: Config, seed: int) -> dict[str, Any]:
+    """The figures that `train` and `evaluate` share."""
+    logged = fits.logged
+    return {
+        "learner": config.learner,
+        "params": dict(config.params),
+        "outcome": logged.primary,
+        "objective": objective(logged),
+        "decisions": logged.n,
+        "immature": logged.immature,
+        "users": int(logged.user.max()) + 1,
+        "conversions": int(logged.conversion.sum()),
+        "from": logged.start,
+        "until": logged.end,
+        "folds": fits.folds,
+        "seed": seed,
+        "schema_hash": fits.encoding.hash,
+        "source": str(tables.dataset.get("source", "unknown")),
+        "uplift": logged.nothing is not None,
+        **quality(logged, table),
+        "fold_shrinkages": list(table.shrinkages),
+        "policy_values": table.records,
+    }
+
+
+def objective(logged: Logged) -> str:
+    """The outcome that policies are trained for: net value where offers differ in it, else the conversion."""
+    return "net_value" if "net_value" in logged.outcomes else logged.primary
+
+
+def write_metrics(folder: Path, metrics: dict[str, Any]) -> None:
+    """Put `metrics.json` into the work folder, all of it or nothing."""
+    draft = folder / ".metrics.json.tmp"
+    draft.write_text(json.dumps(metrics, indent=1, allow_nan=False) + "\n")
+    draft.replace(folder / "metrics.json")

@@ -1,0 +1,175 @@
+"""The gate, and the way through it: from a registered version with evidence to a release that servers use."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from decisioning.catalog import Catalog
+from decisioning.catalog_tests import run_tests
+from decisioning.catalog_yaml import load_catalog
+from decisioning.domain import NOTHING
+from decisioning.errors import UserError
+from evaluation.policy_values import REFERENCE, TRAINED
+from features.schema import Schema
+from models import artifact
+from models.artifact import Model
+from models.encoding import Encoding, features_json
+from stores.home import Home
+from stores.registry import CHAMPION, Registry
+from stores.releases import ReleaseStore
+from training.evaluate import version_number
+from training.prepare import model_name
+from training.train import EVIDENCE
+
+ALLOWED_LOSS = 0.01
+"""The one-sided 95 % lower bound may lie this share of the best single offer's value below it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of evidence."""
+
+    check: str
+    passed: bool
+    detail: str
+    forceable: bool = True
+    """Whether a person may overrule it; a release that would not work can't be forced."""
+
+    def __str__(self) -> str:
+        return f"{'pass' if self.passed else 'FAIL'}  {self.check}: {self.detail}"
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    release: str
+    model: str
+    version: int
+    forced: bool
+    lines: tuple[Line, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "lines": [str(line) for line in self.lines]}
+
+
+def promote(
+    home: Home,
+    catalog_files: Mapping[str, bytes],
+    model: str | None,
+    version: int | str | None,
+    *,
+    who: str,
+    why: str,
+    force: bool = False,
+    now: float,
+) -> Promotion:
+    """Publish and activate a release of this catalog with this version, if its evidence passes the gate.
+
+    `version` is a number or an alias; without one, the challenger. `force` overrules evidence (not a broken release),
+    needs `why`, and is recorded. Raises UserError with every line of evidence when it refuses, and changes nothing.
+    """
+    if force and not why.strip():
+        raise UserError("To promote against the evidence, say why with --why: it is recorded.")
+    catalog = load_catalog(catalog_files)
+    name = model_name(catalog, model)
+    registry = Registry(home.mlflow_uri, home.artifacts)
+    number = version_number(registry, name, version)
+    files = registry.files(name, number)
+    evidence = json.loads(files.pop(EVIDENCE, b"null"))
+    lines = gate(catalog, artifact.load(files), evidence)
+    failed = [line for line in lines if not line.passed]
+    if failed and not (force and all(line.forceable for line in failed)):
+        raise UserError(_refusal(f"{name}/{number}", lines, failed))
+    record = {"model": name, "version": number, "forced": bool(failed), "gate": [str(line) for line in lines]}
+    releases = ReleaseStore(home.releases)
+    before = releases.current()
+    content = _release_files(releases, before, catalog, catalog_files, name, files)
+    content["evidence.json"] = (json.dumps({**record, "evidence": evidence}, indent=1) + "\n").encode()
+    release = releases.publish(content, who=who, why=why, now=now)
+    releases.activate(release, expected=before, who=who, why=why, now=now)
+    registry.set_alias(name, CHAMPION, number)
+    registry.tag(name, number, "gate", json.dumps({**record, "release": release, "who": who, "why": why, "at": now}))
+    return Promotion(release, name, number, bool(failed), tuple(lines))
+
+
+def gate(catalog: Catalog, model: Model, evidence: Mapping[str, Any] | None) -> list[Line]:
+    """Each line of evidence: what the policy is worth, and whether the release would work."""
+    return [*_worth(model, evidence), *_fits_catalog(catalog, model)]
+
+
+def _worth(model: Model, evidence: Mapping[str, Any] | None) -> list[Line]:
+    if not evidence or not evidence.get("policy_values"):
+        return [Line("evidence", False, "none is registered with this version: train it again")]
+    outcome = evidence["objective"]
+    lines = [Line("evidence", True, f"{evidence['decisions']:,} decisions of {evidence['users']:,} users")]
+    if model.shrinkage == 0.0:
+        return [*lines, Line("worth", True, "λ = 0: it is the best single offer itself")]
+    ours, best = (_record(evidence, policy, outcome) for policy in (TRAINED, REFERENCE))
+    if ours is None or best is None:
+        return [*lines, Line("worth", False, f"there is no cross-fitted DR value of {outcome}: train it again")]
+    allowed = -ALLOWED_LOSS * abs(best["value"])
+    lower = ours["diff_lower"]
+    return [
+        *lines,
+        Line("support", ours["note"] is None, ours["note"] or f"effective sample size {ours['ess']:,.0f}"),
+        Line("worth", ours["diff"] >= 0, f"{ours['diff']:+.4g} {outcome} a decision against the best single offer"),
+        Line(
+            "certainty",
+            lower is not None and lower >= allowed,
+            f"one-sided 95 % lower bound {'none' if lower is None else f'{lower:+.4g}'}, at least {allowed:+.4g}",
+        ),
+    ]
+
+
+def _record(evidence: Mapping[str, Any], policy: str, outcome: str) -> Mapping[str, Any] | None:
+    wanted = (policy, outcome, "dr")
+    rows = evidence["policy_values"]
+    return next((row for row in rows if (row["policy"], row["outcome"], row["estimator"]) == wanted), None)
+
+
+def _fits_catalog(catalog: Catalog, model: Model) -> list[Line]:
+    unknown = [o.name for o in model.encoding.offers if o.name != NOTHING and o.name not in catalog.offers]
+    theirs = features_json(model.encoding.features)
+    ours = features_json(Encoding.of(catalog, model.encoding.surfaces, ()).features)
+    moved = sorted({str(row["name"]) for row in [*theirs, *ours] if row not in theirs or row not in ours})
+    failures = run_tests(catalog)
+    return [
+        Line("offers", not unknown, _listed("unknown to the catalog", unknown) or "all in the catalog", False),
+        Line("schema", not moved, _listed("features that changed since training", moved) or "as trained", False),
+        Line("catalog tests", not failures, str(failures[0]) if failures else f"{len(catalog.tests)} pass", False),
+    ]
+
+
+def _listed(what: str, names: Sequence[str]) -> str:
+    return f"{what}: {', '.join(names)}" if names else ""
+
+
+def _refusal(label: str, lines: Sequence[Line], failed: Sequence[Line]) -> str:
+    todo = (
+        "Train it again on the catalog as it is, or mend the catalog."
+        if not all(line.forceable for line in failed)
+        else "Bring more evidence, or overrule it with --force and --why."
+    )
+    return "\n".join([f"{label} was not promoted; what is in use stays.", *(f"  {line}" for line in lines), todo])
+
+
+def _release_files(
+    releases: ReleaseStore,
+    before: str | None,
+    catalog: Catalog,
+    catalog_files: Mapping[str, bytes],
+    name: str,
+    files: Mapping[str, bytes],
+) -> dict[str, bytes]:
+    """The release's files: the catalog, the schema, this model, and the other models of the release in use."""
+    content = {f"catalog/{path}": text for path, text in catalog_files.items()}
+    content["schema.json"] = (json.dumps(Schema.of(catalog.features).to_json(), indent=1) + "\n").encode()
+    others = releases.files(before) if before else {}
+    for path, text in others.items():
+        folder, _, rest = path.partition("/")
+        if folder == "models" and rest.split("/")[0] in catalog.models:
+            content[path] = text
+    gone = [path for path in content if path.startswith(f"models/{name}/")]
+    for path in gone:
+        del content[path]
+    return content | {f"models/{name}/{file}": text for file, text in files.items()}

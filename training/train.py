@@ -1,0 +1,149 @@
+"""From logged decisions to a registered challenger: label, cross-fit, fit on everything, write down, register."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from decisioning.catalog import Catalog
+from decisioning.domain import Value
+from evaluation.crossfit import CrossFit, Fitted
+from evaluation.policy_values import TRAINED, policy_values
+from models.artifact import Model, record_golden, save
+from models.encoding import Encoding
+from models.frames import facts_row
+from models.predictors import Predictor
+from stores.home import Home
+from stores.registry import CHALLENGER, Registry
+from training.config import Config, read_config
+from training.prepare import Progress, description, model_name, prepare, silent, write_metrics
+
+EVIDENCE = "evidence.json"
+GOLDEN_ROWS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """What a training run found; `metrics` is what `metrics.json` holds."""
+
+    model: str
+    version: int
+    metrics: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        return self.metrics
+
+
+def train(
+    home: Home,
+    catalog: Catalog,
+    *,
+    model: str | None = None,
+    config: Path | str | None = None,
+    seed: int = 0,
+    folds: int = 5,
+    progress: Progress = silent,
+) -> TrainResult:
+    """Fit a model, judge it against the best single offer, and register it as the challenger.
+
+    Nothing is promoted. Raises UserError for a model or config that doesn't exist and for data that can't teach.
+    """
+    settings, name = read_config(config), model_name(catalog, model)
+    tables, fits = prepare(home, catalog, name, settings, folds=folds, seed=seed, progress=progress)
+    table = policy_values(fits)
+    predictor, fitted = fits.final()
+    found = description(tables, fits, table, settings, seed)
+    metrics = {"model": name, "version": 0, "shrinkage": fitted.shrinkage, "says": verdict(fitted), **found}
+    metrics["gains"] = [dict(zip(("shrinkage", "gain", "error"), gain, strict=True)) for gain in fitted.gains]
+    made = _model(name, settings, fits, predictor, fitted, metrics)
+    version = _register(home, made, metrics)
+    metrics["version"] = version
+    write_metrics(home.path, metrics)
+    return TrainResult(name, version, metrics)
+
+
+def verdict(fitted: Fitted) -> str:
+    """What the shrinkage means, in words."""
+    if fitted.shrinkage == 0.0:
+        return (
+            "No gain over the best single offer could be shown, so the model stays at λ = 0: everybody gets the best "
+            "single offer that they are eligible for."
+        )
+    return (
+        f"The model goes {fitted.shrinkage:.0%} of the way from the best single offer to full personalisation "
+        f"(λ = {fitted.shrinkage:g}), the least that does as well as the best within one standard error."
+    )
+
+
+def _model(
+    name: str, config: Config, fits: CrossFit, predictor: Predictor, fitted: Fitted, metrics: dict[str, Any]
+) -> Model:
+    kept = ("from", "until", "decisions", "users", "conversions", "folds", "seed", "source", "params", "ece")
+    made = Model(
+        name=name,
+        version=0,  # the registry gives the number, and stamps it into the files
+        learner=config.learner,
+        outcome=fits.logged.primary,
+        encoding=fits.encoding,
+        means=fitted.means,
+        uplift=fits.logged.nothing is not None,
+        shrinkage=fitted.shrinkage,
+        predictor=predictor,
+        calibration=fitted.calibration,
+        info={key: metrics[key] for key in kept},
+    )
+    return record_golden(made, golden_questions(fits.encoding, fits.logged.facts))
+
+
+def golden_questions(encoding: Encoding, facts: pd.DataFrame) -> list[tuple[dict[str, Value], str]]:
+    """Questions to check a loaded model with: real values, but each of another user, so that no row is a person."""
+    rng = np.random.default_rng(0)
+    questions: list[tuple[dict[str, Value], str]] = [({}, encoding.surfaces[0])]
+    for number in range(GOLDEN_ROWS):
+        picked = rng.integers(0, len(facts), len(encoding.features))
+        values: dict[str, Value] = {}
+        for spec, row in zip(encoding.features, picked, strict=True):
+            values |= {name: v for name, v in facts_row(encoding, facts, int(row)).items() if name == spec.name}
+        questions.append((values, encoding.surfaces[number % len(encoding.surfaces)]))
+    return questions
+
+
+def _register(home: Home, made: Model, metrics: dict[str, Any]) -> int:
+    files = save(made) | {EVIDENCE: (json.dumps(metrics, indent=1, allow_nan=False) + "\n").encode()}
+    registry = Registry(home.mlflow_uri, home.artifacts)
+    version = registry.register(made.name, files, _figures(metrics), _params(metrics), _tags(metrics))
+    registry.set_alias(made.name, CHALLENGER, version.version)
+    return version.version
+
+
+def _figures(metrics: dict[str, Any]) -> dict[str, float]:
+    found = {key: metrics[key] for key in ("ece", "log_loss", "brier", "auc", "shrinkage", "decisions", "conversions")}
+    for record in metrics["policy_values"]:
+        if record["estimator"] == "dr" and ":" not in record["policy"]:
+            key = f"{record['outcome']}.{record['policy']}"
+            found[f"{key}.value"] = record["value"]
+            if record["policy"] == TRAINED:
+                found |= {f"{key}.{part}": record[part] for part in ("diff", "diff_low", "diff_high")}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _params(metrics: dict[str, Any]) -> dict[str, Any]:
+    return {"learner": metrics["learner"], "folds": metrics["folds"], "seed": metrics["seed"], **metrics["params"]}
+
+
+def _tags(metrics: dict[str, Any]) -> dict[str, str]:
+    return {
+        "schema_hash": metrics["schema_hash"],
+        "data_from": _iso(metrics["from"]),
+        "data_until": _iso(metrics["until"]),
+        "seed": str(metrics["seed"]),
+        "source": metrics["source"],
+        "outcome": metrics["outcome"],
+    }
+
+
+def _iso(at: float) -> str:
+    return pd.Timestamp(at, unit="s", tz="UTC").isoformat(timespec="seconds")
