@@ -52,14 +52,14 @@ async def store_at(url: str, **options):
 
 
 @asynccontextmanager
-async def fake_server(folder, answer: bytes, pause: float = 0.0):
-    """Answers every message with the same bytes, one at a time where `pause` is given."""
+async def fake_server(folder, *answer: bytes, pause: float = 0.0):
+    """Answers every message with the same pieces, and a pause after each."""
 
     async def serve(reader, writer):
         with suppress(ConnectionError):
             while await reader.read(65536):
-                for byte in [answer] if not pause else [answer[i : i + 1] for i in range(len(answer))]:
-                    writer.write(byte)
+                for piece in answer:
+                    writer.write(piece)
                     await asyncio.sleep(pause)
         writer.close()
 
@@ -70,7 +70,12 @@ async def fake_server(folder, answer: bytes, pause: float = 0.0):
 
 
 async def assert_down(store: RedisStore) -> None:
-    for call in (store.read("ann", SCHEMA, ["push"]), store.apply(EVENT), store.kill("annual"), store.revive("annual")):
+    for call in (
+        store.read("ann", SCHEMA, ["push"] * 9),
+        store.apply(EVENT),
+        store.kill("annual"),
+        store.revive("annual"),
+    ):
         started = time.monotonic()
         with pytest.raises(StoreDown):
             await call
@@ -108,8 +113,9 @@ async def test_a_server_that_answers_nonsense_or_refuses_is_down(tmp_path, answe
 async def test_a_server_that_never_answers_or_trickles_is_down_in_time(tmp_path):
     async with fake_server(tmp_path, b"") as url, store_at(url) as store:
         await assert_down(store)
-    async with fake_server(tmp_path, b"*" + b"1" * 1000, pause=TIMEOUT / 4) as url, store_at(url) as store:
-        await assert_down(store)
+    for piece in (b"1", b"*0\r\n", b"$-1\r\n"):
+        async with fake_server(tmp_path, b"*0\r\n", *[piece] * 20, pause=TIMEOUT * 0.8) as url, store_at(url) as store:
+            await assert_down(store)
 
 
 async def test_a_stopped_server_is_down_and_well_again_when_it_continues(own_url, admin):
