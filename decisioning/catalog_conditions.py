@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from decisioning.catalog import FeatureSpec, FeatureType
-from decisioning.conditions import AllOf, AnyOf, Condition, Op, Test, negate, version, words
+from decisioning.conditions import AllOf, AnyOf, Condition, Op, Test, clauses, negate, version, words
 from decisioning.domain import Value
 from decisioning.satisfiable import satisfiable
 from decisioning.yaml_fields import (
@@ -24,6 +24,7 @@ from decisioning.yaml_fields import (
 )
 from decisioning.yaml_nodes import Node, Problems, did_you_mean
 
+MAX_CLAUSES = 200
 COMBINERS = ("all", "any", "none", "audience")
 RESERVED = frozenset({*COMBINERS, "not", "history", "now"})
 """Names that no feature may have: they mean something where features are named."""
@@ -87,11 +88,21 @@ class ConditionReader:
             self._read[name] = None  # until it is read; so a broken one is reported once
             self._path.append(name)
             try:
-                self._read[name] = self.condition(self._nodes[name])
+                self._read[name] = self.whole(self._nodes[name])
             finally:
                 self._path.pop()
         condition = self._read[name]
         if condition is None:
+            raise Broken
+        return condition
+
+    def whole(self, node: Node) -> Condition:
+        """A condition within the limit of clauses: audiences of audiences could make one of any size. Raises Broken."""
+        condition = self.condition(node)
+        count = clauses(condition)
+        if count > MAX_CLAUSES:
+            hint = "Make a part of it a derived feature."
+            self.problems.add(node, f"has {count} clauses with its audiences, more than {MAX_CLAUSES}", hint)
             raise Broken
         return condition
 
@@ -178,7 +189,7 @@ class ConditionReader:
         allowed = OPERATORS[spec.type]
         if key not in allowed:
             hint = did_you_mean(key, allowed)
-            self.problems.add_at(node.key_place, node.path, f'a {spec.type} feature has no operator "{key}"', hint)
+            self.problems.add_at(node.key_place, node.path, f'{spec.type} features have no operator "{key}"', hint)
             return None
         try:
             if key == "missing":

@@ -69,7 +69,7 @@ def _audience(experiment: Fields, at: Context) -> Condition | None:
     node = experiment.child("audience")
     if node is None or isinstance(node.value, dict):
         return at.condition(experiment, "audience")
-    return at.conditions.condition(replace(node, value={"audience": node}))
+    return at.conditions.whole(replace(node, value={"audience": node}))
 
 
 def _arms(experiment: Fields, at: Context) -> tuple[Arm, ...]:
@@ -167,7 +167,7 @@ def read_test(node: Node, at: Context) -> CatalogTest:
     name = fields.required("name", text)
     surface = fields.required("on", one_of(at.surfaces, "surface"))
     expected = fields.child("expect")
-    if expected is None:
+    if expected is None or not expected.value:
         at.problems.add(node, "a test needs to expect something", 'Give "never", "eligible" or "because".')
         raise Broken
     expect = Fields(expected, at.problems, "never", "eligible", "because")
@@ -204,7 +204,7 @@ def _given(test: Fields, at: Context) -> tuple[dict[str, Value], tuple[tuple[str
 
 def _past(node: Node, at: Context) -> tuple[str, str, float]:
     """`{impression: premium_annual, ago: 1d}`."""
-    fields = Fields(node, at.problems, *at.events, "ago")
+    fields = Fields(node, at.problems, *sorted(at.events), "ago")
     named = [key for key in fields.entries if key in at.events]
     ago = fields.required("ago", duration) or 0.0
     if len(named) != 1:

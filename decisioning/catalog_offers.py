@@ -42,7 +42,7 @@ class Context:
         node = fields.child(key)
         if node is None:
             return None
-        condition = self.conditions.condition(node)
+        condition = self.conditions.whole(node)
         try:
             if not satisfiable(condition, self.conditions.features):
                 fields.wrong(key, "contradicts itself: nobody can meet it")

@@ -95,7 +95,7 @@ def _after(rule: Fields, at: Context) -> tuple[str, int, float | None]:
     node = rule.child("after")
     if node is None or not isinstance(node.value, dict):
         return rule.required("after", event), 1, None
-    fields = Fields(node, at.problems, *at.events, "within")
+    fields = Fields(node, at.problems, *sorted(at.events), "within")
     named = [key for key in fields.entries if key in at.events]
     if len(named) != 1:
         rule.wrong("after", "needs one event with its count", "Such as {impression: 3, within: 7d}.")

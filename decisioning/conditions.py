@@ -128,6 +128,11 @@ def reads(condition: Condition) -> frozenset[str]:
     return frozenset().union(*map(reads, condition.children))
 
 
+def clauses(condition: Condition) -> int:
+    """How many tests a condition has, those of its audiences included."""
+    return 1 if isinstance(condition, Test) else sum(map(clauses, condition.children))
+
+
 def first_failure(condition: Condition, values: Mapping[str, Value], now: float) -> Failure | None:
     """The first clause that does not hold, in the order written; None when the condition holds."""
     if holds(condition, values, now):

@@ -27,24 +27,26 @@ def satisfiable(condition: Condition, features: Mapping[str, FeatureSpec]) -> bo
     Exact for conditions of the catalog's language, but for a time that is compared both with a date and with now,
     which is taken to be possible. Raises TooManyAlternatives after 20,000 steps.
     """
-    steps = iter(range(MAX_STEPS))
-
-    def search(pending: tuple[Condition, ...], chosen: Mapping[str, tuple[Test, ...]]) -> bool:
-        if next(steps, None) is None:
-            raise TooManyAlternatives
+    # A stack of what is still to be met with what was chosen so far, rather than recursion: lists can be long.
+    branches: list[tuple[tuple[Condition, ...], Mapping[str, tuple[Test, ...]]]] = [((condition,), {})]
+    for _ in range(MAX_STEPS):
+        if not branches:
+            return False
+        pending, chosen = branches.pop()
         if not pending:
             return True
         # Alternatives last: by then the plain tests have ruled most of them out.
         first = next((c for c in pending if not isinstance(c, AnyOf)), pending[0])
         rest = tuple(c for c in pending if c is not first)
         if isinstance(first, AllOf):
-            return search(first.children + rest, chosen)
-        if isinstance(first, AnyOf):
-            return any(search((child, *rest), chosen) for child in first.children)
-        tests = (*chosen.get(first.feature, ()), first)
-        return _possible(features[first.feature], tests) and search(rest, {**chosen, first.feature: tests})
-
-    return search((condition,), {})
+            branches.append((first.children + rest, chosen))
+        elif isinstance(first, AnyOf):
+            branches += [((child, *rest), chosen) for child in reversed(first.children)]
+        else:
+            tests = (*chosen.get(first.feature, ()), first)
+            if _possible(features[first.feature], tests):
+                branches.append((rest, {**chosen, first.feature: tests}))
+    raise TooManyAlternatives
 
 
 def _possible(spec: FeatureSpec, tests: tuple[Test, ...]) -> bool:

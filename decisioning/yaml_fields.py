@@ -206,7 +206,8 @@ class Fields:
         self.is_mapping = isinstance(node.value, dict)
         self.entries: Mapping[str, Node] = node.value if isinstance(node.value, dict) else {}
         if not self.is_mapping:
-            problems.add(node, f"needs a mapping of {', '.join(keys)}; got {shown(node)}")
+            known = f"Known: {', '.join(keys)}." if len(keys) <= 12 else ""
+            problems.add(node, f"needs a mapping, got {shown(node)}", known)
         for key, value in self.entries.items():
             if key not in keys:
                 problems.add_at(value.key_place, value.path, f'unknown key "{key}"', did_you_mean(key, keys))

@@ -96,7 +96,7 @@ class Problems:
 
 def did_you_mean(wrong: str, right: "Mapping[str, Any] | set[str] | frozenset[str] | tuple[str, ...]") -> str:
     """The nearest right name as a question; all of them where they are few and none is near."""
-    near = get_close_matches(wrong, sorted(right), n=1, cutoff=0.6)
+    near = get_close_matches(wrong, sorted(right), n=1, cutoff=0.65)
     if near:
         return f'Did you mean "{near[0]}"?'
     return f"Known: {', '.join(sorted(right))}." if 0 < len(right) <= 12 else ""
