@@ -1,5 +1,6 @@
 """The server process: builds the runtime from a work folder, serves until told to stop, and drains."""
 
+import logging
 import signal
 import socket
 import time
@@ -43,19 +44,22 @@ def run(
     catalog: Path | None = None,
     drain: float = DRAIN,
     on_ready: Callable[[str], None] | None = None,
+    namespace: str = "segue",
+    quiet: bool = False,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then returns.
 
     The paths default to those of `home`. Without `redis_url`, history and caps live in this process's memory and there
     are no features. `port` 0 takes a free one; `on_ready` is called with the address once requests are answered.
-    Raises UserError where the address can't be had.
+    `namespace` is that of the store's keys; `quiet` logs warnings and errors only. Raises UserError where the address
+    can't be had.
     """
-    logs.configure()
+    logs.configure(logging.WARNING if quiet else logging.INFO)
     listening = _listening(host, port)  # first: nothing is opened for a server that can't be reached
     folder = logs_folder or home.logs
     runtime = Runtime(
         secret=home.secret(),
-        store=GuardedStore(_store(redis_url)),
+        store=GuardedStore(_store(redis_url, namespace)),
         decisions=EventLog(folder / "decisions"),
         events=EventLog(folder / "events"),
         releases=ReleaseStore(releases or home.releases),
@@ -83,9 +87,9 @@ def _listening(host: str, port: int) -> socket.socket:
         raise UserError(f"The server can't listen on {host}, port {port} ({why}): choose another --port.") from None
 
 
-def _store(redis_url: str | None) -> OnlineStore:
+def _store(redis_url: str | None, namespace: str) -> OnlineStore:
     if redis_url:
-        return RedisStore(redis_url, timeout=STORE_TIMEOUT)
+        return RedisStore(redis_url, timeout=STORE_TIMEOUT, namespace=namespace)
     log.warning("store_in_memory", why="no REDIS_URL: no features, and caps are those of this process alone")
     return MemoryStore()
 

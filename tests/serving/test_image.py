@@ -12,8 +12,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import httpx
+import numpy as np
 import pytest
 
+from decisioning.catalog_yaml import load_catalog
+from models import artifact
+from models.artifact import Means, Model
+from models.encoding import Encoding
+from models.learners import Sample, fit
 from stores.releases import ReleaseStore
 
 REPOSITORY = Path(__file__).parents[2]
@@ -22,15 +28,27 @@ features:
   device: {type: enum, values: [phone, tv], from: context}
 surfaces:
   banner: {slots: 1, fallback: generic}
+exploration: {uniform: 0.0}
 offers:
   generic: {owner: growth, group: fallback, surfaces: [banner], score: {value: 1.0}}
   annual:
     owner: growth
     group: upgrade
     surfaces: [banner]
-    score: {value: 40.0}
+    score: {model: upsell, value: 40.0}
     eligible: {device: phone}
 """
+
+
+def model() -> dict[str, bytes]:
+    """The files of a small model of trees, fitted here: phones convert, other devices don't."""
+    encoding = Encoding.of(load_catalog({"all.yaml": CATALOG}), ["banner"], ["annual"])
+    contexts = np.array([encoding.context({"device": device}, "banner") for device in ("phone", "tv") * 200])
+    outcome = np.array([1, 0] * 180 + [0, 1] * 20)
+    sample = Sample(contexts.astype(np.float32), np.zeros(400, int), outcome, np.ones(400))
+    trees = fit("lightgbm", encoding, sample, {"num_trees": 5, "min_data_in_leaf": 20}, 1)
+    means = Means({}, {}, {}, 0.5)
+    return artifact.save(Model("upsell", 1, "lightgbm", "convert", encoding, means, False, 1.0, trees))
 
 
 class Step(NamedTuple):
@@ -85,18 +103,20 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
     return Image(root / "opt" / "segue" / "bin" / "python", app)
 
 
-@pytest.fixture
-def address(image: Image, tmp_path: Path) -> Iterator[str]:
-    """The image's own entry point, serving a release from a folder."""
-    releases = ReleaseStore(tmp_path / "home" / "releases")
-    release = releases.publish({"catalog/all.yaml": CATALOG}, who="test", why="test", now=0.0)
+@pytest.fixture(scope="module")
+def address(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The image's own entry point, serving a release from a folder. It must end well, too."""
+    home = tmp_path_factory.mktemp("home")
+    releases = ReleaseStore(home / "releases")
+    files = {"catalog/all.yaml": CATALOG} | {f"models/upsell/{name}": content for name, content in model().items()}
+    release = releases.publish(files, who="test", why="test", now=0.0)
     releases.activate(release, expected=None, who="test", why="test", now=0.0)
     final = steps()[1]
     _, *arguments = json.loads(rests(final, "ENTRYPOINT")[0])
     settings = environment(final) | {
         "PATH": os.defpath,
         "SEGUE_BUILD": "test",
-        "SEGUE_HOME": str(tmp_path / "home"),
+        "SEGUE_HOME": str(home),
         "SEGUE_HOST": "127.0.0.1",
         "SEGUE_PORT": "0",
         "SEGUE_DRAIN": "0",
@@ -111,15 +131,17 @@ def address(image: Image, tmp_path: Path) -> Iterator[str]:
             assert server.wait(10) == 0, "it ends well at SIGTERM"
 
 
-def test_what_the_image_installs_is_enough_to_serve_a_release(address):
+def test_what_the_image_installs_is_enough_to_serve_a_release_with_a_model_of_trees(address):
     with httpx.Client(base_url=address) as client:
         assert client.get("/readyz").status_code == 200
         assert client.get("/version").json()["build"] == "test"
         body = {"user_id": "ann", "surface": "banner", "context": {"device": "phone"}, "explain": True}
         answer = client.post("/v1/decisions", json=body)
         assert answer.status_code == 200
-        assert answer.json()["source"] == "rules"
-        assert {one["offer"] for one in answer.json()["offers"]} <= {"annual", "generic"}
+        assert (answer.json()["source"], answer.json()["model"]) == ("model", "upsell/1")
+        (shown,) = answer.json()["offers"]
+        assert shown["offer"] == "annual"
+        assert shown["p_convert"] > 0.5
         assert client.get("/openapi.json").status_code == 200
 
 
