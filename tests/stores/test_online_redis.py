@@ -43,8 +43,8 @@ def admin(own_url) -> Iterator[Redis]:
 
 
 @asynccontextmanager
-async def store_at(url: str, **options):
-    store = RedisStore(url, timeout=TIMEOUT, namespace=f"test-{token_hex(6)}", **options)
+async def store_at(url: str, timeout: float = TIMEOUT):
+    store = RedisStore(url, timeout=timeout, namespace=f"test-{token_hex(6)}")
     try:
         yield store
     finally:
@@ -79,7 +79,7 @@ async def assert_down(store: RedisStore) -> None:
         started = time.monotonic()
         with pytest.raises(StoreDown):
             await call
-        assert time.monotonic() - started < TIMEOUT + 0.2
+        assert time.monotonic() - started < TIMEOUT + 0.5
 
 
 async def test_a_server_that_is_not_there_is_down(tmp_path):
@@ -120,7 +120,7 @@ async def test_a_server_that_never_answers_or_trickles_is_down_in_time(tmp_path)
 
 async def test_a_stopped_server_is_down_and_well_again_when_it_continues(own_url, admin):
     server = admin.info("server")["process_id"]
-    async with store_at(own_url) as store:
+    async with store_at(own_url, timeout=0.3) as store:
         assert await store.apply(EVENT)
         os.kill(server, signal.SIGSTOP)
         try:
@@ -131,7 +131,7 @@ async def test_a_stopped_server_is_down_and_well_again_when_it_continues(own_url
 
 
 async def test_a_server_out_of_memory_is_down_for_writing_and_still_read(own_url, admin):
-    async with store_at(own_url) as store:
+    async with store_at(own_url, timeout=1.0) as store:
         assert await store.apply(EVENT)
         admin.config_set("maxmemory", 1)
         try:
@@ -144,7 +144,7 @@ async def test_a_server_out_of_memory_is_down_for_writing_and_still_read(own_url
 
 
 async def test_a_replica_is_down_for_writing_and_still_read(own_url, admin):
-    async with store_at(own_url) as store:
+    async with store_at(own_url, timeout=1.0) as store:
         assert await store.apply(EVENT)
         admin.replicaof("127.0.0.1", 1)
         try:
@@ -182,7 +182,10 @@ async def test_a_damaged_history_counts_as_unread_so_that_caps_fail_closed_for_i
 
 async def test_a_reader_that_slept_through_two_snapshots_misses_nothing(own_url, admin):
     namespace = f"test-{token_hex(6)}"
-    shelf, store = RedisShelf(admin, namespace), RedisStore(own_url, namespace=namespace, refresh_seconds=0.0)
+    shelf, store = (
+        RedisShelf(admin, namespace),
+        RedisStore(own_url, timeout=1.0, namespace=namespace, refresh_seconds=0.0),
+    )
     for build in (1, 2, 3):
         packed = SCHEMA.pack({"build": build})
         publish(shelf, [("ann", packed)], schema=SCHEMA, as_of=0.0, snapshot_id=f"s{build}", count=1)
@@ -215,7 +218,7 @@ def test_many_users_are_kept_compactly(own_url):
 
 async def test_a_history_expires_when_nothing_more_comes(own_url, admin):
     namespace = f"test-{token_hex(6)}"
-    store = RedisStore(own_url, namespace=namespace)
+    store = RedisStore(own_url, timeout=1.0, namespace=namespace)
     await store.apply(EVENT)
     assert 89 * 86_400 < admin.ttl(Keys(namespace).history("ann")) <= 90 * 86_400
     await store.close()
@@ -225,7 +228,7 @@ async def test_a_late_answer_never_reaches_another_question(own_url, admin):
     namespace = f"test-{token_hex(6)}"
     rows = [(f"user{number}", SCHEMA.pack({"build": number})) for number in range(40)]
     publish(RedisShelf(admin, namespace), rows, schema=SCHEMA, as_of=0.0, snapshot_id="s", count=40)
-    hasty = RedisStore(own_url, timeout=0.004, namespace=namespace)
+    hasty = RedisStore(own_url, timeout=0.01, namespace=namespace)
 
     async def ask(number: int) -> bool:
         try:
@@ -236,7 +239,7 @@ async def test_a_late_answer_never_reaches_another_question(own_url, admin):
 
     answered = []
     for _ in range(30):
-        admin.client_pause(random.randint(1, 6), all=True)
+        admin.client_pause(random.randint(1, 15), all=True)
         answered += await asyncio.gather(*map(ask, range(40)))
         answered += [await ask(number) for number in range(10)]
     assert {True, False} == set(answered)
