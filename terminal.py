@@ -6,7 +6,9 @@ Everything for people goes to standard error while `--json` owns standard output
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -18,8 +20,6 @@ from decisioning.explain import fates, headline
 
 ProgressCallback = Callable[[int, int], None]
 """Called as work goes on, with how much is done and how much there is."""
-
-NAMES = {"dr": "DR", "snips": "SNIPS", "ips": "IPS"}
 
 
 class Steps:
@@ -41,40 +41,40 @@ class Steps:
         self.console.print(f"[green]✓[/green] {escape(what)} [dim]{self.seconds[name]:.1f} s[/dim]", highlight=False)
 
 
-def policy_table(records: Sequence[Mapping[str, object]], outcome: str, reference: str = "best_single_offer") -> Table:
+def policy_table(records: Sequence[Mapping[str, Any]], outcome: str, reference: str = "best_single_offer") -> Table:
     """The values of the policies for one outcome: DR with its interval, SNIPS beside it, the paired difference."""
-    table = Table(title=f"{outcome}: value of each policy per decision", title_justify="left", title_style="bold")
-    table.add_column("policy")
-    for heading in ("DR value", "95 % interval", "SNIPS", f"against {reference}", "95 % interval", "matched (ESS)"):
-        table.add_column(heading, justify="right")
+    table = Table(title=f"{outcome} per decision", title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    table.pad_edge = False  # fits 80 columns
+    table.add_column("policy", no_wrap=True)
+    for heading in ("DR value ± 95 %", "SNIPS", "minus best single ± 95 %", "ESS"):
+        table.add_column(heading, justify="right", no_wrap=True)
     rows = [record for record in records if record["outcome"] == outcome]
-    snips = {record["policy"]: record for record in rows if record["estimator"] == "snips"}
+    snips = {record["policy"]: record["value"] for record in rows if record["estimator"] == "snips"}
     for record in (record for record in rows if record["estimator"] == "dr"):
-        other = snips.get(record["policy"], {})
+        value, low, high = record["value"], record["low"], record["high"]
+        difference = _with_interval(record["diff"], record["diff_low"], record["diff_high"], signed=True)
         table.add_row(
-            str(record["policy"]),
-            _figure(record["value"]),
-            _interval(record["low"], record["high"]),
-            _figure(other.get("value")),
-            _figure(record["diff"], signed=True) if record["policy"] != reference else "reference",
-            _interval(record["diff_low"], record["diff_high"], signed=True),
-            f"{record['ess']:,.0f}" if isinstance(record.get("ess"), int | float) else "",
+            record["policy"],
+            _with_interval(value, low, high),
+            _figure(snips.get(record["policy"])),
+            "reference" if record["policy"] == reference else difference,
+            "" if record["ess"] is None else f"{record['ess']:,.0f}",
         )
     return table
 
 
-def _figure(value: object, *, signed: bool = False) -> str:
-    if not isinstance(value, int | float):
-        return "–"
+def _with_interval(value: float | None, low: float | None, high: float | None, *, signed: bool = False) -> str:
+    """A value and the half-width of its interval, which is symmetric."""
+    if value is None or low is None or high is None:
+        return _figure(value, signed=signed)
+    half = (high - low) / 2
+    return f"{_figure(value, signed=signed)} ± {half:.4f}" if half >= 0.00005 else f"{_figure(value)} ± {half:.0e}"
+
+
+def _figure(value: float | None, *, signed: bool = False) -> str:
+    if value is None:
+        return "not shown"
     return f"{value:+.4f}" if signed else f"{value:.4f}"
-
-
-def _interval(low: object, high: object, *, signed: bool = False) -> str:
-    if not isinstance(low, int | float) or not isinstance(high, int | float):
-        return ""
-    if 0 < max(abs(low), abs(high)) < 0.0005:
-        return f"{low:+.1e} to {high:+.1e}"
-    return f"{_figure(low, signed=signed)} to {_figure(high, signed=signed)}"
 
 
 def decision_words(catalog: Catalog, decision: Decision, *, most: int | None = None) -> list[str]:
