@@ -1,9 +1,11 @@
 """The online store behind a circuit breaker: no request waits for a store that is known to be down."""
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
+from typing import TypeVar
 
 import structlog
 
@@ -15,13 +17,17 @@ PROBE_EVERY = 0.2
 """Seconds between probes while the store is down."""
 PROBE_TIMEOUT = 0.5
 APPLY_TIMEOUT = 0.25
+SLOW_SECONDS = 0.2
 SLOW_READS = 5
-"""So many reads in a row past their deadline mean that the store hangs, and not that one read was slow."""
+"""So many reads past their deadline, over such a time, and no good one among them, mean that the store hangs. Many at
+once may be the doing of one moment in which the machine was busy."""
 MAX_BACKLOG = 10_000
 """Events kept for the store while it is down. The log has them all; beyond this the oldest miss the counters."""
 
 UNREAD = frozenset({"features", "history", "budgets", "killed"})
 DOWN, SLOW = "store:down", "store:slow"
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -32,6 +38,7 @@ class GuardedStore:
     def __init__(self, store: OnlineStore) -> None:
         self._store = store
         self._slow = 0
+        self._slow_since = 0.0
         self._killed: frozenset[str] = frozenset()
         self._probe: asyncio.Task[None] | None = None
         self._backlog: deque[tuple[Event, tuple[str, ...]]] = deque(maxlen=MAX_BACKLOG)
@@ -52,12 +59,9 @@ class GuardedStore:
         if self._probe is not None:
             return self._unread(DOWN)
         try:
-            async with asyncio.timeout(timeout):
-                facts = await self._store.read(user, schema, budgets)
+            facts = await within(timeout, self._store.read(user, schema, budgets))
         except TimeoutError:
-            self._slow += 1
-            if self._slow >= SLOW_READS:
-                self._open("reads past their deadline", schema)
+            self._note_slow(schema)
             return self._unread(SLOW)
         except Exception as error:  # noqa: BLE001  whatever a store raises, the request is answered
             self._open(_why(error), schema)
@@ -87,6 +91,13 @@ class GuardedStore:
     def _unread(self, why: str) -> Facts:
         """Nothing is known. The kill switches that were read last still hold: safer than none."""
         return Facts(killed=self._killed, unread=UNREAD, degraded=(why,))
+
+    def _note_slow(self, schema: Schema) -> None:
+        now = time.monotonic()
+        self._slow_since = self._slow_since if self._slow else now
+        self._slow += 1
+        if self._slow >= SLOW_READS and now - self._slow_since >= SLOW_SECONDS:
+            self._open("reads past their deadline", schema)
 
     def _open(self, why: str, schema: Schema) -> None:
         if self._probe is None:
@@ -119,6 +130,22 @@ class GuardedStore:
             except BaseException:
                 self._backlog.appendleft(waiting)
                 raise
+
+
+async def within(seconds: float, call: Awaitable[T]) -> T:
+    """Awaits `call` for so many seconds; raises TimeoutError after that.
+
+    Unlike asyncio.timeout it is fair when this process itself was held up: then the timer and the answer are due in the
+    same turn of the loop, and the timer must not win over an answer that has arrived already.
+    """
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(None) as deadline:
+        # Two steps: what the timer does takes effect a turn later than what has arrived.
+        timer = loop.call_later(seconds, lambda: deadline.reschedule(loop.time()))
+        try:
+            return await call
+        finally:
+            timer.cancel()
 
 
 def _why(error: Exception) -> str:
