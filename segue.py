@@ -197,9 +197,8 @@ def promote(
     as_json: JsonOption = False,
 ) -> None:
     """Make a release of the catalog and a model that has shown its worth, and point the servers to it."""
-    from training.promote import promote
-
     from stores.catalog_files import read_catalog_files
+    from training.promote import promote
 
     where = Home(home)
     files = read_catalog_files(catalog_folder(where, catalog))
@@ -283,7 +282,7 @@ def decide(
         slots=slots,
     )
     with online_store(where, redis_url) as url:
-        decision = decide(release, request, read_facts(url, release.catalog, request.user))
+        decision = decide(release, request, read_facts(where, url, release.catalog, request.user))
     if as_json:
         sys.stdout.write(canonical(decision).decode() + "\n")
         return

@@ -12,6 +12,7 @@ from decisioning.catalog import Catalog
 from decisioning.domain import Facts, Value
 from decisioning.engine import Release
 from decisioning.errors import UserError
+from decisioning.identity import user_key
 from stores.home import Home
 
 SAMPLE_CATALOG = Path(__file__).resolve().parent / "catalog"
@@ -57,14 +58,14 @@ def current_release(home: Home) -> Release:
     return releases.load(current)
 
 
-def read_facts(url: str, catalog: Catalog, user: str) -> Facts:
+def read_facts(home: Home, url: str, catalog: Catalog, user: str) -> Facts:
     """What the online store knows of a user, by their key."""
     from features.schema import Schema
     from stores.online import StoreDown
     from stores.online_redis import RedisStore
 
     async def read() -> Facts:
-        store = RedisStore(url, timeout=2.0)
+        store = RedisStore(url, timeout=2.0, namespace=home.namespace)
         try:
             return await store.read(user, Schema.of(catalog.features), [budget.name for budget in catalog.budgets])
         finally:
@@ -123,7 +124,7 @@ def publish_features(home: Home, url: str, progress: Callable[[int, int], None])
     from features.snapshots import current, snapshot_rows
     from stores.publishing import publish
 
-    snapshot = current(home.snapshots)
+    snapshot, secret = current(home.snapshots), home.secret()
     written = 0
 
     def count(users: int) -> None:
@@ -133,12 +134,13 @@ def publish_features(home: Home, url: str, progress: Callable[[int, int], None])
 
     published = publish(
         url,
-        snapshot_rows(snapshot, home.secret()),
+        snapshot_rows(snapshot, secret),
         schema=snapshot.schema,
         as_of=snapshot.as_of,
-        snapshot_id=snapshot.id,
+        snapshot_id=f"{snapshot.id}-{user_key(secret, '')[:6]}",  # under another secret it is another publication
         count=snapshot.rows,
         progress=count,
+        namespace=home.namespace,
     )
     return {
         "snapshot": published.version,

@@ -23,7 +23,6 @@ def main() -> None:
     parser.add_argument("--catalog", type=Path, help="rules to decide by while there is no release: <home>/catalog")
     parser.add_argument("--logs", type=Path, help="where decisions and events are written; default: <home>/logs")
     parser.add_argument("--redis-url", default=env.get("REDIS_URL"), help="the online store [REDIS_URL]")
-    parser.add_argument("--namespace", default=env.get("SEGUE_NAMESPACE", "segue"), help="of the store's keys")
     parser.add_argument("--host", default=env.get("SEGUE_HOST", "127.0.0.1"), help="[SEGUE_HOST]")
     parser.add_argument("--port", type=int, default=env.get("SEGUE_PORT", "8080"), help="0 for any [SEGUE_PORT]")
     parser.add_argument("--drain", type=float, default=env.get("SEGUE_DRAIN", DRAIN), help="seconds [SEGUE_DRAIN]")
@@ -38,7 +37,6 @@ def main() -> None:
             logs_folder=told.logs,
             catalog=told.catalog,
             drain=told.drain,
-            namespace=told.namespace,
         )
     except UserError as error:
         print(error, file=sys.stderr)

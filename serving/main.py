@@ -44,14 +44,13 @@ def run(
     catalog: Path | None = None,
     drain: float = DRAIN,
     on_ready: Callable[[str], None] | None = None,
-    namespace: str = "segue",
     quiet: bool = False,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then returns.
 
     The paths default to those of `home`. Without `redis_url`, history and caps live in this process's memory and there
     are no features. `port` 0 takes a free one; `on_ready` is called with the address once requests are answered.
-    `namespace` is that of the store's keys; `quiet` logs warnings and errors only. Raises UserError where the address
+    `quiet` logs warnings and errors only. Raises UserError where the address
     can't be had.
     """
     logs.configure(logging.WARNING if quiet else logging.INFO)
@@ -59,7 +58,7 @@ def run(
     folder = logs_folder or home.logs
     runtime = Runtime(
         secret=home.secret(),
-        store=GuardedStore(_store(redis_url, namespace)),
+        store=GuardedStore(_store(redis_url, home.namespace)),
         decisions=EventLog(folder / "decisions"),
         events=EventLog(folder / "events"),
         releases=ReleaseStore(releases or home.releases),

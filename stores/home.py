@@ -10,6 +10,7 @@ from decisioning.errors import UserError
 
 SECRET_VARIABLE = "SEGUE_SECRET"
 SECRET_BYTES = 32
+NAMESPACE_VARIABLE = "SEGUE_NAMESPACE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,11 @@ class Home:
     def mlflow_uri(self) -> str:
         """The tracking server of the environment, or SQLite in this folder."""
         return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(self.path / 'mlflow.db').resolve()}"
+
+    @property
+    def namespace(self) -> str:
+        """What all keys in the online store begin with, so that several installations can share a server."""
+        return os.environ.get(NAMESPACE_VARIABLE) or "segue"
 
     def secret(self) -> bytes:
         """The key of `identity.user_key`: from the environment, else from `secret.key`, made at first use.
