@@ -89,10 +89,10 @@ async def _body(request: Request, limit: int) -> bytes:
 
 
 def _add_errors(app: FastAPI) -> None:
-    async def told(request: Request, error: Exception) -> Response:
+    async def told(request: Request, error: ApiError) -> Response:
         return _error(error)
 
-    async def routing(request: Request, error: Exception) -> Response:
+    async def routing(request: Request, error: HTTPException) -> Response:
         status = error.status_code
         code, message = {
             404: ("not_found", "There is no such path. See /docs."),
@@ -100,7 +100,7 @@ def _add_errors(app: FastAPI) -> None:
         }.get(status, ("http", "The request can't be answered."))
         return _error(ApiError(status, code, message), error.headers)
 
-    async def gone(request: Request, error: Exception) -> Response:
+    async def gone(request: Request, error: ClientDisconnect) -> Response:
         return _error(ApiError(400, "disconnected", "The client went away before its body was complete."))
 
     async def failed(request: Request, error: Exception) -> Response:

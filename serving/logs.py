@@ -8,7 +8,7 @@ import structlog
 
 def configure(level: int = logging.INFO) -> None:
     """For the whole process: structlog's own lines, and those of libraries that use `logging` (from WARNING up)."""
-    shared = [
+    shared: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,

@@ -141,14 +141,14 @@ class Runtime:
 
     async def refresh(self) -> None:
         """Follows `current` once. A release that does not load changes nothing."""
-        if self.releases is None:
+        releases, release_id = self.releases, ""
+        if releases is None:
             return
-        release_id = ""
         try:
-            release_id = await asyncio.to_thread(self.releases.current) or ""
+            release_id = await asyncio.to_thread(releases.current) or ""
             if not release_id or self._is_settled(release_id):
                 return
-            loaded = await asyncio.to_thread(lambda: prepared(self.releases.load(release_id)))
+            loaded = await asyncio.to_thread(lambda: prepared(releases.load(release_id)))
         except Exception as error:  # noqa: BLE001  a broken release is refused, whatever is broken about it
             if self._refused[0] != release_id or not release_id:
                 log.error("release_refused", release=release_id, why=str(error), kept=self.current.release.id)
