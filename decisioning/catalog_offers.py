@@ -31,6 +31,7 @@ class Context:
     problems: Problems
     conditions: ConditionReader
     groups: frozenset[str]
+    """Those that `groups:` declares; where it declares none, whatever the offers say."""
     surfaces: frozenset[str]
     offers: frozenset[str]
     levers: frozenset[str]
@@ -144,7 +145,7 @@ def read_offer(name: str, node: Node, at: Context) -> Offer:
     if name == NOTHING:
         at.problems.add_at(node.key_place, node.path, f'"{NOTHING}" is what showing no offer is called', "Rename it.")
     owner = fields.required("owner", text, "Say who answers for it.")
-    group = fields.required("group", text)
+    group = fields.required("group", one_of(at.groups, "group"))
     surfaces = fields.required("surfaces", list_of(one_of(at.surfaces, "surface")), "Say [] for a mere fallback.")
     live_from, live_until = _live(fields, at)
     score = _score(fields, at)

@@ -180,7 +180,7 @@ def _context(sections: _Sections, features: Mapping[str, FeatureSpec], problems:
     return Context(
         problems,
         ConditionReader(features, nodes["audiences"], problems, frozenset(nodes["features"])),
-        groups=frozenset(nodes["groups"]) | _texts(nodes["offers"], "group"),
+        groups=frozenset(nodes["groups"]) or _texts(nodes["offers"], "group"),
         surfaces=frozenset(nodes["surfaces"]),
         offers=frozenset(nodes["offers"]),
         levers=frozenset(nodes["levers"]),

@@ -27,6 +27,8 @@ audiences:
   engaged: {tier: free, any: [{sessions_7d: {min: 3}}, {student: true}]}
 groups:
   upgrade: {converts_on: convert, within: 14d}
+  free_stuff: {}
+  x: {}
 surfaces:
   banner: {slots: 1, fallback: mix, deadline: 30ms}
   shelf: {slots: 4, fallback: null}
@@ -349,6 +351,10 @@ def test_an_offer_means_what_it_says():
         ("surfaces: {x: {fallback: null, slots: 0}}", "is 0, needs at least 1"),
         ("offers: {nothing: {owner: a, group: x, surfaces: [shelf]}}", "what showing no offer is called"),
         ("offers: {x: {owner: a, group: x, surfaces: []}}", "nobody can ever see it"),
+        (
+            "offers: {x: {owner: a, group: upgrad, surfaces: [shelf]}}",
+            'unknown group "upgrad". Did you mean "upgrade"?',
+        ),
         ("offers: {x: {group: x, surfaces: [shelf]}}", '"owner" is missing'),
         (offer("{tier: free}", ", live: {from: 2026-02-01, until: 2026-01-01}"), "it ends before it starts"),
         (offer("{tier: free}", ", score: {value: 1, cost: 2}"), "every conversion would lose money"),

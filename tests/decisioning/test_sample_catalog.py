@@ -89,14 +89,14 @@ def test_every_offer_can_be_shown_to_somebody(catalog):
         )
     ]
     seen = {offer for person in people for surface in catalog.surfaces for offer in left(catalog, surface, **person)}
-    assert set(catalog.offers) - seen == {"discover_weekly_mix", "premium_holiday"}
+    assert set(catalog.offers) - seen == {"discover_weekly_mix", "browse_the_store", "premium_holiday"}
 
 
 def test_five_hundred_offers_load_in_a_second(catalog):
     many = "offers:\n" + "".join(
         f"""  offer_{n}:
     owner: pm
-    group: many
+    group: merch
     surfaces: [home_banner, paywall]
     score: {{model: upsell, value: {10 + n % 30}, cost: 1.0, prior: 0.02}}
     eligible:
