@@ -100,9 +100,9 @@ def events_of_day(rng: np.random.Generator, people: Population, start: float, da
     tastes = {name: people.taste(name)[day.user] for name in ("frustration", "live", "books", "household")}
     played, heard = some(0.7), some(0.7 * free)
     artist = (day.user[played] * 7 + rng.integers(0, 4 + people.follows[day.user[played]])) % 900
-    skipped = some(free * sigmoid(-1.5 + 1.2 * tastes["frustration"]))
-    listened = some(0.05 * np.exp(1.0 * tastes["books"]).clip(0, 12))
-    clicked = some(0.02 * np.exp(1.0 * tastes["live"]).clip(0, 12))
+    skipped = some(free * sigmoid(-1.0 + 1.8 * tastes["frustration"]))
+    listened = some(0.10 * np.exp(1.4 * tastes["books"]).clip(0, 9))
+    clicked = some(0.06 * np.exp(1.4 * tastes["live"]).clip(0, 12))
     toured = some(np.where(people.follows[day.user] > 0, 0.01 * np.exp(0.7 * tastes["live"]), 0.0))
     return [
         batch(people, day.user, day.at, "session", day.device, day.minutes, day.hour),
@@ -112,7 +112,7 @@ def events_of_day(rng: np.random.Generator, people: Population, start: float, da
         happened(listened, "audiobook", None, rng.gamma(2.0, 10.0, len(listened)).round(1)),
         happened(clicked, "merch_click"),
         happened(toured, "tour_nearby", np.char.add("artist", rng.integers(0, 900, len(toured)).astype(str))),
-        happened(some(0.03 * np.exp(1.1 * tastes["household"]).clip(0, 12)), "family_signal"),
+        happened(some(0.06 * np.exp(1.4 * tastes["household"]).clip(0, 12)), "family_signal"),
     ]
 
 

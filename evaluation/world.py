@@ -48,7 +48,7 @@ TASTES: Mapping[str, Mapping[str, float]] = {
     "device": {"sound": 1.1},
     "gift": {"household": 0.9},
 }
-STRENGTH = 1.15
+STRENGTH = 1.2
 """How far tastes move the logit of a conversion."""
 FATIGUE = 0.10
 """The logit lost for each offer seen in the last seven days, up to ten."""
@@ -90,19 +90,23 @@ def make_population(rng: np.random.Generator, users: int) -> Population:
     tastes = rng.standard_normal((users, len(LATENTS)))
     thrift = LATENTS.index("thrift")
     lean = np.array([MARKET_THRIFT[name] for name in market])
-    tastes[:, thrift] = (tastes[:, thrift] + lean) / np.sqrt(1.0 + 0.35)
+    age_days = rng.gamma(6.0, 5.5 * 365, users).clip(14 * 365, 85 * 365)
+    young = np.clip((12_000 - age_days) / 6_000, -1.0, 1.0)
+    tastes[:, thrift] = (0.6 * tastes[:, thrift] + lean + 0.6 * young) / 0.95
     pays = -0.5 - 0.8 * tastes[:, thrift] + rng.logistic(size=users)
     return Population(
         ids=np.array([f"u{number:06d}" for number in range(users)]),
         market=market,
         tastes=tastes,
         pace=0.40 * rng.gamma(1.3, 1 / 1.3, users) + 0.02,
-        age_days=rng.gamma(6.0, 5.5 * 365, users).clip(14 * 365, 85 * 365),
-        signup_days=rng.gamma(1.5, 300.0, users).clip(31, 3_000),
+        age_days=age_days,
+        signup_days=(350.0 * np.exp(tastes[:, LATENTS.index("commitment")] * 0.8) * rng.gamma(5, 0.2, users)).clip(
+            31, 4_000
+        ),
         night_owl=rng.beta(1.2, 5.0, users),
-        hifi_device=rng.random(users) < sigmoid(-1.3 + 1.3 * tastes[:, LATENTS.index("sound")]),
+        hifi_device=rng.random(users) < sigmoid(-0.8 + 2.5 * tastes[:, LATENTS.index("sound")]),
         tier=np.where(pays > 0.9, 2, np.where(pays > 0.3, 1, 0)),
-        follows=rng.poisson(4.0 * np.exp(0.5 * tastes[:, LATENTS.index("live")])),
+        follows=rng.poisson(4.0 * np.exp(0.7 * tastes[:, LATENTS.index("live")])),
     )
 
 

@@ -1,0 +1,141 @@
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import evaluation.simulation as simulation
+from decisioning.catalog_yaml import load_catalog
+from decisioning.errors import UserError
+from evaluation.simulator import simulate
+from features.compute import compute
+from features.definitions import SCHEMA
+from features.snapshots import build_snapshot
+from stores.catalog_files import read_catalog_files
+from stores.home import Home
+from stores.tables import Tables
+
+SAMPLE = Path(simulation.__file__).parent.parent / "catalog"
+UNTIL = date(2026, 11, 22)
+END = pd.Timestamp(UNTIL, tz="UTC")
+DAYS = 10
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return Home(tmp_path_factory.mktemp("simulated"))
+
+
+@pytest.fixture(scope="module")
+def result(home):
+    return simulate(home, SAMPLE, users=900, days=DAYS, seed=3, until=UNTIL)
+
+
+def test_what_is_written_is_what_is_returned(result, home):
+    tables = Tables.read(home.data)
+    pd.testing.assert_frame_equal(tables.decisions, result.tables.decisions)
+    pd.testing.assert_frame_equal(tables.outcomes, result.tables.outcomes)
+    pd.testing.assert_frame_equal(tables.facts, result.tables.facts)
+    assert tables.schema == SCHEMA
+    assert (tables.dataset["source"], tables.dataset["seed"], tables.dataset["until"][:10]) == (
+        "simulator",
+        3,
+        "2026-11-22",
+    )
+
+
+def test_everything_happens_before_the_end_and_every_user_decides_at_most_twice_a_day(result, home):
+    decisions = result.tables.decisions
+    events = pd.read_parquet(home.data / "events.parquet", columns=["at"])
+    for moments in (decisions["at"], result.tables.outcomes["at"], events["at"]):
+        assert moments.max() < END
+    assert decisions["at"].min() >= END - pd.Timedelta(days=DAYS)
+    assert decisions.groupby(["user_id", decisions["at"].dt.date]).size().max() <= 2
+
+
+def test_offers_are_drawn_evenly_over_what_the_rules_left(result):
+    decisions = result.tables.decisions
+    even = 1.0 / decisions["eligible"].map(len)
+    assert (decisions["probability"] - even).abs().max() < 2e-5
+    expected = decisions.assign(even=even).explode("eligible").groupby("eligible")["even"].sum()
+    shown = decisions["offer"].value_counts()
+    for offer, mean in expected.items():
+        assert abs(shown.get(offer, 0) - mean) < 5 * np.sqrt(mean) + 1, offer
+
+
+def test_the_logged_facts_are_the_features_as_of_the_start_of_the_day(result, home):
+    tables = result.tables
+    sample = tables.decisions.iloc[:: max(len(tables.decisions) // 150, 1)]
+    observations = sample[["decision_id", "user_id"]].assign(as_of=sample["at"].dt.floor("D"))
+    users, events = (pd.read_parquet(home.data / f"{name}.parquet") for name in ("users", "events"))
+    again = compute(users, events, observations).drop(columns=["user_id", "as_of"])
+    logged = sample[["decision_id"]].merge(tables.facts, on="decision_id")
+    pd.testing.assert_frame_equal(again, logged, check_dtype=False)
+
+
+def test_the_truth_covers_just_the_offers_that_were_eligible(result):
+    truth = result.truth.set_index("decision_id")
+    for row in result.tables.decisions.head(200).itertuples():
+        known = set(truth.columns[truth.loc[row.decision_id].notna()])
+        assert known == set(row.eligible) - {"nothing"}
+    assert np.nanmin(truth.to_numpy()) >= 0.0
+    assert np.nanmax(truth.to_numpy()) < 1.0
+
+
+def test_conversions_happen_as_often_as_the_truth_says(result):
+    decisions = result.tables.decisions
+    old = decisions[(decisions["at"] < END - pd.Timedelta(days=6)) & (decisions["offer"] != "nothing")]
+    truth = result.truth.set_index("decision_id")
+    p = np.array([truth.at[row.decision_id, row.offer] for row in old.itertuples()])
+    converted = result.tables.outcomes.query("type == 'convert'")["decision_id"]
+    assert abs(old["decision_id"].isin(converted).sum() - p.sum()) < 4.5 * np.sqrt((p * (1 - p)).sum())
+
+
+def test_outcomes_are_conversions_and_clicks_and_nothing_never_converts(result):
+    tables = result.tables
+    assert set(tables.outcomes["type"]) == {"convert", "click"}
+    nothing = tables.decisions.loc[tables.decisions["offer"] == "nothing", "decision_id"]
+    assert not tables.outcomes["decision_id"].isin(nothing).any()
+
+
+def test_an_upgrade_changes_the_plan_that_features_see(result, home):
+    tables = result.tables
+    monthly = tables.decisions[tables.decisions["offer"].isin(["premium_monthly", "premium_annual", "premium_holiday"])]
+    done = monthly.merge(tables.outcomes.query("type == 'convert'"), on="decision_id")
+    snapshot = build_snapshot(home.data, home.snapshots)
+    assert snapshot.as_of == END.timestamp()
+    tiers = snapshot.frame().set_index("user_id")["tier"]
+    assert len(done)
+    assert (tiers[done["user_id"]] == "premium").all()
+
+
+def test_personal_choice_is_worth_clearly_more_than_the_best_single_offer(result):
+    values = result.values
+    assert values["best_single_offer"] > 1.2 * values["random"]
+    assert values["optimal"] > 1.3 * values["best_single_offer"]
+    assert 0.02 < result.figures()["conversion_rate"] < 0.07
+
+
+def test_the_catalog_folder_is_copied(result, home):
+    assert load_catalog(read_catalog_files(home.catalog)).hash == load_catalog(read_catalog_files(SAMPLE)).hash
+
+
+def test_the_same_arguments_give_the_same_tables_in_any_home(tmp_path):
+    ticks = []
+    runs = [
+        simulate(
+            Home(tmp_path / name), SAMPLE, users=60, days=3, seed=seed, until=UNTIL, progress=lambda *x: ticks.append(x)
+        )
+        for name, seed in (("a", 5), ("b", 5), ("c", 6))
+    ]
+    for table in ("facts", "decisions", "outcomes"):
+        pd.testing.assert_frame_equal(getattr(runs[0].tables, table), getattr(runs[1].tables, table))
+    pd.testing.assert_frame_equal(runs[0].truth, runs[1].truth)
+    assert not runs[0].tables.decisions.equals(runs[2].tables.decisions)
+    assert ticks[:3] == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_a_catalog_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no catalog folder"):
+        simulate(Home(tmp_path), tmp_path / "nowhere", users=50, days=1, seed=1, until=UNTIL)
