@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 import msgspec
 import structlog
 from fastapi import FastAPI, Request, Response
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -32,7 +33,7 @@ def create_app(runtime: Runtime) -> FastAPI:
         yield
         await runtime.stop()
 
-    app = FastAPI(title="Segue", description=openapi.ABOUT, version=build(), lifespan=lifespan, redoc_url=None)
+    app = FastAPIOffline(title="Segue", description=openapi.ABOUT, version=build(), lifespan=lifespan, redoc_url=None)
     _add_errors(app)
     _add_routes(app, runtime)
     openapi.install(app)

@@ -1,7 +1,4 @@
-"""What /openapi.json says of the routes: their bodies are decoded by msgspec, so that FastAPI can't know them.
-
-/docs draws this document with a script from a public network; /openapi.json itself needs none.
-"""
+"""What /openapi.json says of the routes: their bodies are decoded by msgspec, so that FastAPI can't know them."""
 
 from typing import Any
 
@@ -13,8 +10,8 @@ from serving.schemas import DecisionAnswer, DecisionRequest, EventRequest, Event
 
 ABOUT = """Which offer should this user see here, now? Ask `/v1/decisions`; report what followed to `/v1/events`.
 
-Every answer other than 200 is `{"error": {"code", "message", "field"?}}`. This page loads its script from a public
-network; the document behind it is at [/openapi.json](/openapi.json)."""
+Every answer other than 200 is `{"error": {"code", "message", "field"?}}`. The document behind this page is at
+[/openapi.json](/openapi.json)."""
 
 _SCHEMAS = (DecisionRequest, DecisionAnswer, EventRequest, EventsAnswer, ErrorAnswer)
 
