@@ -1,5 +1,6 @@
 """Files to typed columns: CSV and Parquet, key columns by contract, feature columns by what they hold."""
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,15 +71,32 @@ def moments(raw: pd.DataFrame, column: str, file: str) -> pd.Series:
     return parsed.astype(DTYPES[FeatureType.TIME])
 
 
-def lists(raw: pd.DataFrame, column: str) -> pd.Series:
-    """Lists of names from `a|b|c`, also with `,` `;` or spaces, in brackets and quotes or not; None where missing."""
-    return pd.Series([_names(cell) for cell in raw[column]], index=raw.index, dtype=object)
+def lists(raw: pd.DataFrame, column: str, file: str) -> pd.Series:
+    """Lists of names, from `a|b`, `a;b`, `a,b` or a JSON list; None where missing. Raises UserError for broken JSON."""
+    cells = [_names(cell) for cell in raw[column]]
+    broken = [cell is None and pd.notna(given) for cell, given in zip(cells, _flat(raw[column]), strict=True)]
+    refuse(file, raw, broken, f'{column} is {{}}, which is no list; write it as a|b or ["a", "b"].', column)
+    return pd.Series(cells, index=raw.index, dtype=object)
+
+
+def _flat(column: pd.Series) -> list[object]:
+    """The cells, a list standing as True: whether a list is missing can't be asked."""
+    return [True if isinstance(cell, list | tuple) else cell for cell in column]
 
 
 def _names(cell: object) -> list[str] | None:
+    """The names in a cell; None where it is missing or can't be read."""
     if isinstance(cell, list | tuple):
         return [str(name) for name in cell]
-    return None if pd.isna(cell) else [name for name in re.split(r"[\[\]\"'|;,\s]+", str(cell)) if name]
+    if pd.isna(cell):
+        return None
+    text = str(cell).strip()
+    if not text.startswith("["):
+        return [name.strip() for name in re.split(r"[|;,]", text) if name.strip()]
+    try:
+        return [str(name) for name in json.loads(text.replace("'", '"'))]
+    except ValueError:
+        return None
 
 
 def feature(raw: pd.DataFrame, name: str, file: str) -> tuple[FeatureSpec, pd.Series] | str:

@@ -95,7 +95,7 @@ def _decisions(raw: pd.DataFrame, file: str) -> pd.DataFrame:
     columns = {name: ids(raw, name) for name in ("decision_id", "user_id", "surface", "offer")}
     columns |= {"at": moments(raw, "at", file), "probability": numbers(raw, "probability", file)}
     if "eligible" in raw.columns:
-        columns["eligible"] = lists(raw, "eligible")
+        columns["eligible"] = lists(raw, "eligible", file)
     return pd.DataFrame(columns)
 
 
