@@ -27,7 +27,9 @@ class Table:
     shrinkages: tuple[float, ...]
     """λ of each fold."""
     p_shown: np.ndarray
-    """(n,) the cross-fitted p_convert of the arm that was shown."""
+    """(n,) the cross-fitted p_convert, as served, of the arm that was shown."""
+    q_shown: np.ndarray
+    """(n,) the same without shrinkage: the learner's calibrated probability, or the mean where it has none."""
 
 
 def policy_values(fits: CrossFit, *, shrinkage: float | None = None) -> Table:
@@ -48,7 +50,7 @@ def policy_values(fits: CrossFit, *, shrinkage: float | None = None) -> Table:
         shrinkages.append(found.shrinkage)
     policies = _policies(logged, choices)
     records = [record for name in logged.outcomes for record in _records(fits, policies, name, q)]
-    return Table(records, tuple(shrinkages), p_shown)
+    return Table(records, tuple(shrinkages), p_shown, q[np.arange(logged.n), logged.action])
 
 
 def _judge(

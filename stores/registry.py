@@ -145,13 +145,13 @@ class Registry:
         quiet = [logging.getLogger(name) for name in ("mlflow", "alembic")]
         levels = [logger.level for logger in quiet]
         for logger in quiet:
-            logger.setLevel(logging.ERROR)
+            logger.setLevel(logging.CRITICAL)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 yield
         except MlflowException as error:
-            raise UserError(f"MLflow at {self._uri} refuses: {error.message}") from None
+            raise UserError(f"MLflow at {self._uri} refuses: {error.message.partition(chr(10))[0]}") from None
         finally:
             for logger, level in zip(quiet, levels, strict=True):
                 logger.setLevel(level)

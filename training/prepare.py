@@ -84,10 +84,15 @@ def _check_learnable(logged: Logged, folds: int) -> None:
 
 
 def quality(logged: Logged, table: Table) -> dict[str, float]:
-    """How well the cross-fitted p_convert of what was shown fits what followed."""
-    p, seen = np.clip(table.p_shown, 1e-9, 1 - 1e-9), logged.conversion
+    """How well cross-fitted probabilities of what was shown fit what followed.
+
+    They are the learner's own, calibrated. What is served moves them towards the mean, and with them away from truth:
+    `ece_served` says how far.
+    """
+    p, seen = np.clip(table.q_shown, 1e-9, 1 - 1e-9), logged.conversion
     return {
         "ece": expected_calibration_error(p, seen),
+        "ece_served": expected_calibration_error(table.p_shown, seen),
         "log_loss": float(log_loss(seen, p)),
         "brier": float(((p - seen) ** 2).mean()),
         "auc": float(roc_auc_score(seen, p)),

@@ -120,7 +120,10 @@ def _register(home: Home, made: Model, metrics: dict[str, Any]) -> int:
 
 
 def _figures(metrics: dict[str, Any]) -> dict[str, float]:
-    found = {key: metrics[key] for key in ("ece", "log_loss", "brier", "auc", "shrinkage", "decisions", "conversions")}
+    found = {
+        key: metrics[key]
+        for key in ("ece", "ece_served", "log_loss", "brier", "auc", "shrinkage", "decisions", "conversions")
+    }
     for record in metrics["policy_values"]:
         if record["estimator"] == "dr" and ":" not in record["policy"]:
             key = f"{record['outcome']}.{record['policy']}"

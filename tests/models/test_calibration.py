@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.calibration import Isotonic, Platt, calibration_from_json, expected_calibration_error
+from models.learners import fit_platt
+
+KNOTS = Isotonic((-2.0, 0.0, 3.0), (0.1, 0.4, 0.4))
+
+
+@pytest.mark.parametrize("calibration", [Platt(), Platt(0.7, -0.3), KNOTS])
+@given(raw=st.lists(st.floats(-800, 800), min_size=2, max_size=20))
+def test_one_by_one_and_together_agree_and_never_fall(calibration, raw):
+    raw = sorted(raw)
+    one_by_one = [calibration.probability(value) for value in raw]
+    np.testing.assert_allclose(one_by_one, calibration.probabilities(np.array(raw)), atol=1e-12)
+    assert one_by_one == sorted(one_by_one)
+    assert all(0 <= p <= 1 for p in one_by_one)
+
+
+@pytest.mark.parametrize("calibration", [Platt(0.7, -0.3), KNOTS])
+def test_it_survives_json(calibration):
+    assert calibration_from_json(calibration.to_json()) == calibration
+
+
+@pytest.mark.parametrize("obj", [{"kind": "magic"}, {"kind": "isotonic", "raw": [1, 0], "p": [0, 1]}])
+def test_nonsense_is_refused(obj):
+    with pytest.raises(ValueError):
+        calibration_from_json(obj)
+
+
+def test_platt_finds_the_distortion_of_log_odds():
+    rng = np.random.default_rng(0)
+    raw = rng.normal(-1, 1.5, 40_000)
+    outcome = (rng.random(40_000) < 1 / (1 + np.exp(-(0.5 * raw + 0.8)))).astype(float)
+    assert fit_platt(raw, outcome) == pytest.approx((0.5, 0.8), abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("raw", "outcome"), [([], []), ([1.0, 2.0], [1.0, 1.0]), ([1.0, 2.0, 3.0] * 9, [1.0, 1.0, 0.0] * 9)]
+)
+def test_platt_changes_nothing_where_data_cannot_say(raw, outcome):
+    """No rows, one class, or scores that point the wrong way."""
+    assert fit_platt(np.array(raw), np.array(outcome)) == (1.0, 0.0)
+
+
+def test_the_calibration_error_of_a_known_gap():
+    p, outcome = np.repeat([0.1, 0.5], 1000), np.concatenate([np.repeat([1, 0], [200, 800]), np.repeat([1, 0], 500)])
+    assert expected_calibration_error(p, outcome, bins=2) == pytest.approx((0.1 + 0.0) / 2)

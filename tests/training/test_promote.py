@@ -1,0 +1,160 @@
+import copy
+import json
+
+import pytest
+
+from decisioning.domain import Facts, Request
+from decisioning.engine import decide
+from decisioning.errors import UserError
+from models import artifact
+from stores.registry import CHAMPION, Registry
+from stores.releases import ReleaseStore
+from training.promote import gate, promote
+
+FAILING_TEST = b"tests:\n  - {name: no crime, given: {}, on: front, expect: {never: [crime_pass]}}\n"
+BY = {"who": "ann", "why": "it earns more", "now": 1_780_000_000.0}
+
+
+@pytest.fixture
+def registry(trained_home):
+    return Registry(trained_home.mlflow_uri, trained_home.artifacts)
+
+
+@pytest.fixture
+def releases(trained_home):
+    return ReleaseStore(trained_home.releases)
+
+
+@pytest.fixture
+def proven(registry):
+    """The model with a gain to show, and its evidence."""
+    files = registry.files("passes", 1)
+    return artifact.load(files), json.loads(files["evidence.json"])
+
+
+def results(lines):
+    return {line.check: line.passed for line in lines}
+
+
+def changed(evidence, **values):
+    """The evidence with another DR record of the trained policy."""
+    copied = copy.deepcopy(evidence)
+    for record in copied["policy_values"]:
+        if (record["policy"], record["outcome"], record["estimator"]) == ("trained", copied["objective"], "dr"):
+            record.update(values)
+    return copied
+
+
+def test_a_version_with_a_gain_becomes_the_release_in_use(trained_home, catalog_files, registry, releases):
+    promoted = promote(trained_home, catalog_files, None, 1, **BY)
+    assert releases.current() == promoted.release
+    assert registry.alias("passes", CHAMPION).version == 1
+    record = json.loads(registry.version("passes", 1).tags["gate"])
+    assert (record["release"], record["who"], record["forced"]) == (promoted.release, "ann", False)
+    assert json.loads(releases.files(promoted.release)["evidence.json"])["evidence"]["decisions"] == 3000
+    assert releases.history()[-1].why == "it earns more"
+
+
+def test_the_release_decides_with_the_model(trained_home, catalog_files, releases):
+    release = releases.load(promote(trained_home, catalog_files, "passes", "1", **BY).release)
+    assert sorted(release.scorers) == ["passes"]
+    facts = Facts({"likes_crime": True, "age": 30}, as_of=BY["now"])
+    decision = decide(release, Request("d1", "u1", "front", BY["now"]), facts)
+    assert decision.model == "passes/1"
+    assert decision.policy.champion == "crime_pass"
+
+
+def test_promoting_the_same_again_is_the_same_release(trained_home, catalog_files):
+    first, again = (promote(trained_home, catalog_files, None, 1, **BY) for _ in range(2))
+    assert first.release == again.release
+
+
+def test_without_a_version_the_challenger_goes(trained_home, catalog_files):
+    promoted = promote(trained_home, catalog_files, None, None, **BY)
+    assert promoted.version == 2
+    assert any("best single offer itself" in line.detail for line in promoted.lines)
+
+
+@pytest.mark.parametrize(
+    ("change", "fails"),
+    [
+        ({"diff": -0.001}, "worth"),
+        ({"diff_lower": -0.01}, "certainty"),
+        ({"diff_lower": None}, "certainty"),
+        ({"note": "not enough support: 3 matched positives, needs 10"}, "support"),
+    ],
+)
+def test_each_line_of_evidence_can_fail(catalog, proven, change, fails):
+    model, evidence = proven
+    assert all(results(gate(catalog, model, evidence)).values())
+    found = results(gate(catalog, model, changed(evidence, **change)))
+    assert [check for check, passed in found.items() if not passed] == [fails]
+
+
+def test_a_bound_within_one_percent_of_the_best_single_offer_passes(catalog, proven):
+    model, evidence = proven
+    best = next(r["value"] for r in evidence["policy_values"] if r["policy"] == "best_single_offer")
+    assert results(gate(catalog, model, changed(evidence, diff_lower=-0.0099 * best)))["certainty"]
+    assert not results(gate(catalog, model, changed(evidence, diff_lower=-0.0101 * best)))["certainty"]
+
+
+def test_no_evidence_no_promotion(catalog, proven):
+    assert not results(gate(catalog, proven[0], None))["evidence"]
+
+
+@pytest.fixture
+def harmful(trained_home, registry, proven):
+    """A version that its own evidence speaks against."""
+    files = registry.files("passes", 1)
+    files["evidence.json"] = json.dumps(changed(proven[1], diff=-0.02, diff_lower=-0.04)).encode()
+    return registry.register("passes", files, {}, {}, {}).version
+
+
+def test_a_harmful_version_is_refused_with_every_line_and_changes_nothing(
+    trained_home, catalog_files, registry, releases, harmful
+):
+    before, champion = releases.current(), registry.alias("passes", CHAMPION)
+    with pytest.raises(UserError) as refused:
+        promote(trained_home, catalog_files, None, harmful, **BY)
+    text = str(refused.value)
+    assert "FAIL  worth" in text
+    assert "FAIL  certainty" in text
+    assert "pass  schema" in text
+    assert "--force" in text
+    assert releases.current() == before
+    assert registry.alias("passes", CHAMPION) == champion
+
+
+def test_force_needs_a_reason_and_is_recorded(trained_home, catalog_files, registry, releases, harmful):
+    with pytest.raises(UserError, match="--why"):
+        promote(trained_home, catalog_files, None, harmful, who="ann", why=" ", force=True, now=1.0)
+    promoted = promote(trained_home, catalog_files, None, harmful, force=True, **BY)
+    assert promoted.forced
+    assert json.loads(registry.version("passes", harmful).tags["gate"])["forced"]
+    assert json.loads(releases.files(promoted.release)["evidence.json"])["forced"]
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("features.yaml", b"age: {type: int}", b"age: {type: float}", "features that changed since training: age"),
+        ("features.yaml", b"age: {type: int}", b"height: {type: int}", "changed since training: age, height"),
+        ("offers.yaml", b"poetry_pass", b"prose_pass", "unknown to the catalog: poetry_pass"),
+        ("tests.yaml", b"", FAILING_TEST, "FAIL  catalog tests"),
+    ],
+)
+def test_a_release_that_would_not_work_cannot_be_forced(trained_home, catalog_files, file, old, new, message):
+    files = {**catalog_files, file: catalog_files.get(file, b"").replace(old, new) if old else new}
+    with pytest.raises(UserError, match=message):
+        promote(trained_home, files, None, 1, force=True, **BY)
+
+
+def test_the_other_models_of_the_release_in_use_stay(trained_home, catalog_files, registry, releases):
+    promote(trained_home, catalog_files, None, 1, **BY)
+    more = catalog_files["offers.yaml"] + (
+        b"  prose_pass: {owner: pm, group: passes, surfaces: [front], score: {model: prose, value: 1}}\n"
+    )
+    files = registry.files("passes", 1)
+    prose = registry.register("prose", files, {}, {}, {}).version
+    promoted = promote(trained_home, {**catalog_files, "offers.yaml": more}, "prose", prose, **BY)
+    assert sorted(releases.load(promoted.release).scorers) == ["passes", "prose"]
