@@ -74,11 +74,11 @@ def simulate(
             progress(day + 1, days)
     run.seconds["days"] = time.perf_counter() - started
     tables, truth = run.tables(), run.truth_frame()
-    listeners = run.listeners()
-    tables.write(home.data, extra={"users": listeners, "events": run.event_table().to_pandas(), "truth": truth})
+    events = run.event_table()
+    tables.write(home.data, extra={"users": run.listeners(), "events": events, "truth": truth})
     _copy_catalog(catalog, home.catalog)
     run.seconds["total"] = time.perf_counter() - started
-    return SimulationResult(tables, truth, run.event_table().num_rows, run.values(), run.seconds)
+    return SimulationResult(tables, truth, events.num_rows, run.values(), run.seconds)
 
 
 def _copy_catalog(source: Path, target: Path) -> None:

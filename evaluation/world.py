@@ -58,7 +58,7 @@ NOTICED = 0.97
 
 @dataclass
 class Population:
-    """The listeners. Arrays of shape (n,); those of the second kind change as days go by."""
+    """The listeners, as arrays of shape (n,). Only `tier` changes as days go by."""
 
     ids: np.ndarray
     market: np.ndarray

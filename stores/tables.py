@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from decisioning.errors import UserError
 from features.schema import Schema
@@ -87,7 +89,7 @@ class Tables:
             raise UserError(f"{dataset_file} is no valid JSON: import the data again.") from None
         return cls(*(read_parquet(folder / f"{name}.parquet") for name in TABLE_NAMES), dataset)
 
-    def write(self, folder: Path, extra: Mapping[str, pd.DataFrame] | None = None) -> None:
+    def write(self, folder: Path, extra: Mapping[str, pd.DataFrame | pa.Table] | None = None) -> None:
         """Check everything, then put the dataset in place of whatever the folder held: all of it or nothing.
 
         `extra` are further tables by name (`events`, `users`), written beside the three. Raises UserError as `check`.
@@ -99,7 +101,7 @@ class Tables:
         draft.mkdir(parents=True)
         try:
             for name, frame in frames.items():
-                frame.to_parquet(draft / f"{name}.parquet", index=False)
+                _write_parquet(frame, draft / f"{name}.parquet")
             (draft / DATASET).write_text(json.dumps({**self.dataset, "rows": rows}, indent=2) + "\n")
             _replace(folder, draft)
         finally:
@@ -125,6 +127,13 @@ def read_parquet(path: Path) -> pd.DataFrame:
         if column.dtype == object and len(column) and column.map(_is_array).any():
             frame[name] = column.map(lambda cell: list(cell) if _is_array(cell) else cell)
     return frame
+
+
+def _write_parquet(frame: pd.DataFrame | pa.Table, path: Path) -> None:
+    if isinstance(frame, pa.Table):
+        pq.write_table(frame, path)
+    else:
+        frame.to_parquet(path, index=False)
 
 
 def _is_array(cell: object) -> bool:
