@@ -99,9 +99,8 @@ class Demo:
             return train(self.home, catalog, seed=self.seed, progress=progress).to_json()["policy_values"]
 
     def _promote(self, steps: Steps) -> None:
-        from training.promote import promote
-
         from stores.catalog_files import read_catalog_files
+        from training.promote import promote
 
         files = read_catalog_files(catalog_folder(self.home, None))
         with steps.step("promote", "Promote the model into a release"):
@@ -117,11 +116,8 @@ class Demo:
             steps.seconds["serve"] = round(time.perf_counter() - started, 2)
             threading.Thread(target=self._visit, args=(steps, catalog, address), daemon=True).start()
 
-        port = free_port("127.0.0.1", self.port)
-        try:
-            run(self.home, "127.0.0.1", port, url, drain=0.0, on_ready=visit, quiet=True)
-        except KeyboardInterrupt:
-            self.console.print("Stopped.")
+        run(self.home, "127.0.0.1", free_port(self.port), url, drain=0.0, on_ready=visit, quiet=True)
+        self.console.print("Stopped.")
 
     def _visit(self, steps: Steps, catalog: Catalog, address: str) -> None:
         """Asks as clients would. Whatever goes wrong here is a problem of the tour, and never leaves it hanging."""

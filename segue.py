@@ -243,10 +243,8 @@ def serve(
 ) -> None:
     """Serve decisions until Ctrl-C."""
     from serving.main import run
-    from workbench import free_port
 
     where = Home(home)
-    port = free_port(host, port)
     with online_store(where, redis_url) as url:
         run(where, host, port, url, catalog=catalog_folder(where, None))
 

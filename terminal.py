@@ -34,7 +34,8 @@ class Steps:
         """Runs one step. `name` is its key in `seconds`, `what` the words that people read."""
         started = time.perf_counter()
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        with Progress(*columns, TimeElapsedColumn(), console=self.console, transient=True) as bars:
+        hidden = not self.console.is_terminal
+        with Progress(*columns, TimeElapsedColumn(), console=self.console, transient=True, disable=hidden) as bars:
             task = bars.add_task(what, total=None)
             yield lambda done, total: bars.update(task, completed=done, total=total)
         self.seconds[name] = round(time.perf_counter() - started, 2)
@@ -46,7 +47,7 @@ def policy_table(records: Sequence[Mapping[str, Any]], outcome: str, reference: 
     table = Table(title=f"{outcome} per decision", title_justify="left", title_style="bold", box=SIMPLE_HEAD)
     table.pad_edge = False  # fits 80 columns
     table.add_column("policy", no_wrap=True)
-    for heading in ("DR value ± 95 %", "SNIPS", "minus best single ± 95 %", "ESS"):
+    for heading in ("DR value ± 95 %", "SNIPS", "minus best ± 95 %", "ESS"):
         table.add_column(heading, justify="right", no_wrap=True)
     rows = [record for record in records if record["outcome"] == outcome]
     snips = {record["policy"]: record["value"] for record in rows if record["estimator"] == "snips"}

@@ -359,7 +359,7 @@ def said(value: Value) -> str:
     if isinstance(value, frozenset):
         return f"[{', '.join(sorted(value))}]"
     if isinstance(value, float):
-        return f"{value:.12g}"
+        return f"{value:.7g}"  # what a float32 holds
     return str(value)
 
 

@@ -138,6 +138,7 @@ class Runtime:
         await self.store.close()
         for kept in (self.decisions, self.events):
             await asyncio.to_thread(kept.close)
+        gc.unfreeze()  # what was frozen may be collected when the process ends
 
     async def refresh(self) -> None:
         """Follows `current` once. A release that does not load changes nothing."""
