@@ -265,7 +265,7 @@ def decide(
     from decisioning.domain import Request
     from decisioning.engine import decide
     from decisioning.identity import user_key
-    from stores.decision_log import canonical
+    from stores.decision_log import to_json
     from terminal import decision_words
     from workbench import read_context, read_facts
 
@@ -282,7 +282,7 @@ def decide(
     with online_store(where, redis_url) as url:
         decision = decide(release, request, read_facts(where, url, release.catalog, request.user))
     if as_json:
-        sys.stdout.write(canonical(decision).decode() + "\n")
+        sys.stdout.write(to_json(decision) + "\n")
         return
     for line in decision_words(release.catalog, decision):
         Console(soft_wrap=True, highlight=False).print(line)

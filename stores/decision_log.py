@@ -1,7 +1,7 @@
 """One line of JSON per decision, with all that is needed to make it again; and one per event."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -34,8 +34,14 @@ def decode(line: bytes) -> DecisionRecord:
 
 
 def canonical(decision: Decision) -> bytes:
-    """The bytes by which replay compares two decisions."""
-    return _encoder.encode(decision)
+    """The bytes by which replay compares two decisions: all but the wording of reasons, which may be improved later."""
+    wordless = tuple(replace(reason, detail="") for reason in decision.reasons)
+    return _encoder.encode(replace(decision, reasons=wordless))
+
+
+def to_json(decision: Decision) -> str:
+    """The whole decision for people and programs, its reasons in words."""
+    return msgspec.json.format(_encoder.encode(decision)).decode()
 
 
 def event_line(event: Event) -> bytes:
