@@ -18,7 +18,6 @@ from demo_check import Client, exercise, reference_problems
 from stores.home import Home
 from terminal import Steps, decision_words, policy_table
 from workbench import (
-    SAMPLE_CATALOG,
     catalog_folder,
     current_release,
     free_port,
@@ -83,7 +82,7 @@ class Demo:
         from evaluation.simulator import simulate
 
         with steps.step("simulate", f"Simulate a month of {self.users:,} listeners") as progress:
-            simulate(self.home, SAMPLE_CATALOG, users=self.users, seed=self.seed, progress=progress)
+            simulate(self.home, catalog_folder(self.home, None), users=self.users, seed=self.seed, progress=progress)
 
     def _features(self, steps: Steps, catalog: Catalog) -> None:
         from features.schema import Schema

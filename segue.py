@@ -16,7 +16,7 @@ from rich.markup import escape
 from decisioning.errors import UserError
 from stores.home import Home
 from terminal import Steps
-from workbench import SAMPLE_CATALOG, catalog_folder, current_release, load_catalog_of, online_store
+from workbench import catalog_folder, current_release, load_catalog_of, online_store
 
 EVERYWHERE = "Every verb takes --home (default .segue), and --debug to show the traceback of an error."
 
@@ -75,7 +75,7 @@ def data_simulate(
     with Steps(people).step("simulate", f"Simulate {users:,} listeners over {days} days") as progress:
         result = simulate(
             where,
-            catalog or SAMPLE_CATALOG,
+            catalog_folder(where, catalog),
             users=users,
             days=days,
             seed=seed,

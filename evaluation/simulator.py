@@ -15,8 +15,12 @@ from typing import Any
 
 import pandas as pd
 
+from decisioning.catalog import Catalog
 from decisioning.catalog_yaml import load_catalog
+from decisioning.errors import UserError
 from evaluation.simulation import Simulation, explorer
+from features.definitions import SCHEMA
+from features.schema import Schema
 from stores.catalog_files import read_catalog_files
 from stores.home import Home
 from stores.tables import Tables
@@ -62,12 +66,15 @@ def simulate(
     """Simulate, and leave the dataset in `home.data` and the catalog folder's copy in `home.catalog`.
 
     `until` is the day (UTC) before whose start everything happens; None for today. Raises UserError for a catalog that
-    can't be read, or one under whose rules nothing could be shown.
+    can't be read or reads other features, for one under whose rules nothing could be shown, and for a home that holds
+    another catalog.
     """
     files = read_catalog_files(catalog)
+    rules = load_catalog(files)
+    _check_home(files, rules, home.catalog)
     end = datetime.combine(until or datetime.now(UTC).date(), datetime.min.time(), UTC)
     started = time.perf_counter()
-    run = Simulation(explorer(load_catalog(files)), users, days, seed, end)
+    run = Simulation(explorer(rules), users, days, seed, end)
     for day in range(days):
         run.one_day(day)
         if progress:
@@ -76,21 +83,34 @@ def simulate(
     tables, truth = run.tables(), run.truth_frame()
     events = run.event_table()
     tables.write(home.data, extra={"users": run.listeners(), "events": events, "truth": truth})
-    _copy_catalog(catalog, home.catalog)
+    _copy_catalog(files, home.catalog)
     run.seconds["total"] = time.perf_counter() - started
     return SimulationResult(tables, truth, events.num_rows, run.values(), run.seconds)
 
 
-def _copy_catalog(source: Path, target: Path) -> None:
-    """The YAML files of a folder in place of whatever was there."""
-    if source.resolve() == target.resolve():
-        return
+def _check_home(files: Mapping[str, bytes], catalog: Catalog, target: Path) -> None:
+    """Listeners have certain features, and somebody's own catalog in the work folder must not be lost."""
+    foreign = sorted(set(Schema.of(catalog.features).names) - set(SCHEMA.names))
+    if foreign:
+        raise UserError(
+            f"The catalog reads {foreign[0]}, which simulated listeners don't have: simulate into another --home, "
+            "or name another --catalog."
+        )
+    if target.is_dir() and any(target.iterdir()) and read_catalog_files(target) != files:
+        raise UserError(
+            f"{target} holds another catalog, which would be lost: leave --catalog out to simulate under that one, "
+            "or use another --home."
+        )
+
+
+def _copy_catalog(files: Mapping[str, bytes], target: Path) -> None:
+    if target.is_dir():
+        return  # it has been compared
     draft = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        for name, content in read_catalog_files(source).items():
+        for name, content in files.items():
             (draft / name).parent.mkdir(parents=True, exist_ok=True)
             (draft / name).write_bytes(content)
-        shutil.rmtree(target, ignore_errors=True)
         draft.rename(target)
     finally:
         shutil.rmtree(draft, ignore_errors=True)

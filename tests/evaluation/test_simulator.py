@@ -139,3 +139,20 @@ def test_the_same_arguments_give_the_same_tables_in_any_home(tmp_path):
 def test_a_catalog_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(UserError, match="no catalog folder"):
         simulate(Home(tmp_path), tmp_path / "nowhere", users=50, days=1, seed=1, until=UNTIL)
+
+
+def test_a_catalog_that_somebody_edited_is_never_overwritten(tmp_path):
+    mine = tmp_path / "home" / "catalog"
+    mine.mkdir(parents=True)
+    (mine / "mine.yaml").write_text("currency: SEK\n")
+    with pytest.raises(UserError, match="another catalog, which would be lost"):
+        simulate(Home(tmp_path / "home"), SAMPLE, users=100, days=7, until=UNTIL)
+    assert (mine / "mine.yaml").read_text() == "currency: SEK\n"
+
+
+def test_a_catalog_of_something_else_than_listening_is_refused(tmp_path):
+    catalog = tmp_path / "other"
+    catalog.mkdir()
+    (catalog / "all.yaml").write_text("features: {recency: {type: int}}\nsurfaces: {email: {fallback: null}}\n")
+    with pytest.raises(UserError, match="reads recency, which simulated listeners don't have"):
+        simulate(Home(tmp_path / "home"), catalog, users=100, days=7, until=UNTIL)
