@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from hashlib import sha256
 from types import MappingProxyType
 
@@ -93,8 +94,9 @@ class Model:
             return self.prior(surface, offers)
         asked = [*offers, NOTHING] if self.uplift and NOTHING not in offers else list(offers)
         raw = self.raw(features, surface, asked)
-        p = [self._shrunk(self.mean(surface, name), raw[name]) for name in asked]
-        return self._scores(offers, dict(zip(asked, p, strict=True)))
+        learned = self.calibration.each([raw[name] for name in asked])
+        p = {name: self._shrunk(self.mean(surface, name), s) for name, s in zip(asked, learned, strict=True)}
+        return self._scores(offers, p)
 
     def prior(self, surface: str, offers: Sequence[str]) -> Scores:
         """Each offer's mean, the same for every user."""
@@ -113,17 +115,29 @@ class Model:
 
     def mean(self, surface: str, offer: str) -> float:
         """m: the offer's rate here. NOTHING converts at no known rate unless it was logged: 0."""
+        known = self._known_means.get((surface, offer))
+        return self._mean(surface, offer) if known is None else known
+
+    @cached_property
+    def _known_means(self) -> Mapping[tuple[str, str], float]:
+        """Looked up once for what the model was trained on: this is asked for every offer of every request."""
+        encoding = self.encoding
+        pairs = [(surface, offer.name) for surface in encoding.surfaces for offer in encoding.offers]
+        return {pair: self._mean(*pair) for pair in pairs}
+
+    def _mean(self, surface: str, offer: str) -> float:
         if offer == NOTHING and not self.uplift:
             return 0.0
         place = self.encoding.index.get(offer)
         group = self.groups.get(offer) if place is None else self.encoding.offers[place].group
         return self.means.of(surface, offer, group)
 
-    def _shrunk(self, mean: float, raw: float) -> float:
-        if raw != raw:
+    def _shrunk(self, mean: float, learned: float) -> float:
+        """m + λ (s − m), clipped; m alone where the learner has nothing to say (NaN)."""
+        if learned != learned:
             return mean
-        p = mean + self.shrinkage * (self.calibration.probability(raw) - mean)
-        return min(max(p, 0.0), 1.0)
+        p = mean + self.shrinkage * (learned - mean)
+        return 0.0 if p < 0.0 else 1.0 if p > 1.0 else p
 
     def _scores(self, offers: Sequence[str], p: Mapping[str, float]) -> Scores:
         base = p[NOTHING] if self.uplift else 0.0

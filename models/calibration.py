@@ -12,7 +12,9 @@ import numpy as np
 class Calibration(Protocol):
     """A non-decreasing map from log-odds to a probability."""
 
-    def probability(self, raw: float) -> float: ...
+    def each(self, raw: Sequence[float]) -> list[float]:
+        """One by one, so that an offer's last bit can't depend on how many stand beside it. NaN stays NaN."""
+        ...
 
     def probabilities(self, raw: np.ndarray) -> np.ndarray: ...
 
@@ -26,10 +28,10 @@ class Platt:
     slope: float = 1.0
     intercept: float = 0.0
 
-    def probability(self, raw: float) -> float:
-        odds = self.slope * raw + self.intercept
-        # math.exp one by one: an offer's last bit may not depend on how many stand beside it in a vector.
-        return 1.0 / (1.0 + math.exp(-odds)) if odds > -700.0 else 0.0
+    def each(self, raw: Sequence[float]) -> list[float]:
+        slope, intercept, exp = self.slope, self.intercept, math.exp
+        odds = [slope * value + intercept for value in raw]
+        return [0.0 if value < -700.0 else 1.0 / (1.0 + exp(-value)) for value in odds]
 
     def probabilities(self, raw: np.ndarray) -> np.ndarray:
         odds = np.clip(self.slope * raw + self.intercept, -700.0, 700.0)
@@ -46,7 +48,12 @@ class Isotonic:
     raw: tuple[float, ...]
     p: tuple[float, ...]
 
-    def probability(self, raw: float) -> float:
+    def each(self, raw: Sequence[float]) -> list[float]:
+        return [self._one(value) for value in raw]
+
+    def _one(self, raw: float) -> float:
+        if raw != raw:
+            return raw
         if raw <= self.raw[0]:
             return self.p[0]
         if raw >= self.raw[-1]:

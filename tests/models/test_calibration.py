@@ -13,7 +13,7 @@ KNOTS = Isotonic((-2.0, 0.0, 3.0), (0.1, 0.4, 0.4))
 @given(raw=st.lists(st.floats(-800, 800), min_size=2, max_size=20))
 def test_one_by_one_and_together_agree_and_never_fall(calibration, raw):
     raw = sorted(raw)
-    one_by_one = [calibration.probability(value) for value in raw]
+    one_by_one = calibration.each(raw)
     np.testing.assert_allclose(one_by_one, calibration.probabilities(np.array(raw)), atol=1e-12)
     assert one_by_one == sorted(one_by_one)
     assert all(0 <= p <= 1 for p in one_by_one)
