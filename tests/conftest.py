@@ -1,5 +1,6 @@
 """What several packages' tests share: real servers to talk to."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,3 +23,8 @@ def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def redis_url(request: pytest.FixtureRequest) -> str:
     """The embedded Valkey, and then also the server at REDIS_URL where that is set."""
     return OWN_SERVER if request.param == "REDIS_URL" else request.getfixturevalue("valkey_url")
+
+
+def pytest_unconfigure() -> None:
+    """Servers that tests run in this process freeze what they load: let it be collected, or DuckDB reports leaks."""
+    gc.unfreeze()
