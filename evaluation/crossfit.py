@@ -4,7 +4,7 @@ The whole procedure of training (learner, calibration, means, shrinkage) runs in
 evaluated is what would be deployed. Leaving out pairs of folds gives the inner predictions; fits are kept and shared.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,7 +116,7 @@ class CrossFit:
     def _choose(
         self, rows: np.ndarray, raw: np.ndarray, means: np.ndarray, calibration: Calibration
     ) -> tuple[float, tuple[tuple[float, float, float], ...]]:
-        """The smallest λ whose value is within one (paired, clustered) standard error of the best one's."""
+        """λ by the cross-fitted DR value of the policy that it makes, and what each λ of the grid gained."""
         if np.isnan(raw).all():
             return 0.0, tuple((shrinkage, 0.0, 0.0) for shrinkage in GRID[:1])
         q = expected(raw, means, calibration) * self.logged.net
@@ -125,21 +125,26 @@ class CrossFit:
             doubly_robust(self.logged, rows, chosen(self.logged, rows, shrunk(raw, means, calibration, weight)), q)
             for weight in GRID
         ]
-        best = values[int(np.argmax([value.mean() for value in values]))]
         gains = tuple(
             (weight, float((value - values[0]).mean()), _clustered_error(value - values[0], user))
             for weight, value in zip(GRID, values, strict=True)
         )
-        scale = float(np.abs(self.logged.reward).max())
-        for weight, value in zip(GRID, values, strict=True):
-            if (best - value).mean() <= _noise(best - value, user, scale):
-                return weight, gains
-        return 0.0, gains
+        return GRID[simplest(values, user, float(np.abs(self.logged.reward).max()))], gains
 
     def final(self) -> tuple[Predictor, Fitted]:
         """Everything fitted on all the data."""
         nobody: frozenset[int] = frozenset()
         return self.predictor(nobody), self.fitted(nobody)
+
+
+def simplest(values: Sequence[np.ndarray], user: np.ndarray, scale: float) -> int:
+    """The first policy whose value is within one (paired, clustered) standard error of the best one's.
+
+    `values` are each policy's DR terms on the same decisions, simplest policy first; `scale` is the largest |reward|.
+    """
+    best = values[int(np.argmax([value.mean() for value in values]))]
+    near = [(best - value).mean() <= _noise(best - value, user, scale) for value in values]
+    return near.index(True)
 
 
 def expected(raw: np.ndarray, means: np.ndarray, calibration: Calibration) -> np.ndarray:

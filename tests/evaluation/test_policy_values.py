@@ -5,7 +5,7 @@ import pytest
 
 from decisioning.domain import NOTHING
 from evaluation.arm_means import SMOOTHING, arm_means
-from evaluation.crossfit import CrossFit
+from evaluation.crossfit import CrossFit, simplest
 from evaluation.labels import label
 from evaluation.policy_choice import chosen
 from evaluation.policy_values import policy_values
@@ -129,6 +129,34 @@ def test_no_decision_is_judged_by_a_model_that_saw_its_user(world):
     fits.final()
     assert len(seen) == fits.fits == 16
     assert sorted(set(seen)) == [2400, 3200, 4000]  # pairs of folds left out, single folds, and nobody
+
+
+@pytest.mark.parametrize(("errors", "winner"), [(0.5, 0), (3.0, 1)])
+def test_the_simplest_policy_within_one_standard_error_of_the_best_wins(errors, winner):
+    """The last of three is best; the second is close to it; the first is `errors` standard errors behind."""
+    n = 10_000
+    noise = np.random.default_rng(0).normal(size=n)
+    noise = (noise - noise.mean()) / noise.std()
+    first = np.zeros(n)
+    best = first + noise + errors / np.sqrt(n)
+    assert simplest([first, best - 1e-9, best], np.arange(n), scale=1e-3) == winner
+
+
+def test_a_gain_on_hardly_any_decision_is_no_gain():
+    first = np.zeros(10_000)
+    better = first.copy()
+    better[:2] = 1.0
+    assert simplest([first, better], np.arange(10_000), scale=1.0) == 0
+
+
+def test_a_user_seen_many_times_counts_once():
+    """A gain on a hundred decisions and a loss on fifty say little where they are two users'."""
+    first, user = np.zeros(2000), np.arange(2000)
+    better = first.copy()
+    better[:100], better[100:150] = 1.0, -1.0
+    assert simplest([first, better], user, scale=1e-3) == 1
+    user[:100], user[100:150] = 0, 100
+    assert simplest([first, better], user, scale=1e-3) == 0
 
 
 def test_nothing_wins_over_offers_that_are_worth_less(trial, make_catalog):

@@ -55,6 +55,20 @@ def test_scores_equal_lightgbms_to_the_last_bit(seed, context, offer, leaves, tr
         assert scorer.raw(one.tolist(), everything[2:3]).tolist() == [expected[2]]
 
 
+def test_a_value_on_a_threshold_goes_where_lightgbm_sends_it():
+    rng = np.random.default_rng(8)
+    model = booster(rng, 3, 2, 16, 10, "nan")
+    forest = parse(model.model_to_string())
+    edges = sorted({threshold for tree in forest.trees for threshold in tree.threshold})
+    offers = rng.choice(edges, (4, 2))
+    scorer = TreeScorer(forest, 3, offers)
+    contexts = rng.choice(edges, (200, 3))
+    batch = scorer.matrix(contexts, np.arange(4))
+    for row, one in enumerate(contexts):
+        expected = model.predict(np.hstack([np.tile(one, (4, 1)), offers]), raw_score=True).tolist()
+        assert scorer.raw(one.tolist(), np.arange(4)).tolist() == expected == batch[row].tolist()
+
+
 def test_many_trees_are_summed_in_their_order():
     """200 trees: a pairwise sum would differ in the last bits for some of these rows."""
     rng = np.random.default_rng(3)
