@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from decisioning.catalog import Catalog
-from decisioning.domain import Decision
+from decisioning.explain import explain
 from demo_check import Client, exercise, reference_problems
+from stores.decision_log import DecisionRecord
 from stores.home import Home
 from terminal import Steps, decision_words, policy_table
 from workbench import (
@@ -140,21 +141,24 @@ class Demo:
 
     def _tell(self, catalog: Catalog, client: "Client") -> None:
         """Three decisions, told from their log records as a person would want to read them."""
+        release = current_release(self.home)
         surfaces = sorted(catalog.surfaces, key=lambda name: -len(catalog.offers_on(name)))
         for number, user in enumerate(self._some_users(VISITORS)):
             surface = surfaces[number % min(len(surfaces), VISITORS)]
             answer = client.decide(user, surface)
             self.console.print(f"\n[bold]{user}[/bold] on [bold]{surface}[/bold]", highlight=False)
-            for line in decision_words(catalog, self._recorded(answer["decision_id"]), most=MOST_REASONS):
+            record = self._recorded(answer["decision_id"])
+            explanation = explain(release, record.request, record.facts, record.decision)
+            for line in decision_words(release.catalog, record.decision, explanation, most=MOST_REASONS):
                 self.console.print(line, highlight=False, soft_wrap=True)
         self.console.print()
 
-    def _recorded(self, decision_id: str) -> Decision:
+    def _recorded(self, decision_id: str) -> DecisionRecord:
         from stores.decision_log import decided_at, decode
         from stores.event_log import tail
 
         records = map(decode, tail(self.home.logs / "decisions", 100, decided_at))
-        return next(record.decision for record in records if record.decision.decision_id == decision_id)
+        return next(record for record in records if record.decision.decision_id == decision_id)
 
     def _some_users(self, count: int) -> list[str]:
         """Users of the snapshot, evenly spread over it."""

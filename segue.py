@@ -264,6 +264,7 @@ def decide(
     """Decide for one user and say why, and why not each of the others. Nothing is logged or counted."""
     from decisioning.domain import Request
     from decisioning.engine import decide
+    from decisioning.explain import explain
     from decisioning.identity import user_key
     from stores.decision_log import to_json
     from terminal import decision_words
@@ -280,11 +281,12 @@ def decide(
         slots=slots,
     )
     with online_store(where, redis_url) as url:
-        decision = decide(release, request, read_facts(where, url, release.catalog, request.user))
+        facts = read_facts(where, url, release.catalog, request.user)
+    decision = decide(release, request, facts)
     if as_json:
         sys.stdout.write(to_json(decision) + "\n")
         return
-    for line in decision_words(release.catalog, decision):
+    for line in decision_words(release.catalog, decision, explain(release, request, facts, decision)):
         Console(soft_wrap=True, highlight=False).print(line)
 
 

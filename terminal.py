@@ -15,8 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from decisioning.catalog import Catalog
-from decisioning.domain import Decision, Source, Stage
-from decisioning.explain import fates, headline
+from decisioning.domain import Decision, Source
+from decisioning.explain import Explanation, headline
 
 ProgressCallback = Callable[[int, int], None]
 """Called as work goes on, with how much is done and how much there is."""
@@ -78,16 +78,16 @@ def _figure(value: float | None, *, signed: bool = False) -> str:
     return f"{value:+.4f}" if signed else f"{value:.4f}"
 
 
-def decision_words(catalog: Catalog, decision: Decision, *, most: int | None = None) -> list[str]:
+def decision_words(
+    catalog: Catalog, decision: Decision, explanation: Explanation, *, most: int | None = None
+) -> list[str]:
     """A decision as lines of rich markup: what is shown and why, then why not each of the others."""
     mark = {Source.NONE: "yellow", Source.FALLBACK: "yellow"}.get(decision.source, "green")
-    lines = [f"[{mark}]→[/{mark}] {escape(headline(catalog, decision))}"]
+    lines = [f"[{mark}]→[/{mark}] {escape(headline(catalog, decision, explanation))}"]
     for extra in decision.slate[1:]:
         lines.append(f"  slot {extra.slot}: {extra.offer}, score {extra.score:.4g}, chance {extra.probability:.1%}")
-    others = fates(decision)
-    close = [one for one in others if one.stage is Stage.OUTRANKED]
-    shut = [one for one in others if one.stage is not Stage.OUTRANKED]
-    shown = (close + shut)[:most]
+    others = explanation.outranked + explanation.reasons
+    shown = others[:most]
     for one in shown:
         where = f" [dim]({one.where})[/dim]" if one.where else ""
         rule = f"{one.stage}" if one.rule in (one.offer, "score") else f"{one.stage} {one.rule}"

@@ -1,16 +1,18 @@
-"""What is left gets a score, is held against the thresholds, ranked, and put into slots."""
+"""What is left gets a score, is held against the thresholds, is ranked, and is put into slots."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
-from math import isfinite, prod
+from math import isfinite
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from decisioning.catalog import Catalog, Lever, Offer, Surface
-from decisioning.domain import Candidate, Reason, Scorer, Scores, Stage, Value
+from decisioning.catalog import Catalog, Surface
+from decisioning.domain import NOTHING, Scorer, Value
 from decisioning.identity import tie_break
+from decisioning.plan import Factors, Left, SurfacePlan
 
 Number = TypeVar("Number", float, NDArray[np.float64])
 
@@ -20,121 +22,129 @@ def score(effect: Number, net: Number, lever: Number) -> Number:
     return effect * net * lever
 
 
-def candidates(
-    catalog: Catalog,
-    offers: Sequence[Offer],
-    scores: Mapping[str, tuple[float, float]],
-    surface: str,
-    now: float,
-    overrides: Mapping[str, float],
-    levers: Sequence[Lever],
-) -> list[Candidate]:
-    """Each offer with its factors. `scores` holds (p_convert, effect) by offer, `overrides` what experiments set."""
-    active = [lever for lever in levers if (lever.starts is None or now >= lever.starts) and now < lever.until]
-    found = []
-    for offer in offers:
-        p_convert, effect = scores[offer.name]
-        base = f"offers.{offer.name}."
-        net = overrides.get(base + "score.value", offer.score.value) - overrides.get(
-            base + "score.cost", offer.score.cost
-        )
-        lever = _lever(catalog, active, offer, surface, overrides)
-        priority = int(overrides.get(base + "priority", offer.priority))
-        found.append(Candidate(offer.name, p_convert, effect, net, lever, score(effect, net, lever), priority))
-    return found
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """What is left of a surface's offers in the eyes of one set of scorers. Sequences go with `left.names`."""
+
+    left: Left
+    p_convert: Sequence[float]
+    effect: Sequence[float]
+    scores: Sequence[float]
+    factors: Factors
+    labels: frozenset[str]
+    """The models that gave personal scores."""
+    below: Mapping[str, tuple[float, float]]
+    """p_convert and score of each offer that missed a threshold."""
 
 
-def _lever(
-    catalog: Catalog, active: Sequence[Lever], offer: Offer, surface: str, overrides: Mapping[str, float]
-) -> float:
-    """The product of the levers on an offer, held within the catalog's bounds; 1 where none applies."""
-    pulled = [
-        overrides.get(f"levers.{lever.name}.times", lever.times)
-        for lever in active
-        if lever.scope.covers(offer.name, offer.group, surface)
-    ]
-    return min(max(prod(pulled), catalog.lever_min), catalog.lever_max) if pulled else 1.0
-
-
-def scores_of(
-    offers: Sequence[Offer],
+def arbitrate(
+    plan: SurfacePlan,
+    left: int,
+    factors: Factors,
     scorers: Mapping[str, Scorer],
     values: Mapping[str, Value],
-    surface: str,
+    *,
     personal: bool,
-) -> tuple[dict[str, tuple[float, float]], set[str]]:
-    """(p_convert, effect) by offer, and the labels of the models that gave personal scores.
+) -> Ranking:
+    """Score the offers of a bit set and hold them against the thresholds.
+
+    `min_p_convert` looks at the raw probability, so that no lever lifts an offer past it; `min_score` at the score.
+    """
+    offers = plan.offers_of(left)
+    p_convert, effect, labels = _scored(plan, offers, scorers, values, personal)
+    net, lever = factors.net, factors.lever
+    scores = [e * net[at] * lever[at] for e, at in zip(effect, offers.positions, strict=True)]
+    least_p, least_score = plan.surface.min_p_convert, factors.min_score
+    below: dict[str, tuple[float, float]] = {}
+    if least_p is not None or least_score is not None:
+        for name, p, s in zip(offers.names, p_convert, scores, strict=True):
+            if (least_p is not None and p < least_p) or (least_score is not None and s < least_score):
+                below[name] = p, s
+    if below:
+        kept = [place for place, name in enumerate(offers.names) if name not in below]
+        offers = plan.offers_of(left & ~plan.bits_of(below))
+        p_convert, effect, scores = ([row[place] for place in kept] for row in (p_convert, effect, scores))
+    return Ranking(offers, p_convert, effect, scores, factors, labels, below)
+
+
+def _scored(
+    plan: SurfacePlan, offers: Left, scorers: Mapping[str, Scorer], values: Mapping[str, Value], personal: bool
+) -> tuple[Sequence[float], Sequence[float], frozenset[str]]:
+    """p_convert, effect, and the labels of the models behind them.
 
     Without `personal`, or without a model, an offer gets its prior: the model's mean, or else the catalog's own guess.
     A score that is no number counts as no score.
     """
-    found: dict[str, tuple[float, float]] = {}
-    labels = set()
-    by_model: dict[str | None, list[Offer]] = {}
-    for offer in offers:
-        by_model.setdefault(offer.score.model, []).append(offer)
-    for model, theirs in by_model.items():
-        scorer = scorers.get(model) if model else None
-        given: Scores | None = None
-        names = [offer.name for offer in theirs]
-        if scorer is not None:
-            given = scorer.score(values, surface, names) if personal else scorer.prior(surface, names)
-        for index, offer in enumerate(theirs):
-            pair = (given.p_convert[index], given.effect[index]) if given is not None else None
-            if pair is not None and isfinite(pair[0]) and isfinite(pair[1]):
-                found[offer.name] = pair
-                if personal and scorer is not None:
-                    labels.add(scorer.label)
-            else:
-                found[offer.name] = (offer.score.prior, offer.score.prior)
-    return found, labels
-
-
-def above_thresholds(
-    surface: Surface, found: Iterable[Candidate], overrides: Mapping[str, float]
-) -> tuple[list[Candidate], list[Reason]]:
-    """Those that reach the surface's thresholds, and a Reason for each of the others.
-
-    `min_p_convert` looks at the raw probability, so that no lever lifts an offer past it; `min_score` at the score.
-    """
-    least_p = surface.min_p_convert
-    least_score = overrides.get(f"surfaces.{surface.name}.min_score", surface.min_score)
-    left, dropped = [], []
-    for one in found:
-        if least_p is not None and one.p_convert < least_p:
-            rule, detail = "min_p_convert", f"p_convert is {one.p_convert:.4g}, needs at least {least_p:g}"
-        elif least_score is not None and one.score < least_score:
-            rule, detail = "min_score", f"score is {one.score:.4g}, needs at least {least_score:g}"
-        else:
-            left.append(one)
+    p_convert, effect = [0.0] * len(offers.names), [0.0] * len(offers.names)
+    labels: set[str] = set()
+    for model, places, names in offers.by_model:
+        scorer = scorers.get(model) if model is not None else None
+        if scorer is None:
+            for place in places:
+                p_convert[place] = effect[place] = plan.offers[offers.positions[place]].score.prior
             continue
-        dropped.append(Reason(one.offer, Stage.THRESHOLD, rule, detail, str(surface.place)))
-    return left, dropped
+        found = scorer.score(values, plan.surface.name, names) if personal else scorer.prior(plan.surface.name, names)
+        label = {scorer.label} if personal else set()
+        if len(offers.by_model) == 1 and isfinite(sum(found.effect)) and isfinite(sum(found.p_convert)):
+            return found.p_convert, found.effect, frozenset(label)
+        for place, p, e in zip(places, found.p_convert, found.effect, strict=True):
+            if isfinite(p) and isfinite(e):
+                p_convert[place], effect[place] = p, e
+                labels |= label
+            else:
+                p_convert[place] = effect[place] = plan.offers[offers.positions[place]].score.prior
+    return p_convert, effect, frozenset(labels)
 
 
-def rank(found: Iterable[Candidate], user: str, release: str) -> tuple[Candidate, ...]:
-    """Best first: by priority class, then score; ties by a hash of user, offer and release, never by name."""
-    ordered = sorted(found, key=lambda one: (-one.priority, -one.score))
-    ranked: list[Candidate] = []
-    for _, tied in groupby(ordered, key=lambda one: (one.priority, one.score)):
-        run = list(tied)
-        ranked += sorted(run, key=lambda one: tie_break(user, one.offer, release)) if len(run) > 1 else run
-    return tuple(ranked)
+def choice(ranking: Ranking, surface: Surface, user: str, release: str) -> str:
+    """What a ranking shows first: NOTHING where the surface allows that and no offer is worth more."""
+    names, scores = ranking.left.names, ranking.scores
+    if not names:
+        return NOTHING
+    if not any(ranking.factors.priority):  # one class: no need to put all in order
+        best = max(scores)
+        if best <= 0 and surface.allow_nothing:
+            return NOTHING
+        if scores.count(best) == 1:
+            return names[scores.index(best)]
+    first = next((p for p in order(ranking, user, release) if scores[p] > 0 or not surface.allow_nothing), None)
+    return NOTHING if first is None else names[first]
 
 
-def fill(catalog: Catalog, surface: Surface, ranked: Sequence[Candidate], slots: int, first: str) -> tuple[str, ...]:
+def order(ranking: Ranking, user: str, release: str) -> list[int]:
+    """Places within `left.names`, best first: by priority class, then score.
+
+    Ties are settled by a hash of user, offer and release, never by name.
+    """
+    names, scores, positions = ranking.left.names, ranking.scores, ranking.left.positions
+    priority = ranking.factors.priority
+
+    def rank(place: int) -> tuple[int, float]:
+        return -priority[positions[place]], -scores[place]
+
+    places = sorted(range(len(names)), key=rank)
+    if len(set(map(rank, places))) == len(places):
+        return places
+    settled: list[int] = []
+    for _, tied in groupby(places, key=rank):
+        settled += sorted(tied, key=lambda place: tie_break(user, names[place], release))
+    return settled
+
+
+def fill(catalog: Catalog, surface: Surface, ranked: Sequence[tuple[str, float]], slots: int, first: str) -> list[str]:
     """The slate that starts with `first`: the rest greedily by rank, under group limits and exclusivity.
 
-    Where the surface may show nothing, an offer that is worth less than nothing fills no further slot.
+    `ranked` holds (offer, score), best first. Where the surface may show nothing, an offer that is worth no more than
+    nothing fills no further slot.
     """
     slate = [first]
-    for one in ranked:
+    for name, worth in ranked:
         if len(slate) == slots:
             break
-        worthless = surface.allow_nothing and one.score <= 0
-        if one.offer not in slate and not worthless and _fits(catalog, surface, slate, one.offer):
-            slate.append(one.offer)
-    return tuple(slate)
+        worthless = surface.allow_nothing and worth <= 0
+        if name not in slate and not worthless and _fits(catalog, surface, slate, name):
+            slate.append(name)
+    return slate
 
 
 def _fits(catalog: Catalog, surface: Surface, slate: Sequence[str], offer: str) -> bool:

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from decisioning.catalog import DAY, Catalog, CatalogTest
-from decisioning.domain import Decision, Facts, HistoryEvent, Place, Reason, Request
+from decisioning.domain import Facts, HistoryEvent, Place, Reason, Request
 from decisioning.engine import Release, decide
+from decisioning.explain import explain
 
 _NOON = DAY / 2
 _ANY_DAY = 20_605 * DAY
@@ -33,9 +34,7 @@ def run_tests(catalog: Catalog) -> tuple[TestFailure, ...]:
     """
     release = Release("test", replace(catalog, experiments=(), holdouts=()))
     return tuple(
-        TestFailure(test.name, message, test.place)
-        for test in catalog.tests
-        for message in _failures(test, decide(release, *_question(catalog, test)))
+        TestFailure(test.name, message, test.place) for test in catalog.tests for message in _failures(release, test)
     )
 
 
@@ -76,9 +75,11 @@ def _moment(catalog: Catalog, test: CatalogTest) -> float:
     return noon if start <= noon < end else middle
 
 
-def _failures(test: CatalogTest, decision: Decision) -> Iterator[str]:
-    left = {one.offer for one in decision.candidates} | {one.offer for one in decision.slate}
-    dropped = {reason.offer: reason for reason in decision.reasons}
+def _failures(release: Release, test: CatalogTest) -> Iterator[str]:
+    request, facts = _question(release.catalog, test)
+    decision = decide(release, request, facts)
+    left = {*decision.eligible, *(one.offer for one in decision.slate)}
+    dropped = {reason.offer: reason for reason in explain(release, request, facts, decision).reasons}
     for offer in test.never:
         if offer in left:
             yield f"{offer} may be shown on {test.surface}"

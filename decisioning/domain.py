@@ -184,22 +184,37 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The distribution that the draw used, as its parts. Weights are integers per million and sum to a million."""
+    """The distribution that the draw used, as its parts, in integers per million.
+
+    Each of `offers` has `share`, the challenger's choice has `canary` more, and the champion's choice all the rest.
+    """
 
     offers: tuple[str, ...]
-    """E: what was left after every rule, with NOTHING where the surface allows it. Sorted by name."""
-    weights: tuple[int, ...]
+    """E: what was left after every rule, by name; then NOTHING, where the surface allows it."""
     champion: str
     challenger: str | None
-    uniform: float
-    canary: float
+    share: int
+    canary: int
     draw: int
     """A 53-bit integer."""
+
+    def weight(self, offer: str) -> int:
+        """The chance of an action, per million; 0 for one that was not left."""
+        if offer not in self.offers:
+            return 0
+        rest = MILLION - self.share * len(self.offers) - self.canary
+        canary = self.canary if offer == self.challenger else 0
+        return self.share + canary + (rest if offer == self.champion else 0)
+
+    @property
+    def weights(self) -> tuple[int, ...]:
+        """Of all `offers`, in their order; they sum to a million."""
+        return tuple(map(self.weight, self.offers))
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The answer to one Request, with all that is needed to audit it."""
+    """The answer to one Request, with all that is needed to audit it. `explain` tells why, from the same inputs."""
 
     decision_id: str
     surface: str
@@ -208,10 +223,14 @@ class Decision:
     source: Source
     model: str | None
     degraded: tuple[str, ...]
-    candidates: tuple[Candidate, ...]
-    """Ranked, best first."""
-    reasons: tuple[Reason, ...]
-    """One for each offer of the surface that was dropped, sorted by offer."""
+    eligible: tuple[str, ...]
+    """The offers left after every rule and threshold, by name."""
+    p_convert: tuple[float, ...]
+    """Of the eligible, in their order."""
+    scores: tuple[float, ...]
+    """Of the eligible, in their order, after value and levers."""
+    truth: str
+    """The truth word in hexadecimal: which tests of the surface's conditions held."""
     policy: Policy | None
     """None where nothing was drawn: a fallback, or nothing left."""
     arms: Mapping[str, str] = field(default_factory=dict)

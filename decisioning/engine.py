@@ -3,34 +3,22 @@
 Pure: the same release, request and facts give the same Decision, to the last bit.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
-from decisioning.arbitration import above_thresholds, candidates, fill, rank, scores_of
-from decisioning.catalog import Catalog, Offer, Surface
-from decisioning.domain import (
-    MILLION,
-    NOTHING,
-    Candidate,
-    Decision,
-    Facts,
-    Policy,
-    Reason,
-    Request,
-    Scorer,
-    Shown,
-    Source,
-    Value,
-)
-from decisioning.eligibility import forbidden, screen, switched_off
+from decisioning.arbitration import Ranking, arbitrate, choice, fill, order
+from decisioning.catalog import Catalog
+from decisioning.domain import MILLION, NOTHING, Decision, Facts, Policy, Request, Scorer, Shown, Source, Value
 from decisioning.errors import UserError
-from decisioning.experiments import arms_of, holdout_of, overrides_of
+from decisioning.experiments import arms_of, holdout_of
 from decisioning.exploration import certain, chosen, mixture
 from decisioning.identity import draw
-from decisioning.knowledge import known_values
+from decisioning.knowledge import Knowledge
+from decisioning.plan import Screen, SurfacePlan
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Release:
     """All that a decision needs besides facts. Without scorers, the rules decide by the catalog's priors."""
 
@@ -40,55 +28,60 @@ class Release:
     challengers: Mapping[str, Scorer] = field(default_factory=dict)
     salt: str = ""
 
+    @cached_property
+    def plans(self) -> dict[str, SurfacePlan]:
+        """Each surface, compiled: the costly part of a release, so touch it before the first request."""
+        return {name: SurfacePlan(self.catalog, surface) for name, surface in self.catalog.surfaces.items()}
+
+    @cached_property
+    def knowledge(self) -> Knowledge:
+        return Knowledge(self.catalog)
+
+    @cached_property
+    def absent(self) -> tuple[str, ...]:
+        """What an answer must admit: models that the catalog asks for and nobody brought."""
+        return tuple(f"model:{name}:none" for name in self.catalog.models if name not in self.scorers)
+
 
 @dataclass(frozen=True, slots=True)
-class _Case:
+class Case:
     """One request on its way to a decision: what was asked, what is known, and what the rules left."""
 
     release: Release
-    surface: Surface
+    plan: SurfacePlan
     request: Request
     facts: Facts
     values: Mapping[str, Value]
-    left: Sequence[Offer]
-    dropped: Sequence[Reason]
+    screen: Screen
     arms: Mapping[str, str]
     holdout: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Ranking:
-    """What is left of a case in the order of one set of scorers."""
-
-    ranked: tuple[Candidate, ...]
-    reasons: Sequence[Reason]
-    labels: frozenset[str]
-    choice: str
-    """What it shows first: NOTHING where the surface allows that and no offer is worth more."""
-
-
 def decide(release: Release, request: Request, facts: Facts) -> Decision:
-    """Which offers this user sees, and why: drop what the rules forbid, score and rank what is left, draw.
+    """Which offers this user sees: drop what the rules forbid, score and rank what is left, draw.
 
-    Raises UserError for a surface that the catalog does not have; nothing else, whatever the facts.
+    Raises UserError for a surface that the catalog does not have; nothing else, for facts of the declared types.
     """
-    case = _open(release, request, facts)
+    case = examine(release, request, facts)
     simple = case.holdout is not None
-    ranking = _rank(case, release.scorers, simple=simple)
-    if not ranking.ranked:
-        return _fall_back(case, ranking)
+    ranking = rank(case, release.scorers, simple=simple)
+    if not ranking.left.names:
+        return _fall_back(case)
     fate = draw(release.salt, request.decision_id)
-    policy = certain(ranking.choice, fate) if simple else _policy(case, ranking, fate)
+    first = choice(ranking, case.plan.surface, request.user, release.id)
+    policy = certain(first, fate) if simple else _policy(case, ranking, first, fate)
     return Decision(
         decision_id=request.decision_id,
-        surface=case.surface.name,
+        surface=request.surface,
         release=release.id,
-        slate=_slate(case, ranking.ranked, policy),
+        slate=_slate(case, ranking, policy),
         source=Source.MODEL if ranking.labels else Source.RULES,
         model=",".join(sorted(ranking.labels)) or None,
-        degraded=_degraded(case),
-        candidates=ranking.ranked,
-        reasons=_sorted([*case.dropped, *ranking.reasons]),
+        degraded=(*facts.degraded, *release.absent),
+        eligible=ranking.left.names,
+        p_convert=tuple(ranking.p_convert),
+        scores=tuple(ranking.scores),
+        truth=f"{case.screen.word:x}",
         policy=policy,
         arms=case.arms,
         holdout=case.holdout,
@@ -96,125 +89,101 @@ def decide(release: Release, request: Request, facts: Facts) -> Decision:
     )
 
 
-def _open(release: Release, request: Request, facts: Facts) -> _Case:
-    """What is known, what the rules leave of the surface's offers, and where the user stands in experiments."""
-    catalog = release.catalog
-    surface = catalog.surfaces.get(request.surface)
-    if surface is None:
-        raise UserError(f"There is no surface of that name. The catalog has: {', '.join(sorted(catalog.surfaces))}.")
-    values = known_values(catalog, request, facts)
-    holdout = holdout_of(catalog, request.user, request.surface)
-    arms = {} if holdout else arms_of(catalog, request.user, values, request.now)
-    left, dropped = screen(catalog, request, facts, values)
-    return _Case(release, surface, request, facts, values, left, dropped, arms, holdout.name if holdout else None)
+def examine(release: Release, request: Request, facts: Facts) -> Case:
+    """What is known, where the user stands in experiments, and what the rules leave of the surface's offers."""
+    plan = release.plans.get(request.surface)
+    if plan is None:
+        known = ", ".join(sorted(release.catalog.surfaces))
+        raise UserError(f"There is no surface of that name. The catalog has: {known}.")
+    values = release.knowledge.values(request, facts)
+    holdout = holdout_of(release.catalog, request.user, request.surface)
+    arms = {} if holdout else arms_of(release.catalog, request.user, values, request.now)
+    screen = plan.screen(request, facts, values)
+    return Case(release, plan, request, facts, values, screen, arms, holdout.name if holdout else None)
 
 
-def _rank(case: _Case, scorers: Mapping[str, Scorer], *, simple: bool = False) -> _Ranking:
-    """Score, pull the levers, apply the thresholds, rank.
+def rank(case: Case, scorers: Mapping[str, Scorer], *, simple: bool = False) -> Ranking:
+    """What is left, scored and held against the thresholds. Unread features leave no room for personal scores.
 
-    Unread features leave no room for personal scores. `simple` is the best single offer policy that the held out get:
-    each offer's mean for everybody, no levers, no experiments.
+    `simple` is the best single offer policy that the held out get: each offer's mean for everybody, no levers, no
+    experiments.
     """
-    catalog, surface, request = case.release.catalog, case.surface, case.request
+    factors = case.plan.factors(case.request.now, case.arms, simple=simple)
     personal = not simple and "features" not in case.facts.unread
-    overrides = overrides_of(catalog, case.arms)
-    scores, labels = scores_of(case.left, scorers, case.values, surface.name, personal)
-    levers = () if simple else catalog.levers
-    found = candidates(catalog, case.left, scores, surface.name, request.now, overrides, levers)
-    found, reasons = above_thresholds(surface, found, overrides)
-    ranked = rank(found, request.user, case.release.id)
-    worthy = (one.offer for one in ranked if one.score > 0 or not surface.allow_nothing)
-    return _Ranking(ranked, reasons, frozenset(labels), next(worthy, NOTHING))
+    return arbitrate(case.plan, case.screen.left, factors, scorers, case.values, personal=personal)
 
 
-def _policy(case: _Case, ranking: _Ranking, fate: int) -> Policy:
+def _policy(case: Case, ranking: Ranking, first: str, fate: int) -> Policy:
     """The mixture over what is left. A challenger's choice counts only where it is among that."""
-    actions = {one.offer for one in ranking.ranked} | ({NOTHING} if case.surface.allow_nothing else set())
+    release, surface = case.release, case.plan.surface
+    actions = (*ranking.left.names, NOTHING) if surface.allow_nothing else ranking.left.names
     challenger = None
-    if case.release.challengers:
-        theirs = _rank(case, case.release.challengers).choice
+    if release.challengers:
+        theirs = choice(rank(case, release.challengers), surface, case.request.user, release.id)
         challenger = theirs if theirs in actions else None
-    exploration = case.release.catalog.exploration
-    return mixture(
-        actions,
-        ranking.choice,
-        challenger,
-        uniform=exploration.uniform,
-        canary=exploration.challenger,
-        draw=fate,
-    )
+    exploration = release.catalog.exploration
+    return mixture(actions, first, challenger, uniform=exploration.uniform, canary=exploration.challenger, draw=fate)
 
 
-def _ghost(case: _Case, fate: int) -> str:
+def _ghost(case: Case, fate: int) -> str:
     """What a held-out user would have been shown first."""
-    full = _rank(case, case.release.scorers)
-    return chosen(_policy(case, full, fate)) if full.ranked else NOTHING
+    full = rank(case, case.release.scorers)
+    if not full.left.names:
+        return NOTHING
+    first = choice(full, case.plan.surface, case.request.user, case.release.id)
+    return chosen(_policy(case, full, first, fate))
 
 
-def _slate(case: _Case, ranked: tuple[Candidate, ...], policy: Policy) -> tuple[Shown, ...]:
+def _slate(case: Case, ranking: Ranking, policy: Policy) -> tuple[Shown, ...]:
     """The slots, and the chance that each had of holding what it holds. Only slot 1 explores."""
-    catalog, surface = case.release.catalog, case.surface
+    surface = case.plan.surface
     slots = min(case.request.slots or surface.slots, surface.slots)
     first = chosen(policy)
     if first == NOTHING:
         return ()
-    slate = fill(catalog, surface, ranked, slots, first)
+    if slots == 1:
+        return (_shown(case, ranking, first, 1, policy.weight(first)),)
+    names, scores = ranking.left.names, ranking.scores
+    ranked = [(names[place], scores[place]) for place in order(ranking, case.request.user, case.release.id)]
+    slate = fill(case.release.catalog, surface, ranked, slots, first)
     odds = [0] * len(slate)
     for action, weight in zip(policy.offers, policy.weights, strict=True):
         if weight and action != NOTHING:
-            other = (action,) if slots == 1 else fill(catalog, surface, ranked, slots, action)
+            other = slate if action == first else fill(case.release.catalog, surface, ranked, slots, action)
             for slot, (ours, theirs) in enumerate(zip(slate, other, strict=False)):
                 odds[slot] += weight if ours == theirs else 0
-    by_name = {one.offer: one for one in ranked}
-    return tuple(
-        Shown(
-            offer=offer,
-            slot=slot + 1,
-            creative=_creative(catalog.offers[offer], case.request),
-            p_convert=by_name[offer].p_convert,
-            score=by_name[offer].score,
-            probability=odds[slot] / MILLION,
-        )
-        for slot, offer in enumerate(slate)
-    )
+    return tuple(_shown(case, ranking, name, slot + 1, odds[slot]) for slot, name in enumerate(slate))
 
 
-def _fall_back(case: _Case, ranking: _Ranking) -> Decision:
-    """Nothing is left: the surface's fallback, itself subject to guards; or no offer, with the reasons."""
-    catalog = case.release.catalog
-    reasons = {reason.offer: reason for reason in [*case.dropped, *ranking.reasons]}
-    offer = catalog.offers.get(case.surface.fallback) if case.surface.fallback else None
-    if offer is not None:
-        no = switched_off(offer, case.request, case.facts) or forbidden(catalog, offer, case.request, case.values)
-        reasons.pop(offer.name, None)
-        if no is not None:
-            reasons[offer.name], offer = no, None
+def _shown(case: Case, ranking: Ranking, name: str, slot: int, weight: int) -> Shown:
+    place = ranking.left.names.index(name)
+    creative = _creative(case, name)
+    return Shown(name, slot, creative, ranking.p_convert[place], ranking.scores[place], weight / MILLION)
+
+
+def _creative(case: Case, name: str) -> str | None:
+    creative = case.release.catalog.offers[name].creative
+    locale = case.request.context.get("locale")
+    return creative.localised(locale if isinstance(locale, str) else None) if creative else None
+
+
+def _fall_back(case: Case) -> Decision:
+    """Nothing is left: the surface's fallback, itself subject to guards; or no offer."""
+    name = case.plan.surface.fallback
+    shown = name is not None and case.plan.against_fallback(case.screen) is None
     return Decision(
         decision_id=case.request.decision_id,
-        surface=case.surface.name,
+        surface=case.request.surface,
         release=case.release.id,
-        slate=(Shown(offer.name, 1, _creative(offer, case.request), None, None, 1.0),) if offer else (),
-        source=Source.FALLBACK if offer else Source.NONE,
+        slate=(Shown(name, 1, _creative(case, name), None, None, 1.0),) if shown and name else (),
+        source=Source.FALLBACK if shown else Source.NONE,
         model=None,
-        degraded=_degraded(case),
-        candidates=(),
-        reasons=_sorted(reasons.values()),
+        degraded=(*case.facts.degraded, *case.release.absent),
+        eligible=(),
+        p_convert=(),
+        scores=(),
+        truth=f"{case.screen.word:x}",
         policy=None,
         arms=case.arms,
         holdout=case.holdout,
     )
-
-
-def _sorted(reasons: Iterable[Reason]) -> tuple[Reason, ...]:
-    return tuple(sorted(reasons, key=lambda reason: reason.offer))
-
-
-def _creative(offer: Offer, request: Request) -> str | None:
-    locale = request.context.get("locale")
-    return offer.creative.localised(locale if isinstance(locale, str) else None) if offer.creative else None
-
-
-def _degraded(case: _Case) -> tuple[str, ...]:
-    """What the answer must admit: what the facts lack, and models that the catalog asks for and nobody brought."""
-    absent = [f"model:{name}:none" for name in case.release.catalog.models if name not in case.release.scorers]
-    return (*case.facts.degraded, *absent)

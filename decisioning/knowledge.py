@@ -1,40 +1,39 @@
-"""From what was read and sent to what is known: types, freshness, defaults, and the names that the catalog declares."""
+"""From what was read and sent to what is known: freshness, defaults, and the names that the catalog declares."""
 
-from decisioning.catalog import Catalog, FeatureType
+from math import inf
+
+from decisioning.catalog import Catalog
 from decisioning.domain import Facts, Request, Value
 
-_TYPES: dict[FeatureType, tuple[type, ...]] = {
-    FeatureType.BOOL: (bool,),
-    FeatureType.INT: (int,),
-    FeatureType.FLOAT: (float, int),
-    FeatureType.ENUM: (str,),
-    FeatureType.SET: (frozenset,),
-    FeatureType.TIME: (float, int),
-    FeatureType.TEXT: (str,),
-}
 
+class Knowledge:
+    """What a catalog's declarations make of facts and context; looked up once per release."""
 
-def known_values(catalog: Catalog, request: Request, facts: Facts) -> dict[str, Value]:
-    """The values that conditions and models may read, by feature name; a missing one is absent.
+    def __init__(self, catalog: Catalog) -> None:
+        features = catalog.features.values()
+        self._defaults = {spec.name: spec.default for spec in features if spec.default is not None}
+        self._context = frozenset(spec.name for spec in features if spec.from_context)
+        self._max_age = {spec.name: spec.max_age for spec in features if spec.max_age and not spec.from_context}
+        self._freshest = min(self._max_age.values(), default=inf)
 
-    A value of another type than declared, or a snapshot value older than its `max_age`, is missing; a missing value
-    takes its default. Names that the catalog does not declare are left out: a client can't slip one past the rules.
-    """
-    age = 0.0 if facts.as_of is None else request.now - facts.as_of
-    values: dict[str, Value] = {}
-    for name, spec in catalog.features.items():
-        value = (request.context if spec.from_context else facts.features).get(name)
-        stale = spec.max_age is not None and not spec.from_context and age > spec.max_age
-        if stale or not of_type(value, spec.type):
-            value = spec.default
-        if value is not None:
-            values[name] = value
-    return values
+    def values(self, request: Request, facts: Facts) -> dict[str, Value]:
+        """The values that conditions and models may read, by feature name; a missing one is absent.
 
+        A snapshot value older than its `max_age` is missing; a missing value takes its default. Of the context, only
+        names that the catalog declares `from: context` count: a client can't slip a feature past the rules.
+        """
+        known = {**self._defaults, **facts.features}
+        if facts.as_of is not None and request.now - facts.as_of > self._freshest:
+            self._forget_stale(known, request.now - facts.as_of)
+        for name, value in request.context.items():
+            if name in self._context:
+                known[name] = value
+        if None in known.values():
+            known = {name: self._defaults.get(name) if value is None else value for name, value in known.items()}
+            known = {name: value for name, value in known.items() if value is not None}
+        return known
 
-def of_type(value: Value, declared: FeatureType) -> bool:
-    """Whether a value is one of the declared type: a bool is no number, and NaN is nothing at all."""
-    kinds = _TYPES[declared]
-    if type(value) in kinds:
-        return value == value
-    return False
+    def _forget_stale(self, known: dict[str, Value], age: float) -> None:
+        for name, max_age in self._max_age.items():
+            if age > max_age and name in known:
+                known[name] = None

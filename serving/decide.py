@@ -1,6 +1,7 @@
 """One decision: from the bytes of a request to the bytes of its answer."""
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from time import perf_counter
@@ -11,7 +12,7 @@ import structlog
 from decisioning import engine
 from decisioning.catalog import Catalog, Surface
 from decisioning.domain import Decision, Facts, Reason, Request, Shown, Source
-from decisioning.explain import fates
+from decisioning.explain import explain
 from decisioning.identity import sticky_decision_id, user_key
 from serving.context import read_context
 from serving.errors import ApiError, invalid
@@ -23,6 +24,8 @@ SHORTEST_READ, LONGEST_READ = 0.005, 0.050
 """The bounds, in seconds, of what the surface's deadline leaves for reading the store."""
 FRESH_FOR = 300.0
 """Seconds for which an answer may be kept where the surface has no sticky period."""
+
+ENGINE_FAILED = "engine:failed"
 
 log = structlog.get_logger()
 _encoder = msgspec.json.Encoder()
@@ -48,7 +51,8 @@ async def answer(runtime: Runtime, body: bytes) -> bytes:
     if not sent.dry_run:
         durations = {"parse": parsed - started, "read": read - parsed, "decide": decided - read}
         _record(runtime, DecisionRecord(request, facts, decision, durations))
-    return _encoder.encode(_answer(surface, request, decision, sent.explain))
+    why = _reasons(current, request, facts, decision) if sent.explain else None
+    return _encoder.encode(_answer(surface, request, decision, why))
 
 
 def _surface(catalog: Catalog, sent: DecisionRequest) -> Surface:
@@ -78,10 +82,25 @@ def _decide(current: Current, request: Request, facts: Facts) -> Decision:
         return engine.decide(current.release, request, facts)
     except Exception:
         log.exception("decide_failed", decision_id=request.decision_id, release=current.release.id)
-        degraded = (*facts.degraded, "engine:failed")
+        degraded = (*facts.degraded, ENGINE_FAILED)
         return Decision(
-            request.decision_id, request.surface, current.release.id, (), Source.NONE, None, degraded, (), (), None
+            request.decision_id,
+            request.surface,
+            current.release.id,
+            (),
+            Source.NONE,
+            None,
+            degraded,
+            (),
+            (),
+            (),
+            "",
+            None,
         )
+
+
+def _reasons(current: Current, request: Request, facts: Facts, decision: Decision) -> Sequence[Reason]:
+    return () if ENGINE_FAILED in decision.degraded else explain(current.release, request, facts, decision).fates
 
 
 def _record(runtime: Runtime, record: DecisionRecord) -> None:
@@ -89,7 +108,7 @@ def _record(runtime: Runtime, record: DecisionRecord) -> None:
     runtime.decisions.append(encode(record))
 
 
-def _answer(surface: Surface, request: Request, decision: Decision, why: bool) -> DecisionAnswer:
+def _answer(surface: Surface, request: Request, decision: Decision, why: Sequence[Reason] | None) -> DecisionAnswer:
     return DecisionAnswer(
         decision_id=decision.decision_id,
         surface=decision.surface,
@@ -99,7 +118,7 @@ def _answer(surface: Surface, request: Request, decision: Decision, why: bool) -
         release=decision.release,
         model=decision.model or "none",
         expires_at=rfc3339(request.now + (surface.sticky or FRESH_FOR)),
-        reasons=[_reason(one) for one in fates(decision)] if why else None,
+        reasons=[_reason(one) for one in why] if why is not None else None,
     )
 
 

@@ -1,7 +1,7 @@
 """One line of JSON per decision, with all that is needed to make it again; and one per event."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -34,13 +34,12 @@ def decode(line: bytes) -> DecisionRecord:
 
 
 def canonical(decision: Decision) -> bytes:
-    """The bytes by which replay compares two decisions: all but the wording of reasons, which may be improved later."""
-    wordless = tuple(replace(reason, detail="") for reason in decision.reasons)
-    return _encoder.encode(replace(decision, reasons=wordless))
+    """The bytes by which replay compares two decisions."""
+    return _encoder.encode(decision)
 
 
 def to_json(decision: Decision) -> str:
-    """The whole decision for people and programs, its reasons in words."""
+    """The whole decision for people and programs."""
     return msgspec.json.format(_encoder.encode(decision)).decode()
 
 

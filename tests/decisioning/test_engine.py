@@ -31,7 +31,7 @@ from decisioning.conditions import Op, Test
 from decisioning.domain import MILLION, NOTHING, Facts, HistoryEvent, Request, Scores, Source, Stage
 from decisioning.engine import Release, decide
 from decisioning.errors import UserError
-from decisioning.explain import fates
+from decisioning.explain import explain
 
 NOW = 1_800_000_000.0
 DAY = 86_400.0
@@ -82,6 +82,12 @@ def release(a_catalog=None, p_convert=None, **changes):
 
 def request(decision_id="d1", user="u1", **changes):
     return replace(Request(decision_id, user, "home", NOW), **changes)
+
+
+def told(a_release, a_request, some_facts):
+    """The decision, and its explanation."""
+    decision = decide(a_release, a_request, some_facts)
+    return decision, explain(a_release, a_request, some_facts, decision)
 
 
 def ages(*pairs, event="impression"):
@@ -165,7 +171,7 @@ def test_probabilities_sum_to_a_million_and_cover_what_is_left(changes, a_reques
         return
     assert sum(decision.policy.weights) == MILLION
     assert min(decision.policy.weights) >= 0
-    assert set(decision.policy.offers) - {NOTHING} <= {one.offer for one in decision.candidates}
+    assert set(decision.policy.offers) - {NOTHING} <= set(decision.eligible)
     if decision.slate:
         weights = dict(zip(decision.policy.offers, decision.policy.weights, strict=True))
         assert decision.slate[0].probability == weights[decision.first] / MILLION > 0
@@ -174,9 +180,9 @@ def test_probabilities_sum_to_a_million_and_cover_what_is_left(changes, a_reques
 @given(rules, requests, facts)
 def test_every_offer_is_either_left_or_has_one_reason_and_no_dropped_offer_can_be_shown(changes, a_request, some_facts):
     a_catalog = catalog(**changes)
-    decision = decide(release(a_catalog), a_request, some_facts)
-    dropped = [reason.offer for reason in decision.reasons]
-    left = {one.offer for one in decision.candidates}
+    decision, explanation = told(release(a_catalog), a_request, some_facts)
+    dropped = [reason.offer for reason in explanation.reasons]
+    left = set(decision.eligible)
     assert len(dropped) == len(set(dropped))
     assert set(dropped) | left >= {one.name for one in a_catalog.offers_on("home")}
     assert left.isdisjoint(dropped)
@@ -191,7 +197,7 @@ def test_the_same_inputs_give_the_same_decision_whatever_the_order_of_offers_and
     turned = catalog([offer(name) for name in reversed(NAMES)], **changes)
     shuffled = replace(some_facts, history=tuple(reversed(some_facts.history)))
     again = decide(release(turned), a_request, shuffled)
-    assert (again.slate, again.policy, again.candidates) == (first.slate, first.policy, first.candidates)
+    assert again == first
     assert decide(release(catalog(**changes)), a_request, some_facts) == first
 
 
@@ -232,26 +238,26 @@ def test_value_is_net_of_cost():
 
 def test_a_lever_lifts_the_score_within_its_bounds_but_never_past_min_p_convert():
     lever = Lever("up", Scope(only_offers=frozenset({"annual"})), 100.0, NOW + DAY, "pm", "launch")
-    lifted = decide(release(catalog(levers=(lever,), exploration=Exploration(0.0))), request(), Facts())
+    _, lifted = told(release(catalog(levers=(lever,), exploration=Exploration(0.0))), request(), Facts())
     annual = next(one for one in lifted.candidates if one.offer == "annual")
     assert annual.lever == 4.0
     surfaces = {"home": Surface("home", min_p_convert=0.015)}
-    barred = decide(release(catalog(levers=(lever,), surfaces=surfaces)), request(), Facts())
+    _, barred = told(release(catalog(levers=(lever,), surfaces=surfaces)), request(), Facts())
     assert [(r.offer, r.stage, r.rule) for r in barred.reasons] == [("annual", Stage.THRESHOLD, "min_p_convert")]
 
 
 def test_min_score_looks_at_the_score_after_the_levers():
     surfaces = {"home": Surface("home", min_score=0.15)}
     lever = Lever("up", Scope(only_offers=frozenset({"annual"})), 2.0, NOW + DAY, "pm", "launch")
-    without = decide(release(catalog(surfaces=surfaces)), request(), Facts())
-    lifted = decide(release(catalog(surfaces=surfaces, levers=(lever,))), request(), Facts())
+    _, without = told(release(catalog(surfaces=surfaces)), request(), Facts())
+    _, lifted = told(release(catalog(surfaces=surfaces, levers=(lever,))), request(), Facts())
     assert "annual" in {reason.offer for reason in without.reasons}
     assert "annual" not in {reason.offer for reason in lifted.reasons}
 
 
 def test_a_lever_that_has_ended_pulls_no_more():
     ended = Lever("up", Scope(), 2.0, NOW, "pm", "launch")
-    assert {one.lever for one in decide(release(catalog(levers=(ended,))), request(), Facts()).candidates} == {1.0}
+    assert {one.lever for one in told(release(catalog(levers=(ended,))), request(), Facts())[1].candidates} == {1.0}
 
 
 def test_a_higher_priority_class_ranks_first_whatever_its_score():
@@ -281,37 +287,37 @@ def test_without_a_model_the_rules_decide_by_the_catalogs_priors():
 
 
 def test_unread_features_mean_no_personal_scores():
-    decision = decide(release(), request(), Facts(unread=frozenset({"features"})))
+    decision, explanation = told(release(), request(), Facts(unread=frozenset({"features"})))
     assert decision.source is Source.RULES
-    assert {one.p_convert for one in decision.candidates} == {0.005, 0.01, 0.015, 0.02, 0.025}
+    assert {one.p_convert for one in explanation.candidates} == {0.005, 0.01, 0.015, 0.02, 0.025}
 
 
 def test_a_score_that_is_no_number_counts_as_no_score():
     broken = release(p_convert={name: float("nan") for name in NAMES})
-    decision = decide(broken, request(), Facts())
+    decision, explanation = told(broken, request(), Facts())
     assert decision.source is Source.RULES
-    assert {one.p_convert for one in decision.candidates} == {0.01}
+    assert {one.p_convert for one in explanation.candidates} == {0.01}
 
 
 def test_unread_history_makes_every_cap_count_as_reached_and_leaves_the_fallback():
     a_catalog = catalog(caps=(Cap("week", 3, 7 * DAY, CapBy.OFFER),))
-    decision = decide(release(a_catalog), request(), Facts(unread=frozenset({"history"})))
+    decision, explanation = told(release(a_catalog), request(), Facts(unread=frozenset({"history"})))
     assert (decision.first, decision.source) == ("mix", Source.FALLBACK)
-    assert {reason.stage for reason in decision.reasons} == {Stage.CAP}
+    assert {reason.stage for reason in explanation.reasons} == {Stage.CAP}
 
 
 def test_a_missing_consent_blocks_all_but_the_fallback():
     guard = Guard("consent", Scope(except_groups=frozenset({"fallback"})), blocks=Test("consent", Op.IS, (False,)))
-    decision = decide(release(catalog(guards=(guard,))), request(), Facts())
+    decision, explanation = told(release(catalog(guards=(guard,))), request(), Facts())
     assert (decision.first, decision.source) == ("mix", Source.FALLBACK)
-    assert decision.reasons[0].detail == "consent is missing, and this guard needs it"
+    assert explanation.reasons[0].detail == "consent is missing, and this guard needs it"
 
 
 def test_a_fallback_that_a_guard_forbids_is_not_shown():
     guard = Guard("consent", Scope(), allows=Test("consent", Op.IS, (True,)))
-    decision = decide(release(catalog(guards=(guard,))), request(), Facts())
+    decision, explanation = told(release(catalog(guards=(guard,))), request(), Facts())
     assert (decision.slate, decision.source) == ((), Source.NONE)
-    assert "mix" in {reason.offer for reason in decision.reasons}
+    assert "mix" in {reason.offer for reason in explanation.reasons}
 
 
 def test_the_held_out_get_the_best_single_offer_and_their_ghost_is_kept():
@@ -349,7 +355,7 @@ def test_an_unknown_surface_is_a_users_mistake_that_names_the_known_ones():
 
 
 def test_every_offer_that_is_not_shown_has_its_fate_in_words():
-    decision = decide(release(), request(exclude=frozenset({"annual"})), Facts())
-    told = {reason.offer: reason for reason in fates(decision)}
-    assert set(told) == set(NAMES) - {one.offer for one in decision.slate}
-    assert told["annual"].stage is Stage.EXCLUDED
+    decision, explanation = told(release(), request(exclude=frozenset({"annual"})), Facts())
+    fates = {reason.offer: reason for reason in explanation.fates}
+    assert set(fates) == set(NAMES) - {one.offer for one in decision.slate}
+    assert fates["annual"].stage is Stage.EXCLUDED

@@ -14,6 +14,7 @@ import pytest
 from decisioning.catalog_yaml import load_catalog
 from decisioning.domain import Facts, HistoryEvent, Request, Scores
 from decisioning.engine import Release, decide
+from decisioning.explain import explain
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 NOW = 1_795_348_800.0  # 2026-11-22T12:00Z
@@ -72,21 +73,27 @@ def facts(features, events=(), **changes):
     return Facts(features=features, as_of=NOW if features else None, history=history, **changes)
 
 
+def told(release, request, some_facts):
+    decision = decide(release, request, some_facts)
+    return decision, explain(release, request, some_facts, decision)
+
+
 def decisions(release):
+    """Each case's decision, with its explanation."""
     for user in ("user-a", "user-b", "user-e"):
         for name, (features, surface, more) in CASES.items():
             request = Request(**{"decision_id": f"{user}/{name}", "user": user, "surface": surface, "now": NOW, **more})
-            yield decide(release, request, facts(features))
+            yield told(release, request, facts(features))
         for name, events in HISTORIES.items():
             request = Request(f"{user}/{name}", user, "banner", NOW)
-            yield decide(release, request, facts(FREE, events))
+            yield told(release, request, facts(FREE, events))
         down = Facts(unread=frozenset({"features", "history", "budgets", "killed"}), degraded=("store:down",))
-        yield decide(release, Request(f"{user}/the store is down", user, "banner", NOW), down)
+        yield told(release, Request(f"{user}/the store is down", user, "banner", NOW), down)
 
 
 def test_golden_decisions_come_out_as_recorded(release):
     file = GOLDEN / "decisions.json"
-    found = json.loads(json.dumps([asdict(decision) for decision in decisions(release)]))
+    found = json.loads(json.dumps([{**asdict(d), "because": asdict(why)} for d, why in decisions(release)]))
     if os.environ.get("UPDATE_GOLDEN"):
         file.write_text(json.dumps(found, indent=1) + "\n")
     recorded = {one["decision_id"]: one for one in json.loads(file.read_text())}
@@ -96,9 +103,10 @@ def test_golden_decisions_come_out_as_recorded(release):
 
 
 def test_the_golden_cases_meet_every_kind_of_rule(release):
-    stages = {reason.stage for decision in decisions(release) for reason in decision.reasons}
-    sources = {decision.source for decision in decisions(release)}
+    told = list(decisions(release))
+    stages = {reason.stage for _, explanation in told for reason in explanation.reasons}
+    sources = {decision.source for decision, _ in told}
     assert stages >= {"excluded", "live", "eligible", "guard", "suppressed", "quiet_hours", "exclusive", "cap"}
     assert sources == {"model", "rules", "fallback", "none"}
-    assert any(decision.holdout for decision in decisions(release))
-    assert any(decision.policy and decision.first != decision.policy.champion for decision in decisions(release))
+    assert any(decision.holdout for decision, _ in told)
+    assert any(decision.policy and decision.first != decision.policy.champion for decision, _ in told)

@@ -32,10 +32,15 @@ OFFERS = {
 SURFACES = {"home": Surface("home"), "push": Surface("push")}
 
 
-def drop(offer, history=(), now=NOW, surface="home", **rules):
+def drop(offer, history=(), now=NOW, surface="home", facts=None, **rules):
+    """The Reason of the first limit that drops an offer, or None."""
     catalog = Catalog("h", offers=OFFERS, surfaces=SURFACES, **rules)
-    facts = Facts(history=tuple(history))
-    return Limits(catalog, Request("d", "u", surface, now), facts, {}).drop(OFFERS[offer])
+    offers = catalog.offers_on(surface)
+    limits, request = Limits(catalog, surface, offers), Request("d", "u", surface, now)
+    facts = facts or Facts(history=tuple(history))
+    bit = 1 << offers.index(OFFERS[offer])
+    found = next((found for found in limits.drops(request, facts, {}) if found[2] & bit), None)
+    return limits.reason(found, OFFERS[offer], request, facts) if found else None
 
 
 def seen(offer, at, type="impression", surface="home"):
@@ -138,8 +143,7 @@ def test_exclusive_offers_keep_away_from_one_another_but_not_from_themselves():
 )
 def test_quiet_hours_follow_the_users_own_wall_clock(zone, utc, quiet):
     rule = QuietHours("night", frozenset({"push"}), 22 * 60, 7 * 60)
-    request = Request("d", "u", "push", utc.timestamp())
-    assert is_quiet(rule, request, {"timezone": zone} if zone else {}) is quiet
+    assert is_quiet(rule, utc.timestamp(), {"timezone": zone} if zone else {}) is quiet
 
 
 def test_quiet_hours_bind_only_their_surfaces():
@@ -152,9 +156,7 @@ def test_a_hard_budget_stops_when_it_is_spent_or_unreadable_and_a_soft_one_only_
     hard = Budget("push", frozenset({"annual"}), 10)
     soft = Budget("push", frozenset({"annual"}), 10, hard=False)
     for budget, spent, dropped in ((hard, 9, False), (hard, 10, True), (hard, None, True), (soft, None, False)):
-        catalog = Catalog("h", offers=OFFERS, surfaces=SURFACES, budgets=(budget,))
-        facts = Facts(budgets={} if spent is None else {"push": spent})
-        reason = Limits(catalog, Request("d", "u", "home", NOW), facts, {}).drop(OFFERS["annual"])
+        reason = drop("annual", facts=Facts(budgets={} if spent is None else {"push": spent}), budgets=(budget,))
         assert (reason is not None) == dropped, (budget, spent)
 
 

@@ -37,7 +37,7 @@ def left(catalog: Catalog, surface: str, **features) -> set[str]:
     """The offers that every rule leaves, without any context sent."""
     request = Request("d", "u", surface, NOW)
     facts = Facts({**LISTENER, **features}, as_of=NOW, budgets={budget.name: 0 for budget in catalog.budgets})
-    return {one.offer for one in decide(Release("r", catalog), request, facts).candidates}
+    return set(decide(Release("r", catalog), request, facts).eligible)
 
 
 def test_its_own_tests_pass(catalog):

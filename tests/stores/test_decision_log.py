@@ -7,19 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decisioning.domain import (
-    Candidate,
-    Decision,
-    Event,
-    Facts,
-    HistoryEvent,
-    Policy,
-    Reason,
-    Request,
-    Shown,
-    Source,
-    Stage,
-)
+from decisioning.domain import Decision, Event, Facts, HistoryEvent, Policy, Request, Shown, Source
 from stores.decision_log import DecisionRecord, canonical, decided_at, decode, decode_event, encode, event_line
 
 floats = st.floats(allow_nan=False, allow_infinity=False)
@@ -41,9 +29,7 @@ facts = st.builds(
     names,
     texts,
 )
-policies = st.builds(
-    Policy, texts, st.lists(counts, max_size=3).map(tuple), text, st.none() | text, floats, floats, counts
-)
+policies = st.builds(Policy, texts, text, st.none() | text, counts, counts, counts)
 decisions = st.builds(
     Decision,
     decision_id=text,
@@ -56,10 +42,10 @@ decisions = st.builds(
     source=st.sampled_from(Source),
     model=st.none() | text,
     degraded=texts,
-    candidates=st.lists(st.builds(Candidate, text, floats, floats, floats, floats, floats, counts), max_size=2).map(
-        tuple
-    ),
-    reasons=st.lists(st.builds(Reason, text, st.sampled_from(Stage), text, text, text), max_size=2).map(tuple),
+    eligible=texts,
+    p_convert=st.lists(floats, max_size=3).map(tuple),
+    scores=st.lists(floats, max_size=3).map(tuple),
+    truth=text,
     policy=st.none() | policies,
     arms=st.dictionaries(text, text, max_size=2),
     holdout=st.none() | text,
@@ -88,7 +74,7 @@ def test_what_was_encoded_is_decoded_to_the_last_bit(record):
 
 
 def test_equal_decisions_have_equal_bytes_whatever_order_their_parts_came_in():
-    empty = Decision("d", "home", "r", (), Source.RULES, None, (), (), (), None)
+    empty = Decision("d", "home", "r", (), Source.RULES, None, (), (), (), (), "", None)
     one = replace(empty, arms={"a": "x", "b": "y"})
     other = replace(empty, arms={"b": "y", "a": "x"})
     assert canonical(one) == canonical(other)

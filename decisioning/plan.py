@@ -1,0 +1,287 @@
+"""A surface made ready to decide: what a catalog says of it, looked up and compiled once per release.
+
+Offers are bits: bit i is the i-th offer of the surface by name, and a rule drops a set of them in one step.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from math import prod
+from typing import Generic, TypeVar
+
+from decisioning.catalog import Catalog, Lever, Offer, Scope, Surface
+from decisioning.conditions import AllOf, Condition, Op, Test, first_failure, reads, words
+from decisioning.domain import Facts, Place, Reason, Request, Stage, Value
+from decisioning.experiments import overrides_of
+from decisioning.index import build_index
+from decisioning.limits import Drop, Limits
+
+MEMO_LIMIT = 4096
+"""How many sets of offers, and combinations of arms, a plan remembers the consequences of."""
+
+K = TypeVar("K")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """What the rules leave of a surface's offers, and what each of them drops, in the order of evaluation."""
+
+    left: int
+    word: int
+    """The truth word: one bit per distinct test of the surface's conditions."""
+    drops: Sequence[Drop]
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """The offers of a bit set: positions, names, and who scores them."""
+
+    positions: tuple[int, ...]
+    names: tuple[str, ...]
+    by_model: tuple[tuple[str | None, tuple[int, ...], tuple[str, ...]], ...]
+    """(model, places within `names`, their names)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """What multiplies an effect, by position of the offer, and what the score must reach."""
+
+    net: tuple[float, ...]
+    """Value net of cost per conversion."""
+    lever: tuple[float, ...]
+    priority: tuple[int, ...]
+    min_score: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """An invariant or a guard, or one half of a guard: what it asks, and the offers that hang on it."""
+
+    stage: Stage
+    name: str
+    place: Place
+    condition: Condition
+    wanted: bool
+    """What the condition has to be for the offers to stay."""
+    covers: int
+
+
+class SurfacePlan:
+    """The rules and factors of one surface."""
+
+    def __init__(self, catalog: Catalog, surface: Surface) -> None:
+        self.catalog, self.surface = catalog, surface
+        own = catalog.offers_on(surface.name)
+        fallback = catalog.offers.get(surface.fallback or "")
+        self.offers = own if fallback is None or fallback in own else (*own, fallback)
+        self.bits = {offer.name: 1 << position for position, offer in enumerate(self.offers)}
+        self.everything = (1 << len(own)) - 1
+        """The offers that compete here; a fallback from elsewhere does not."""
+        self.limits = Limits(catalog, surface.name, own)
+        self._rules = tuple(_rules(catalog, self))
+        self._wanted = sum(1 << position for position, rule in enumerate(self._rules) if rule.wanted)
+        conditions = [offer.eligible or AllOf(()) for offer in self.offers] + [rule.condition for rule in self._rules]
+        self.index = build_index(conditions, catalog.features)
+        self._live = _Timeline([(o.live_from, o.live_until) for o in self.offers], self._live_at)
+        self._levers = _Timeline([(lever.starts, lever.until) for lever in catalog.levers], self._levers_at)
+        self._lefts: dict[int, Left] = {}
+        self._factors: dict[object, Factors] = {}
+
+    def bits_of(self, names: Collection[str]) -> int:
+        """The offers of this surface among some names."""
+        found = 0
+        for name in names:
+            found |= self.bits.get(name, 0)
+        return found
+
+    def covered(self, scope: Scope) -> int:
+        """The offers that a scope speaks of, here."""
+        return self.bits_of([o.name for o in self.offers if scope.covers(o.name, o.group, self.surface.name)])
+
+    # --- What is left
+
+    def screen(self, request: Request, facts: Facts, values: Mapping[str, Value]) -> Screen:
+        """Every rule before scoring."""
+        alive, word = self.index.evaluate(values, request.now)
+        drops: list[Drop] = []
+        if facts.killed:
+            drops.append((Stage.KILLED, 0, self.bits_of(facts.killed)))
+        if request.exclude:
+            drops.append((Stage.EXCLUDED, 0, self.bits_of(request.exclude)))
+        live, eligible = self._live.at(request.now), alive & self.everything
+        if live != self.everything:
+            drops.append((Stage.LIVE, 0, self.everything & ~live))
+        if eligible != self.everything:
+            drops.append((Stage.ELIGIBLE, 0, self.everything & ~eligible))
+        broken = (alive >> len(self.offers)) ^ self._wanted
+        if broken:
+            drops += [(rule.stage, n, rule.covers) for n, rule in enumerate(self._rules) if broken >> n & 1]
+        drops += self.limits.drops(request, facts, values)
+        left = self.everything
+        for _, _, mask in drops:
+            left &= ~mask
+        return Screen(left, word, drops)
+
+    def _live_at(self, now: float) -> int:
+        """live_from ≤ now < live_until."""
+        return self.bits_of(
+            [
+                offer.name
+                for offer in self.offers
+                if (offer.live_from is None or offer.live_from <= now)
+                and (offer.live_until is None or now < offer.live_until)
+            ]
+        )
+
+    def offers_of(self, left: int) -> Left:
+        """The offers of a bit set; the sets that come up are remembered."""
+        return _remembered(self._lefts, left, lambda: self._spell_out(left))
+
+    def _spell_out(self, left: int) -> Left:
+        positions = tuple(position for position in range(len(self.offers)) if left >> position & 1)
+        names = tuple(self.offers[position].name for position in positions)
+        by_model: dict[str | None, list[int]] = {}
+        for place, position in enumerate(positions):
+            by_model.setdefault(self.offers[position].score.model, []).append(place)
+        groups = ((model, tuple(places), tuple(names[p] for p in places)) for model, places in by_model.items())
+        return Left(positions, names, tuple(groups))
+
+    # --- Factors
+
+    def factors(self, now: float, arms: Mapping[str, str], *, simple: bool = False) -> Factors:
+        """What holds at a moment for a user in some arms. `simple`: without levers, for the held out."""
+        key = (self._levers.segment(now), simple, *arms.items())
+        return _remembered(self._factors, key, lambda: self._factors_of(self._levers.at(now), arms, simple))
+
+    def _factors_of(self, levers: Sequence[Lever], arms: Mapping[str, str], simple: bool) -> Factors:
+        set_to = overrides_of(self.catalog, arms)
+        net, lever, priority = [], [], []
+        for offer in self.offers:
+            path = f"offers.{offer.name}."
+            value = set_to.get(path + "score.value", offer.score.value)
+            net.append(value - set_to.get(path + "score.cost", offer.score.cost))
+            lever.append(1.0 if simple else self._lever(offer, levers, set_to))
+            priority.append(int(set_to.get(path + "priority", offer.priority)))
+        least = set_to.get(f"surfaces.{self.surface.name}.min_score", self.surface.min_score)
+        return Factors(tuple(net), tuple(lever), tuple(priority), least)
+
+    def _lever(self, offer: Offer, levers: Sequence[Lever], set_to: Mapping[str, float]) -> float:
+        """The product of the levers on an offer, held within the catalog's bounds; 1 where none applies."""
+        pulled = [
+            set_to.get(f"levers.{lever.name}.times", lever.times)
+            for lever in levers
+            if lever.scope.covers(offer.name, offer.group, self.surface.name)
+        ]
+        return min(max(prod(pulled), self.catalog.lever_min), self.catalog.lever_max) if pulled else 1.0
+
+    def _levers_at(self, now: float) -> tuple[Lever, ...]:
+        return tuple(
+            lever
+            for lever in self.catalog.levers
+            if (lever.starts is None or lever.starts <= now) and now < lever.until
+        )
+
+    # --- In words
+
+    def reason(self, drop: Drop, offer: Offer, request: Request, facts: Facts, values: Mapping[str, Value]) -> Reason:
+        """Why a drop takes one of its offers."""
+        stage, position, _ = drop
+        match stage:
+            case Stage.KILLED:
+                return Reason(offer.name, stage, offer.name, "switched off by the kill switch", str(offer.place))
+            case Stage.EXCLUDED:
+                return Reason(offer.name, stage, offer.name, "the request excludes it")
+            case Stage.LIVE:
+                return Reason(offer.name, stage, offer.name, _live_words(offer, request.now), str(offer.place))
+            case Stage.ELIGIBLE:
+                failure = first_failure(offer.eligible or AllOf(()), values, request.now)
+                detail, place = (failure.detail, failure.place) if failure else ("not eligible", offer.place)
+                return Reason(offer.name, stage, offer.name, detail, str(place))
+            case Stage.INVARIANT | Stage.GUARD:
+                rule = self._rules[position]
+                return Reason(offer.name, stage, rule.name, _rule_words(rule, values, request.now), str(rule.place))
+        return self.limits.reason(drop, offer, request, facts)
+
+    def reasons(self, screen: Screen, request: Request, facts: Facts, values: Mapping[str, Value]) -> dict[str, Reason]:
+        """The first rule against each offer of the surface that a screen dropped, by offer."""
+        found = {}
+        for offer in self.offers:
+            bit = self.bits[offer.name]
+            drop = next((drop for drop in screen.drops if drop[2] & bit), None)
+            if drop is not None and bit & self.everything:
+                found[offer.name] = self.reason(drop, offer, request, facts, values)
+        return found
+
+    def against_fallback(self, screen: Screen) -> Drop | None:
+        """What keeps even the fallback away: the kill switch, the request itself, an invariant or a guard."""
+        bit = self.bits.get(self.surface.fallback or "", 0)
+        return next((drop for drop in screen.drops if drop[2] & bit and drop[0] in _EVEN_FALLBACKS), None)
+
+
+_EVEN_FALLBACKS = (Stage.KILLED, Stage.EXCLUDED, Stage.INVARIANT, Stage.GUARD)
+
+
+class _Timeline(Generic[T]):
+    """Something that changes at known moments only."""
+
+    def __init__(self, spans: Iterable[tuple[float | None, float | None]], at: Callable[[float], T]) -> None:
+        self._starts = sorted({moment for span in spans for moment in span if moment is not None})
+        before = self._starts[0] - 1.0 if self._starts else 0.0
+        self._values = [at(before), *map(at, self._starts)]
+
+    def segment(self, now: float) -> int:
+        return bisect_right(self._starts, now)
+
+    def at(self, now: float) -> T:
+        return self._values[bisect_right(self._starts, now)]
+
+
+def _remembered(memo: dict[K, T], key: K, make: Callable[[], T]) -> T:
+    """A value from a bounded memo; the same whether it was remembered or made."""
+    found = memo.get(key)
+    if found is None:
+        found = make()
+        if len(memo) < MEMO_LIMIT:
+            memo[key] = found
+    return found
+
+
+def _rules(catalog: Catalog, plan: SurfacePlan) -> Iterator[_Rule]:
+    """Invariants, then guards. A guard that reads a feature which must be known has that as a half of its own."""
+    for invariant in catalog.invariants:
+        covers = plan.covered(invariant.never)
+        yield _Rule(Stage.INVARIANT, invariant.name, invariant.place, invariant.when, False, covers)
+    for guard in catalog.guards:
+        halves = [(guard.allows, True), (guard.blocks, False)]
+        read = {name for condition, _ in halves if condition is not None for name in reads(condition)}
+        needs = sorted(name for name in read if catalog.features[name].blocks_if_missing)
+        known = AllOf(tuple(Test(name, Op.PRESENT) for name in needs))
+        for condition, wanted in [(known if needs else None, True), *halves]:
+            if condition is not None:
+                yield _Rule(Stage.GUARD, guard.name, guard.place, condition, wanted, plan.covered(guard.scope))
+
+
+def _rule_words(rule: _Rule, values: Mapping[str, Value], now: float) -> str:
+    if not rule.wanted:
+        return f"{'never' if rule.stage is Stage.INVARIANT else 'blocked'} where {words(rule.condition)}"
+    missing = [name for name in sorted(reads(rule.condition)) if name not in values]
+    failure = first_failure(rule.condition, values, now)
+    if failure is None:
+        return words(rule.condition)
+    return f"{missing[0]} is missing, and this guard needs it" if _is_presence(rule.condition) else failure.detail
+
+
+def _is_presence(condition: Condition) -> bool:
+    return isinstance(condition, AllOf) and all(isinstance(c, Test) and c.op is Op.PRESENT for c in condition.children)
+
+
+def _live_words(offer: Offer, now: float) -> str:
+    if offer.live_from is not None and now < offer.live_from:
+        return f"goes live on {_moment(offer.live_from)}"
+    return f"ended on {_moment(offer.live_until or now)}"
+
+
+def _moment(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")
