@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from decisioning.catalog import FeatureSpec, FeatureType
-from decisioning.conditions import AllOf, AnyOf, Condition, Op, Test, clauses, negate, version, words
+from decisioning.conditions import AllOf, AnyOf, Condition, Op, Test, clauses, negate, version
 from decisioning.domain import Value
 from decisioning.satisfiable import satisfiable
+from decisioning.words import words
 from decisioning.yaml_fields import (
     Broken,
     Parser,

@@ -1,8 +1,9 @@
 """What has to be true of a whole catalog, and is proved before it is used."""
 
 from decisioning.catalog import Catalog, Guard, Invariant, Offer, Surface
-from decisioning.conditions import AllOf, words
+from decisioning.conditions import AllOf
 from decisioning.satisfiable import TooManyAlternatives, satisfiable
+from decisioning.words import words
 from decisioning.yaml_nodes import Problems
 
 

@@ -1,4 +1,4 @@
-"""Conditions over feature values: a tree in negation normal form, compiled to Python, and told in plain words.
+"""Conditions over feature values: a tree in negation normal form, compiled to Python.
 
 A missing value (None, or an absent key) makes every test false, in both polarities; only MISSING matches it. Negation
 is pushed to the leaves when a condition is built (`negate`), so there is no "not" in the tree, and this rule is exactly
@@ -7,7 +7,7 @@ that of SQL's WHERE.
 
 import ast
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -82,14 +82,6 @@ class AnyOf(_Compilable):
 Condition = Test | AllOf | AnyOf
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a condition does not hold: one clause with the value found, and where the clause stands."""
-
-    detail: str
-    place: Place
-
-
 _OPPOSITE = {
     Op.IS: Op.IS_NOT,
     Op.MIN: Op.BELOW,
@@ -131,25 +123,6 @@ def reads(condition: Condition) -> frozenset[str]:
 def clauses(condition: Condition) -> int:
     """How many tests a condition has, those of its audiences included."""
     return 1 if isinstance(condition, Test) else sum(map(clauses, condition.children))
-
-
-def first_failure(condition: Condition, values: Mapping[str, Value], now: float) -> Failure | None:
-    """The first clause that does not hold, in the order written; None when the condition holds."""
-    if holds(condition, values, now):
-        return None
-    if isinstance(condition, Test):
-        return Failure(_shortfall(condition, values.get(condition.feature), now), condition.place)
-    failures = [failure for child in condition.children if (failure := first_failure(child, values, now))]
-    if isinstance(condition, AllOf) or len(failures) == 1:
-        return failures[0]
-    if not failures:
-        return Failure("no alternative is given", condition.place)
-    # A child may explain itself with several clauses of its own; one mark at the end says that any one would do.
-    details = ", and ".join(failure.detail.removesuffix(_ONE_WOULD_DO) for failure in failures)
-    return Failure(details + _ONE_WOULD_DO, condition.place)
-
-
-_ONE_WOULD_DO = " (one of them would do)"
 
 
 # --- Versions ---------------------------------------------------------------------------------------------------------
@@ -268,109 +241,3 @@ def _name(text: str) -> ast.Name:
 
 def _call(function: ast.expr, argument: ast.expr) -> ast.Call:
     return ast.Call(function, [argument], [])
-
-
-# --- Plain words ------------------------------------------------------------------------------------------------------
-
-
-def words(condition: Condition) -> str:
-    """The condition in plain language: "tier is free and (sessions_7d is at least 3 or is_student is true)"."""
-    if isinstance(condition, Test):
-        return f"{condition.feature} {_claim(condition)}"
-    if not condition.children:
-        return "always" if isinstance(condition, AllOf) else "never"
-    parts = [f"({words(child)})" if _needs_brackets(child) else words(child) for child in condition.children]
-    return (" and " if isinstance(condition, AllOf) else " or ").join(parts)
-
-
-def _needs_brackets(condition: Condition) -> bool:
-    return not isinstance(condition, Test) and len(condition.children) > 1
-
-
-def _claim(test: Test) -> str:
-    match test.op:
-        case Op.MISSING:
-            return "is missing"
-        case Op.PRESENT:
-            return "is known"
-        case Op.HAS | Op.HAS_ANY | Op.LACKS:
-            return f"has {_wanted(test)}"
-        case Op.WITHIN | Op.OLDER_THAN:
-            return f"was {_wanted(test)}"
-        case _:
-            return f"is {_wanted(test)}"
-
-
-def _wanted(test: Test) -> str:
-    """What the test needs, to follow "needs" or "is"."""
-    value = test.value
-    match test.op:
-        case Op.IS:
-            return _one_of(value)
-        case Op.IS_NOT:
-            return f"anything but {_listed(value)}" if len(value) == 1 else f"none of {_listed(value)}"
-        case Op.HAS:
-            return _listed(value) if len(value) == 1 else f"all of {_listed(value)}"
-        case Op.HAS_ANY:
-            return _one_of(value)
-        case Op.LACKS:
-            return f"none of {_listed(value)}" if len(value) > 1 else f"no {_listed(value)}"
-        case Op.MIN:
-            return f"at least {said(value)}"
-        case Op.MAX:
-            return f"at most {said(value)}"
-        case Op.ABOVE:
-            return f"more than {said(value)}"
-        case Op.BELOW:
-            return f"less than {said(value)}"
-        case Op.WITHIN:
-            return f"at most {duration(value)} ago"
-        case Op.OLDER_THAN:
-            return f"more than {duration(value)} ago"
-        case Op.VERSION_MIN:
-            return f"version {value} or later"
-        case _:
-            return f"a version before {value}"
-
-
-def _shortfall(test: Test, found: Any, now: float) -> str:
-    """Why a test fails, with the value found."""
-    if test.op is Op.MISSING:
-        return f"{test.feature} is {said(found)}, needs to be missing"
-    if found is None:
-        return f"{test.feature} is missing"
-    if test.op in (Op.WITHIN, Op.OLDER_THAN):
-        return f"{test.feature} was {duration(now - found)} ago, needs {_wanted(test)}"
-    return f"{test.feature} is {said(found)}, needs {_wanted(test)}"
-
-
-def _one_of(values: tuple[Value, ...]) -> str:
-    return said(values[0]) if len(values) == 1 else f"one of {_listed(values)}"
-
-
-def _listed(values: Iterable[Value]) -> str:
-    return ", ".join(map(said, values))
-
-
-def said(value: Value) -> str:
-    """A value as a person would write it in the catalog."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, frozenset):
-        return f"[{', '.join(sorted(value))}]"
-    if isinstance(value, float):
-        return f"{value:.7g}"  # what a float32 holds
-    return str(value)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as "36h", "14d" or "30ms": the largest unit that leaves a whole number, or a rounded one."""
-    if seconds < 0:
-        return f"-{duration(-seconds)}"
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")):
-        if seconds >= size and seconds % size == 0:
-            return f"{seconds / size:.0f}{unit}"
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")):
-        if seconds >= size:
-            return f"{seconds / size:.1f}{unit}"
-    return f"{seconds * 1000:.0f}ms"

@@ -11,11 +11,12 @@ from math import prod
 from typing import Generic, TypeVar
 
 from decisioning.catalog import Catalog, Lever, Offer, Scope, Surface
-from decisioning.conditions import AllOf, Condition, Op, Test, first_failure, reads, words
+from decisioning.conditions import AllOf, Condition, Op, Test, reads
 from decisioning.domain import Facts, Place, Reason, Request, Stage, Value
 from decisioning.experiments import overrides_of
 from decisioning.index import build_index
 from decisioning.limits import Drop, Limits
+from decisioning.words import first_failure, words
 
 MEMO_LIMIT = 4096
 """How many sets of offers, and combinations of arms, a plan remembers the consequences of."""
