@@ -217,7 +217,7 @@ def _expression(condition: Condition, bits: Mapping[Test, int]) -> ast.expr:
     plain = [bits[child] for child in condition.children if isinstance(child, Test)]
     parts = [_expression(child, bits) for child in condition.children if not isinstance(child, Test)]
     if plain:
-        mask = sum(plain)
+        mask = sum(set(plain))  # the same audience may be named twice
         parts.insert(0, _all_bits(mask) if every else _any_bit(mask))
     return parts[0] if len(parts) == 1 else ast.BoolOp(ast.And() if every else ast.Or(), parts)
 

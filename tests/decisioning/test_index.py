@@ -47,6 +47,12 @@ def test_what_a_table_remembers_is_bounded():
     assert len(remembered) == MEMO_LIMIT
 
 
+def test_a_test_that_is_given_twice_counts_once():
+    free, student = Test("tier", Op.IS, ("free",)), Test("student", Op.IS, (True,))
+    index = build_index([AnyOf((free, student, free)), AllOf((AnyOf((free, student)),) * 2)], FEATURES)
+    assert index.evaluate({"tier": "free"}, NOW)[0] == 0b11
+
+
 def test_no_conditions_and_empty_ones_are_decided_too():
     assert build_index([], FEATURES).evaluate({}, NOW) == (0, 0)
     assert build_index([AllOf(()), AnyOf(())], FEATURES).evaluate({}, NOW)[0] == 0b01
