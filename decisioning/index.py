@@ -46,7 +46,7 @@ def build_index(conditions: Sequence[Condition], features: Mapping[str, FeatureS
     alone: dict[str, list[tuple[int, Condition]]] = {}
     together: dict[Condition, int] = {}
     for position, condition in enumerate(conditions):
-        for clause in _clauses(condition):
+        for clause in conjuncts(condition):
             names = {test.feature for test in _tests(clause)}
             if len(names) == 1:
                 alone.setdefault(names.pop(), []).append((1 << position, clause))
@@ -138,11 +138,11 @@ def _probes(points: Sequence[float]) -> Iterator[float]:
 # --- Conditions -------------------------------------------------------------------------------------------------------
 
 
-def _clauses(condition: Condition) -> Iterator[Condition]:
+def conjuncts(condition: Condition) -> Iterator[Condition]:
     """The parts of a conjunction, however deep."""
     if isinstance(condition, AllOf):
         for child in condition.children:
-            yield from _clauses(child)
+            yield from conjuncts(child)
     else:
         yield condition
 
