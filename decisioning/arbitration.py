@@ -17,9 +17,9 @@ from decisioning.plan import Factors, Left, SurfacePlan
 Number = TypeVar("Number", float, NDArray[np.float64])
 
 
-def score(effect: Number, net: Number, lever: Number) -> Number:
-    """effect × value net of cost × lever: what every ranking uses, online and (elementwise) in evaluation."""
-    return effect * net * lever
+def score(effect: Number, net: Number, boost: Number) -> Number:
+    """effect × value net of cost × (context weight × levers): what every ranking uses, elementwise in evaluation."""
+    return effect * net * boost
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,8 @@ def arbitrate(
     """
     offers = plan.offers_of(left)
     p_convert, effect, labels = _scored(plan, offers, scorers, values, personal)
-    net, lever = factors.net, factors.lever
-    scores = [e * net[at] * lever[at] for e, at in zip(effect, offers.positions, strict=True)]
+    net, boost = factors.net, factors.boost
+    scores = [e * net[at] * boost[at] for e, at in zip(effect, offers.positions, strict=True)]
     least_p, least_score = plan.surface.min_p_convert, factors.min_score
     below: dict[str, tuple[float, float]] = {}
     if least_p is not None or least_score is not None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from decisioning.conditions import Condition
-from decisioning.domain import NOWHERE, EventType, Place, Value
+from decisioning.domain import DECISION, NOWHERE, EventType, Place, Value
 
 DAY = 86_400.0
 
@@ -197,6 +197,7 @@ class Cap:
     per: float
     by: CapBy
     counts: str = EventType.IMPRESSION
+    """A type of event, or DECISION."""
     scope: Scope = EVERYTHING
     place: Place = NOWHERE
 
@@ -249,6 +250,19 @@ class Lever:
 
 
 @dataclass(frozen=True, slots=True)
+class ContextWeight:
+    """Multiplies the scores of the offers in its scope for whoever `when` holds; `lever_bounds` don't bind it."""
+
+    name: str
+    scope: Scope
+    when: Condition
+    times: float
+    owner: str
+    why: str
+    place: Place = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
 class Holdout:
     name: str
     percent: float
@@ -276,6 +290,24 @@ class Experiment:
     """The first percentile of the layer that takes part; experiments of one layer have disjoint ranges."""
     percent: float = 100.0
     """How much of the layer takes part, in percent."""
+    place: Place = NOWHERE
+
+
+class Factor(StrEnum):
+    """What a score is made of, in the order in which ablation arms stand in their layer."""
+
+    MODEL = "model"
+    VALUE = "value"
+    LEVERS = "levers"
+    CONTEXT = "context"
+
+
+@dataclass(frozen=True, slots=True)
+class Ablations:
+    """Always-on small arms: each of `factors` is switched off for its own `percent` of users."""
+
+    percent: float = 0.0
+    factors: tuple[Factor, ...] = ()
     place: Place = NOWHERE
 
 
@@ -324,8 +356,10 @@ class Catalog:
     levers: tuple[Lever, ...] = ()
     lever_min: float = 0.25
     lever_max: float = 4.0
+    context_weights: tuple[ContextWeight, ...] = ()
     holdouts: tuple[Holdout, ...] = ()
     experiments: tuple[Experiment, ...] = ()
+    ablations: Ablations = Ablations()
     exploration: Exploration = Exploration()
     tests: tuple[CatalogTest, ...] = ()
 
@@ -349,6 +383,11 @@ class Catalog:
     def models(self) -> tuple[str, ...]:
         """The model names that offers ask for, sorted."""
         return tuple(sorted({offer.score.model for offer in self.offers.values() if offer.score.model}))
+
+    @property
+    def counts_decisions(self) -> bool:
+        """Whether any cap counts decisions, so that the service has to record them in users' histories."""
+        return any(cap.counts == DECISION for cap in self.caps)
 
     @property
     def longest_memory(self) -> float:

@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from decisioning.catalog import Arm, CatalogTest, Experiment, Exploration, Holdout
+from decisioning.catalog import Ablations, Arm, CatalogTest, Experiment, Exploration, Factor, Holdout
 from decisioning.catalog_conditions import whole_value_of
+from decisioning.catalog_keys import KEYS
 from decisioning.catalog_offers import Context
 from decisioning.conditions import Condition
-from decisioning.domain import Stage, Value
+from decisioning.domain import DECISION, Stage, Value
+from decisioning.experiments import ABLATION
 from decisioning.yaml_fields import (
     Broken,
     Fields,
@@ -29,7 +31,7 @@ _ROUNDING = 1e-9
 
 
 def read_holdout(name: str, node: Node, at: Context) -> Holdout:
-    fields = Fields(node, at.problems, "percent", "salt", "show", "surfaces")
+    fields = Fields(node, at.problems, *KEYS["holdouts"])
     percent = fields.required("percent", number(above=0, high=100))
     salt = fields.required("salt", text, "A fresh one each quarter holds other users out.")
     fields.optional("show", one_of(("best_single_offer",), "policy"))
@@ -39,7 +41,7 @@ def read_holdout(name: str, node: Node, at: Context) -> Holdout:
 
 
 def read_exploration(node: Node, at: Context) -> Exploration:
-    fields = Fields(node, at.problems, "uniform", "challenger")
+    fields = Fields(node, at.problems, *KEYS["exploration"])
     uniform = fields.optional("uniform", number(0, 1), Exploration().uniform)
     challenger = fields.optional("challenger", number(0, 1), Exploration().challenger)
     if uniform + challenger > 1:
@@ -48,12 +50,26 @@ def read_exploration(node: Node, at: Context) -> Exploration:
     return Exploration(uniform, challenger)
 
 
+def read_ablations(node: Node, at: Context) -> Ablations:
+    """Each factor's arm can grow to its share of the layer, and no further."""
+    fields = Fields(node, at.problems, *KEYS["ablations"])
+    percent = fields.required(
+        "percent", number(above=0, high=100 / len(Factor)), "Of users, for each factor; such as 1."
+    )
+    named = fields.optional("factors", some_of(one_of(tuple(Factor), "factor")), tuple(Factor))
+    fields.finish()
+    return Ablations(percent, tuple(factor for factor in Factor if factor in named), node.key_place)
+
+
 # --- Experiments ------------------------------------------------------------------------------------------------------
 
 
 def read_experiment(name: str, node: Node, at: Context) -> Experiment:
-    fields = Fields(node, at.problems, "layer", "audience", "percent", "starts_at", "arms")
+    fields = Fields(node, at.problems, *KEYS["experiments"])
     layer = fields.required("layer", text, "Experiments of one layer never share a user.")
+    if ABLATION in (name, layer):
+        message = f'"{ABLATION}" is what the arms that switch off a factor are called'
+        at.problems.add_at(node.key_place, node.path, message, "Rename it.")
     percent = fields.optional("percent", number(above=0, high=100), 100.0)
     starts_at = fields.optional("starts_at", number(0, 100), _UNASSIGNED)
     if starts_at + percent > 100 + _ROUNDING:
@@ -85,7 +101,7 @@ def _arms(experiment: Fields, at: Context) -> tuple[Arm, ...]:
 
 
 def _arm(name: str, node: Node, at: Context) -> Arm:
-    fields = Fields(node, at.problems, "percent", "set")
+    fields = Fields(node, at.problems, *KEYS["experiments.arms"])
     percent = fields.required("percent", number(0, 100)) or 0.0
     overrides: dict[str, float] = {}
     settings = fields.child("set")
@@ -104,6 +120,7 @@ _SETTINGS: Mapping[tuple[str, str], Parser[float]] = {
     ("offers", "score.cost"): number(low=0),
     ("offers", "priority"): integer(-1000, 1000),
     ("levers", "times"): number(above=0, high=1000),
+    ("context_weights", "times"): number(above=0, high=100),
     ("surfaces", "min_score"): number(),
 }
 
@@ -113,11 +130,12 @@ def _setting(path: str, node: Node, at: Context) -> Parser[float] | None:
     section, _, rest = path.partition(".")
     name, _, what = rest.partition(".")
     parse = _SETTINGS.get((section, what))
-    names = {"offers": at.offers, "levers": at.levers, "surfaces": at.surfaces}.get(section, frozenset())
+    names = at.settable.get(section, frozenset())
     if parse and name in names:
         return parse
     known = {f"{section}.{name}.{what}" for section, what in _SETTINGS} if not parse else names
-    message = f'an arm can\'t set "{path}"' if not parse else f'unknown {section.removesuffix("s")} "{name}"'
+    kind = section.removesuffix("s").replace("_", " ")
+    message = f'an arm can\'t set "{path}"' if not parse else f'unknown {kind} "{name}"'
     at.problems.add_at(node.key_place, node.path, message, did_you_mean(name if parse else path, known))
     return None
 
@@ -163,14 +181,14 @@ def _overlaps(taken: list[tuple[float, float]], start: float, width: float) -> b
 
 
 def read_test(node: Node, at: Context) -> CatalogTest:
-    fields = Fields(node, at.problems, "name", "given", "on", "expect")
+    fields = Fields(node, at.problems, *KEYS["tests"])
     name = fields.required("name", text)
     surface = fields.required("on", one_of(at.surfaces, "surface"))
     expected = fields.child("expect")
     if expected is None or not expected.value:
         at.problems.add(node, "a test needs to expect something", 'Give "never", "eligible" or "because".')
         raise Broken
-    expect = Fields(expected, at.problems, "never", "eligible", "because")
+    expect = Fields(expected, at.problems, *KEYS["tests.expect"])
     offers = some_of(one_of(at.offers, "offer"))
     never, eligible = expect.optional("never", offers, ()), expect.optional("eligible", offers, ())
     because = _because(expect, at)
@@ -193,7 +211,7 @@ def _given(test: Fields, at: Context) -> tuple[dict[str, Value], tuple[tuple[str
     if node is None:
         return {}, (), None
     specs = at.conditions.features
-    given = Fields(node, at.problems, *at.conditions.known, "history", "now")
+    given = Fields(node, at.problems, *at.conditions.known, *KEYS["tests.given"])
     features = {name: given.optional(name, whole_value_of(specs[name])) for name in given.entries if name in specs}
     history = given.child("history")
     if history is not None and not isinstance(history.value, list):
@@ -204,8 +222,9 @@ def _given(test: Fields, at: Context) -> tuple[dict[str, Value], tuple[tuple[str
 
 def _past(node: Node, at: Context) -> tuple[str, str, float]:
     """`{impression: premium_annual, ago: 1d}`."""
-    fields = Fields(node, at.problems, *sorted(at.events), "ago")
-    named = [key for key in fields.entries if key in at.events]
+    events = {*at.events, DECISION}
+    fields = Fields(node, at.problems, *sorted(events), "ago")
+    named = [key for key in fields.entries if key in events]
     ago = fields.required("ago", duration) or 0.0
     if len(named) != 1:
         at.problems.add(node, "needs one event and its offer", "Such as {impression: premium_annual, ago: 1d}.")

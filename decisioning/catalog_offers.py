@@ -1,9 +1,11 @@
 """Reads what there is: features, groups, surfaces and offers."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from decisioning.catalog import Creative, FeatureSpec, FeatureType, Group, Offer, Score, Surface
 from decisioning.catalog_conditions import RESERVED, ConditionReader, whole_value_of
+from decisioning.catalog_keys import KEYS
 from decisioning.conditions import Condition
 from decisioning.domain import NOTHING, EventType
 from decisioning.satisfiable import TooManyAlternatives, satisfiable
@@ -34,7 +36,8 @@ class Context:
     """Those that `groups:` declares; where it declares none, whatever the offers say."""
     surfaces: frozenset[str]
     offers: frozenset[str]
-    levers: frozenset[str]
+    settable: Mapping[str, frozenset[str]]
+    """What an experiment's arm may change, by section."""
     rules: frozenset[str]
     events: frozenset[str]
 
@@ -58,7 +61,7 @@ _MOST_IN_A_SET = 24  # a set is packed as a bit mask that has to be exact in a f
 
 
 def read_feature(name: str, node: Node, problems: Problems) -> FeatureSpec:
-    fields = Fields(node, problems, "type", "values", "default", "max_age", "if_missing", "from", "unit")
+    fields = Fields(node, problems, *KEYS["features"])
     kind = fields.required("type", one_of(tuple(FeatureType), "type"))
     spec = FeatureSpec(
         name,
@@ -100,21 +103,15 @@ def _check_values(spec: FeatureSpec, fields: Fields) -> None:
 
 
 def read_group(name: str, node: Node, at: Context) -> Group:
-    fields = Fields(node, at.problems, "converts_on", "within")
+    fields = Fields(node, at.problems, *KEYS["groups"])
     converts_on = fields.optional("converts_on", text, EventType.CONVERT)
     within = fields.optional("within", duration, Group(name).within)
     fields.finish()
     return Group(name, converts_on, within)
 
 
-_SURFACE_KEYS = (
-    *("slots", "fallback", "min_score", "min_p_convert", "deadline"),
-    *("allow_nothing", "max_per_group", "diversity", "sticky"),
-)
-
-
 def read_surface(name: str, node: Node, at: Context) -> Surface:
-    fields = Fields(node, at.problems, *_SURFACE_KEYS)
+    fields = Fields(node, at.problems, *KEYS["surfaces"])
     slots = fields.optional("slots", integer(1, 100), 1)
     if fields.is_mapping and "fallback" not in fields.entries:
         fields.wrong("fallback", '"fallback" is missing', "Name an offer, or say fallback: null.")
@@ -137,11 +134,9 @@ def read_surface(name: str, node: Node, at: Context) -> Surface:
 
 # --- Offers -----------------------------------------------------------------------------------------------------------
 
-_OFFER_KEYS = ("owner", "group", "surfaces", "live", "score", "attributes", "eligible", "creative", "priority")
-
 
 def read_offer(name: str, node: Node, at: Context) -> Offer:
-    fields = Fields(node, at.problems, *_OFFER_KEYS)
+    fields = Fields(node, at.problems, *KEYS["offers"])
     if name == NOTHING:
         at.problems.add_at(node.key_place, node.path, f'"{NOTHING}" is what showing no offer is called', "Rename it.")
     owner = fields.required("owner", text, "Say who answers for it.")
@@ -174,7 +169,7 @@ def _live(offer: Fields, at: Context) -> tuple[float | None, float | None]:
     node = offer.child("live")
     if node is None:
         return None, None
-    fields = Fields(node, at.problems, "from", "until")
+    fields = Fields(node, at.problems, *KEYS["offers.live"])
     start, end = fields.optional("from", moment), fields.optional("until", end_of)
     if start is not None and end is not None and start >= end:
         offer.wrong("live", "it ends before it starts")
@@ -185,7 +180,7 @@ def _score(offer: Fields, at: Context) -> Score:
     node = offer.child("score")
     if node is None:
         return Score()
-    fields = Fields(node, at.problems, "model", "value", "cost", "prior")
+    fields = Fields(node, at.problems, *KEYS["offers.score"])
     score = Score(
         model=fields.optional("model", text),
         value=fields.optional("value", number(low=0), Score().value),
@@ -220,7 +215,7 @@ def _creative(offer: Fields, at: Context) -> Creative | None:
     node = offer.child("creative")
     if node is None:
         return None
-    fields = Fields(node, at.problems, "key", "locales", "fallback_locale")
+    fields = Fields(node, at.problems, *KEYS["offers.creative"])
     key = fields.required("key", text)
     locales = fields.optional("locales", some_of(text), ())
     fallback = fields.optional("fallback_locale", text, "en")

@@ -6,6 +6,7 @@ from decisioning.catalog import (
     Budget,
     Cap,
     CapBy,
+    ContextWeight,
     Exclusive,
     Guard,
     Invariant,
@@ -16,7 +17,9 @@ from decisioning.catalog import (
     Scope,
     Suppression,
 )
+from decisioning.catalog_keys import KEYS
 from decisioning.catalog_offers import Context
+from decisioning.domain import DECISION
 from decisioning.yaml_fields import (
     Broken,
     Fields,
@@ -47,7 +50,7 @@ def _names(rule: Fields, key: str, at: Context) -> tuple[frozenset[str], frozens
     node = rule.child(key)
     if node is None:
         return frozenset(), frozenset(), frozenset()
-    fields = Fields(node, at.problems, "offer", "group", "surface")
+    fields = Fields(node, at.problems, *KEYS["scope"])
     if fields.is_mapping and not fields.entries:
         rule.wrong(key, "says nothing", "Such as {group: plan_upgrade}.")
     return (
@@ -58,7 +61,7 @@ def _names(rule: Fields, key: str, at: Context) -> tuple[frozenset[str], frozens
 
 
 def read_guard(name: str, node: Node, at: Context) -> Guard:
-    fields = Fields(node, at.problems, "require", "block_if", "only", "except")
+    fields = Fields(node, at.problems, *KEYS["guards"])
     scope = read_scope(fields, at)
     allows, blocks = at.condition(fields, "require"), at.condition(fields, "block_if")
     if fields.is_mapping and not fields.child("require") and not fields.child("block_if"):
@@ -68,7 +71,7 @@ def read_guard(name: str, node: Node, at: Context) -> Guard:
 
 
 def read_invariant(name: str, node: Node, at: Context) -> Invariant:
-    fields = Fields(node, at.problems, "when", "never")
+    fields = Fields(node, at.problems, *KEYS["invariants"])
     if fields.is_mapping and not (fields.child("when") and fields.child("never")):
         at.problems.add(node, 'an invariant needs "when" and "never"')
     never = Scope(*_names(fields, "never", at))
@@ -80,7 +83,7 @@ def read_invariant(name: str, node: Node, at: Context) -> Invariant:
 
 
 def read_suppression(name: str, node: Node, at: Context) -> Suppression:
-    fields = Fields(node, at.problems, "after", "same", "for", "only", "except")
+    fields = Fields(node, at.problems, *KEYS["suppress"])
     after, count, within = _after(fields, at)
     same = fields.optional("same", one_of(tuple(Same), "choice"), Same.OFFER)
     lasts = fields.required("for", duration)
@@ -108,11 +111,11 @@ def _after(rule: Fields, at: Context) -> tuple[str, int, float | None]:
 
 
 def read_cap(name: str, node: Node, at: Context) -> Cap:
-    fields = Fields(node, at.problems, "max", "per", "by", "counts", "only", "except")
+    fields = Fields(node, at.problems, *KEYS["caps"])
     most = fields.required("max", integer(0))
     per = fields.required("per", duration)
     by = fields.required("by", one_of(tuple(CapBy), "choice"))
-    counts = fields.optional("counts", one_of(at.events, "event"), "impression")
+    counts = fields.optional("counts", one_of({*at.events, DECISION}, "event"), "impression")
     scope = read_scope(fields, at)
     fields.finish()
     return Cap(name, most, per, CapBy(by), counts, scope, node.key_place)
@@ -120,7 +123,7 @@ def read_cap(name: str, node: Node, at: Context) -> Cap:
 
 def read_budget(name: str, node: Node, at: Context, offers: dict[str, Offer]) -> Budget:
     """`offers` are those that could be read: pacing starts when the first of its own goes live."""
-    fields = Fields(node, at.problems, "offers", "impressions", "from", "until", "pace", "hard")
+    fields = Fields(node, at.problems, *KEYS["budgets"])
     named = frozenset(fields.required("offers", some_of(one_of(at.offers, "offer"))) or ())
     impressions = fields.required("impressions", integer(1))
     starts, until = fields.optional("from", moment), fields.optional("until", end_of)
@@ -137,7 +140,7 @@ def read_budget(name: str, node: Node, at: Context, offers: dict[str, Offer]) ->
 
 
 def read_quiet_hours(name: str, node: Node, at: Context) -> QuietHours:
-    fields = Fields(node, at.problems, "surfaces", "from", "to", "timezone")
+    fields = Fields(node, at.problems, *KEYS["quiet_hours"])
     surfaces = fields.required("surfaces", some_of(one_of(at.surfaces, "surface")))
     start, end = fields.required("from", clock), fields.required("to", clock)
     if start is not None and start == end:
@@ -158,7 +161,7 @@ def _timezone(node: Node) -> str:
 
 
 def read_exclusive(name: str, node: Node, at: Context) -> Exclusive:
-    fields = Fields(node, at.problems, "offers", "for")
+    fields = Fields(node, at.problems, *KEYS["exclusive"])
     offers = fields.required("offers", some_of(one_of(at.offers, "offer")))
     lasts = fields.required("for", duration)
     if offers and len(offers) < 2:
@@ -169,7 +172,7 @@ def read_exclusive(name: str, node: Node, at: Context) -> Exclusive:
 
 def read_bounds(node: Node, at: Context) -> tuple[float, float]:
     """`lever_bounds`: the least and the most that levers together may multiply by."""
-    fields = Fields(node, at.problems, "min", "max")
+    fields = Fields(node, at.problems, *KEYS["lever_bounds"])
     low = fields.optional("min", number(above=0, high=1), 0.25)
     high = fields.optional("max", number(low=1, high=1000), 4.0)
     fields.finish()
@@ -177,7 +180,7 @@ def read_bounds(node: Node, at: Context) -> tuple[float, float]:
 
 
 def read_lever(name: str, node: Node, at: Context, bounds: tuple[float, float]) -> Lever:
-    fields = Fields(node, at.problems, "only", "except", "times", "from", "until", "owner", "why")
+    fields = Fields(node, at.problems, *KEYS["levers"])
     scope = read_scope(fields, at)
     times = fields.required("times", number(*bounds))
     starts = fields.optional("from", moment)
@@ -190,9 +193,24 @@ def read_lever(name: str, node: Node, at: Context, bounds: tuple[float, float]) 
     return Lever(name, scope, times, until, owner, why, starts, node.key_place)
 
 
+def read_context_weight(name: str, node: Node, at: Context) -> ContextWeight:
+    fields = Fields(node, at.problems, *KEYS["context_weights"])
+    scope = read_scope(fields, at)
+    if fields.is_mapping and not fields.child("when"):
+        at.problems.add(node, '"when" is missing', "A condition; a weight that always holds is a lever.")
+    times = fields.required("times", number(above=0, high=100))
+    owner = fields.required("owner", text, "Say who answers for it.")
+    why = fields.required("why", text, "Say what it is for.")
+    when = at.condition(fields, "when")
+    fields.finish()
+    if when is None:
+        raise Broken
+    return ContextWeight(name, scope, when, times, owner, why, node.key_place)
+
+
 def check_arbitration(node: Node, at: Context) -> None:
     """There is one way to arbitrate so far. Writing it down is allowed; asking for another is not."""
-    fields = Fields(node, at.problems, "order", "tie_break")
+    fields = Fields(node, at.problems, *KEYS["arbitration"])
     order = fields.optional("order", some_of(one_of(("priority", "score"), "factor")), ("priority", "score"))
     if order != ("priority", "score"):
         fields.wrong("order", "offers are ranked by priority, then score", "Write [priority, score], or leave it out.")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from decisioning.catalog import DAY, Catalog, CatalogTest
+from decisioning.catalog import DAY, Ablations, Catalog, CatalogTest
 from decisioning.domain import Facts, HistoryEvent, Place, Reason, Request
 from decisioning.engine import Release, decide
 from decisioning.explain import explain
@@ -32,7 +32,7 @@ def run_tests(catalog: Catalog) -> tuple[TestFailure, ...]:
 
     Models, exploration, experiments and holdouts play no part: a test speaks of what the rules leave, for any draw.
     """
-    release = Release("test", replace(catalog, experiments=(), holdouts=()))
+    release = Release("test", replace(catalog, experiments=(), holdouts=(), ablations=Ablations()))
     return tuple(
         TestFailure(test.name, message, test.place) for test in catalog.tests for message in _failures(release, test)
     )

@@ -7,22 +7,25 @@ from itertools import chain
 from re import ASCII, compile
 from typing import TypeVar
 
-from decisioning.catalog import Catalog, Exploration, FeatureSpec
+from decisioning.catalog import Ablations, Catalog, Exploration, FeatureSpec
 from decisioning.catalog_conditions import ConditionReader
 from decisioning.catalog_experiments import (
     assign_ranges,
+    read_ablations,
     read_experiment,
     read_exploration,
     read_holdout,
     read_test,
 )
 from decisioning.catalog_invariants import check_invariants
+from decisioning.catalog_keys import NAMED, RULES, SECTIONS, SINGLE
 from decisioning.catalog_offers import Context, read_feature, read_group, read_offer, read_surface
 from decisioning.catalog_rules import (
     check_arbitration,
     read_bounds,
     read_budget,
     read_cap,
+    read_context_weight,
     read_exclusive,
     read_guard,
     read_invariant,
@@ -34,19 +37,9 @@ from decisioning.domain import EventType, Place
 from decisioning.yaml_fields import Broken, attempt, text
 from decisioning.yaml_nodes import CatalogError, Node, Problem, Problems, did_you_mean, read_yaml
 
-__all__ = ["CatalogError", "Problem", "catalog_hash", "load_catalog"]
+__all__ = ["SECTIONS", "CatalogError", "Problem", "catalog_hash", "load_catalog"]
 
 T = TypeVar("T")
-
-NAMED = (
-    *("features", "audiences", "groups", "surfaces", "offers", "guards", "invariants", "suppress", "caps", "budgets"),
-    *("quiet_hours", "exclusive", "levers", "holdouts", "experiments"),
-)
-"""Sections of things by name; several files may each hold a part."""
-RULES = ("guards", "invariants", "suppress", "caps", "budgets", "quiet_hours", "exclusive")
-SINGLE = ("currency", "lever_bounds", "arbitration", "exploration")
-"""Sections that stand in one file."""
-SECTIONS = (*NAMED, *SINGLE, "tests")
 
 _NAME = compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}", ASCII)
 
@@ -167,8 +160,10 @@ def _build(sections: _Sections, digest: str, problems: Problems) -> Catalog:
         levers=tuple(_each(nodes["levers"], lambda name, node: read_lever(name, node, at, bounds)).values()),
         lever_min=bounds[0],
         lever_max=bounds[1],
+        context_weights=tuple(read("context_weights", read_context_weight).values()),
         holdouts=tuple(read("holdouts", read_holdout).values()),
         experiments=assign_ranges(tuple(experiments.values()), problems),
+        ablations=_single(sections, "ablations", lambda node: read_ablations(node, at), Ablations()),
         exploration=_single(sections, "exploration", lambda node: read_exploration(node, at), Exploration()),
         tests=tuple(tests.values()),
     )
@@ -183,7 +178,7 @@ def _context(sections: _Sections, features: Mapping[str, FeatureSpec], problems:
         groups=frozenset(nodes["groups"]) or _texts(nodes["offers"], "group"),
         surfaces=frozenset(nodes["surfaces"]),
         offers=frozenset(nodes["offers"]),
-        levers=frozenset(nodes["levers"]),
+        settable={name: frozenset(nodes[name]) for name in ("offers", "levers", "context_weights", "surfaces")},
         rules=frozenset(chain.from_iterable(nodes[section] for section in RULES)),
         events=frozenset(EventType) | _texts(nodes["groups"], "converts_on"),
     )

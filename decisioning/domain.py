@@ -42,6 +42,10 @@ class EventType(StrEnum):
     CONVERT = "convert"
 
 
+DECISION = "decision"
+"""What a cap may count besides what clients report: an offer in an answer. The service records it; no client can."""
+
+
 class Source(StrEnum):
     """Where an answer came from: the ladder of serving, from the top rung down."""
 
@@ -71,6 +75,17 @@ class Stage(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """What would have let an offer through, in words; and as numbers where it is a matter of time or of a lever."""
+
+    words: str
+    wait: float | None = None
+    """Seconds until it comes about by itself."""
+    lever: float | None = None
+    """What its lever must be at least."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reason:
     """Why one offer was dropped: the first rule that said no, in plain words and with its place."""
 
@@ -82,6 +97,8 @@ class Reason:
     """One plain clause, with the value found: "sessions_7d is 1, needs at least 3"."""
     where: str = ""
     """File and line, such as "offers/upgrade.yaml:11"."""
+    change: Change | None = None
+    """The least change that would have shown it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +180,7 @@ class Candidate:
     effect: float
     value: float
     """Value net of cost per conversion, in the catalog's currency."""
+    context: float
     lever: float
     score: float
     priority: int

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from decisioning.arbitration import Ranking, arbitrate, choice, fill, order
-from decisioning.catalog import Catalog
+from decisioning.catalog import Catalog, Factor
 from decisioning.domain import MILLION, NOTHING, Decision, Facts, Policy, Request, Scorer, Shown, Source, Value
 from decisioning.errors import UserError
-from decisioning.experiments import arms_of, holdout_of
+from decisioning.experiments import ablated, arms_of, holdout_of
 from decisioning.exploration import certain, chosen, mixture
 from decisioning.identity import draw
 from decisioning.knowledge import Knowledge
@@ -106,10 +106,10 @@ def rank(case: Case, scorers: Mapping[str, Scorer], *, simple: bool = False) -> 
     """What is left, scored and held against the thresholds. Unread features leave no room for personal scores.
 
     `simple` is the best single offer policy that the held out get: each offer's mean for everybody, no levers, no
-    experiments.
+    context weights, no experiments.
     """
-    factors = case.plan.factors(case.request.now, case.arms, simple=simple)
-    personal = not simple and "features" not in case.facts.unread
+    factors = case.plan.factors(case.request.now, case.arms, case.screen.weights, simple=simple)
+    personal = not simple and "features" not in case.facts.unread and ablated(case.arms) is not Factor.MODEL
     return arbitrate(case.plan, case.screen.left, factors, scorers, case.values, personal=personal)
 
 

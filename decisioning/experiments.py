@@ -7,11 +7,14 @@ from collections.abc import Mapping
 
 import mmh3
 
-from decisioning.catalog import Catalog, Experiment, Holdout
+from decisioning.catalog import Ablations, Catalog, Experiment, Factor, Holdout
 from decisioning.conditions import holds
 from decisioning.domain import Value
 
 BUCKETS = 1_000_000
+
+ABLATION = "ablation"
+"""What ablation arms are called among a user's arms; no experiment may have this name."""
 
 
 def bucket(salt: str, user: str, buckets: int = BUCKETS) -> int:
@@ -34,8 +37,12 @@ def holdout_of(catalog: Catalog, user: str, surface: str) -> Holdout | None:
 
 
 def arms_of(catalog: Catalog, user: str, values: Mapping[str, Value], now: float) -> dict[str, str]:
-    """The arm of each experiment that the user takes part in, by experiment name."""
+    """The arm of each experiment that the user takes part in, by experiment name; and their ablation, if any."""
     arms = {}
+    if catalog.ablations.factors:
+        factor = _switched_off(catalog.ablations, user)
+        if factor is not None:
+            arms[ABLATION] = f"no_{factor}"
     for experiment in catalog.experiments:
         if experiment.audience is not None and not holds(experiment.audience, values, now):
             continue
@@ -56,6 +63,22 @@ def _arm(experiment: Experiment, user: str) -> str | None:
         if spot < _threshold(upper):
             return arm.name
     return None
+
+
+def _switched_off(ablations: Ablations, user: str) -> Factor | None:
+    """Each factor has a quarter of the layer to grow in, so that a change of one moves nobody of another."""
+    seat = bucket(f"layer:{ABLATION}", user)
+    for factor in ablations.factors:
+        start = 100.0 / len(Factor) * list(Factor).index(factor)
+        if _threshold(start) <= seat < _threshold(start + ablations.percent):
+            return factor
+    return None
+
+
+def ablated(arms: Mapping[str, str]) -> Factor | None:
+    """The factor that a user's arms switch off, if any."""
+    arm = arms.get(ABLATION)
+    return Factor(arm.removeprefix("no_")) if arm is not None else None
 
 
 def overrides_of(catalog: Catalog, arms: Mapping[str, str]) -> dict[str, float]:

@@ -50,6 +50,7 @@ def _candidates(case: Case, ranking: Ranking) -> tuple[Candidate, ...]:
                 ranking.p_convert[place],
                 ranking.effect[place],
                 factors.net[at],
+                factors.context[at],
                 factors.lever[at],
                 ranking.scores[place],
                 factors.priority[at],
@@ -99,8 +100,9 @@ def _factors(catalog: Catalog, one: Candidate) -> str:
     chance = f"p_convert {one.p_convert:.2%}"
     if one.effect != one.p_convert:
         chance += f" (uplift {one.effect:+.2%})"
+    context = f" × context {one.context:g}" if one.context != 1.0 else ""
     lever = f" × lever {one.lever:g}" if one.lever != 1.0 else ""
-    return f"{chance} × {one.value:.2f} {catalog.currency}{lever} = score {one.score:.4g}"
+    return f"{chance} × {one.value:.2f} {catalog.currency}{context}{lever} = score {one.score:.4g}"
 
 
 def _how(decision: Decision) -> str:

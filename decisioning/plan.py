@@ -5,15 +5,15 @@ Offers are bits: bit i is the i-th offer of the surface by name, and a rule drop
 
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import prod
 from typing import Generic, TypeVar
 
-from decisioning.catalog import Catalog, Lever, Offer, Scope, Surface
+from decisioning.catalog import Catalog, ContextWeight, Factor, Lever, Offer, Scope, Surface
 from decisioning.conditions import AllOf, Condition, Op, Test, reads
-from decisioning.domain import Facts, Place, Reason, Request, Stage, Value
-from decisioning.experiments import overrides_of
+from decisioning.domain import DECISION, Facts, Place, Reason, Request, Stage, Value
+from decisioning.experiments import ablated, overrides_of
 from decisioning.index import build_index
 from decisioning.limits import Drop, Limits
 from decisioning.words import first_failure, words
@@ -33,6 +33,8 @@ class Screen:
     word: int
     """The truth word: one bit per distinct test of the surface's conditions."""
     drops: Sequence[Drop]
+    weights: int
+    """Which context weights hold, one bit each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +53,16 @@ class Factors:
 
     net: tuple[float, ...]
     """Value net of cost per conversion."""
+    context: tuple[float, ...]
+    """The product of the context weights that hold."""
     lever: tuple[float, ...]
     priority: tuple[int, ...]
     min_score: float | None
+    boost: tuple[float, ...] = field(init=False)
+    """Context weight × lever."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "boost", tuple(c * x for c, x in zip(self.context, self.lever, strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +90,24 @@ class SurfacePlan:
         self.everything = (1 << len(own)) - 1
         """The offers that compete here; a fallback from elsewhere does not."""
         self.limits = Limits(catalog, surface.name, own)
-        self._rules = tuple(_rules(catalog, self))
-        self._wanted = sum(1 << position for position, rule in enumerate(self._rules) if rule.wanted)
-        conditions = [offer.eligible or AllOf(()) for offer in self.offers] + [rule.condition for rule in self._rules]
+        self.rules = tuple(_rules(catalog, self))
+        self._wanted = sum(1 << position for position, rule in enumerate(self.rules) if rule.wanted)
+        self._weights = tuple(weight for weight in catalog.context_weights if self.covered(weight.scope))
+        conditions = [offer.eligible or AllOf(()) for offer in self.offers] + [rule.condition for rule in self.rules]
+        conditions += [weight.when for weight in self._weights]
+        self._after_offers, self._after_rules = len(self.offers), len(self.offers) + len(self.rules)
+        self._every_rule = (1 << len(self.rules)) - 1
         self.index = build_index(conditions, catalog.features)
         self._live = _Timeline([(o.live_from, o.live_until) for o in self.offers], self._live_at)
         self._levers = _Timeline([(lever.starts, lever.until) for lever in catalog.levers], self._levers_at)
         self._lefts: dict[int, Left] = {}
         self._factors: dict[object, Factors] = {}
+        self.counts_decisions = any(cap.counts == DECISION and self.covered(cap.scope) for cap in catalog.caps)
+        """Whether what is decided here has to be recorded in users' histories, for a cap to count."""
+
+    def position(self, offer: str) -> int:
+        """Where an offer of this surface stands: the number of its bit."""
+        return self.bits[offer].bit_length() - 1
 
     def bits_of(self, names: Collection[str]) -> int:
         """The offers of this surface among some names."""
@@ -116,14 +135,14 @@ class SurfacePlan:
             drops.append((Stage.LIVE, 0, self.everything & ~live))
         if eligible != self.everything:
             drops.append((Stage.ELIGIBLE, 0, self.everything & ~eligible))
-        broken = (alive >> len(self.offers)) ^ self._wanted
+        broken = (alive >> self._after_offers) & self._every_rule ^ self._wanted
         if broken:
-            drops += [(rule.stage, n, rule.covers) for n, rule in enumerate(self._rules) if broken >> n & 1]
+            drops += [(rule.stage, n, rule.covers) for n, rule in enumerate(self.rules) if broken >> n & 1]
         drops += self.limits.drops(request, facts, values)
         left = self.everything
         for _, _, mask in drops:
             left &= ~mask
-        return Screen(left, word, drops)
+        return Screen(left, word, drops, alive >> self._after_rules)
 
     def _live_at(self, now: float) -> int:
         """live_from ≤ now < live_until."""
@@ -151,22 +170,43 @@ class SurfacePlan:
 
     # --- Factors
 
-    def factors(self, now: float, arms: Mapping[str, str], *, simple: bool = False) -> Factors:
-        """What holds at a moment for a user in some arms. `simple`: without levers, for the held out."""
-        key = (self._levers.segment(now), simple, *arms.items())
-        return _remembered(self._factors, key, lambda: self._factors_of(self._levers.at(now), arms, simple))
+    def factors(self, now: float, arms: Mapping[str, str], weights: int = 0, *, simple: bool = False) -> Factors:
+        """What holds at a moment for a user in some arms, where some context weights hold (bits of a Screen).
 
-    def _factors_of(self, levers: Sequence[Lever], arms: Mapping[str, str], simple: bool) -> Factors:
-        set_to = overrides_of(self.catalog, arms)
-        net, lever, priority = [], [], []
+        `simple`: without levers and context weights, for the held out.
+        """
+        key = (self._levers.segment(now), weights, simple, *arms.items())
+        return _remembered(self._factors, key, lambda: self._factors_of(self._levers.at(now), arms, weights, simple))
+
+    def _factors_of(self, levers: Sequence[Lever], arms: Mapping[str, str], weights: int, simple: bool) -> Factors:
+        set_to, off = overrides_of(self.catalog, arms), ablated(arms)
+        if simple or off is Factor.LEVERS:
+            levers = ()
+        holding = [weight for n, weight in enumerate(self._weights) if weights >> n & 1]
+        if simple or off is Factor.CONTEXT:
+            holding = []
+        net, context, lever, priority = [], [], [], []
         for offer in self.offers:
             path = f"offers.{offer.name}."
             value = set_to.get(path + "score.value", offer.score.value)
-            net.append(value - set_to.get(path + "score.cost", offer.score.cost))
-            lever.append(1.0 if simple else self._lever(offer, levers, set_to))
+            worth = value - set_to.get(path + "score.cost", offer.score.cost)
+            net.append(1.0 if off is Factor.VALUE else worth)
+            context.append(self._context(offer, holding, set_to))
+            lever.append(self._lever(offer, levers, set_to))
             priority.append(int(set_to.get(path + "priority", offer.priority)))
         least = set_to.get(f"surfaces.{self.surface.name}.min_score", self.surface.min_score)
-        return Factors(tuple(net), tuple(lever), tuple(priority), least)
+        if off is Factor.VALUE:  # a threshold in money says nothing of scores without it
+            least = None
+        return Factors(tuple(net), tuple(context), tuple(lever), tuple(priority), least)
+
+    def _context(self, offer: Offer, holding: Sequence[ContextWeight], set_to: Mapping[str, float]) -> float:
+        """The product of the context weights on an offer; 1 where none holds."""
+        factors = [
+            set_to.get(f"context_weights.{weight.name}.times", weight.times)
+            for weight in holding
+            if weight.scope.covers(offer.name, offer.group, self.surface.name)
+        ]
+        return prod(factors, start=1.0)
 
     def _lever(self, offer: Offer, levers: Sequence[Lever], set_to: Mapping[str, float]) -> float:
         """The product of the levers on an offer, held within the catalog's bounds; 1 where none applies."""
@@ -201,7 +241,7 @@ class SurfacePlan:
                 detail, place = (failure.detail, failure.place) if failure else ("not eligible", offer.place)
                 return Reason(offer.name, stage, offer.name, detail, str(place))
             case Stage.INVARIANT | Stage.GUARD:
-                rule = self._rules[position]
+                rule = self.rules[position]
                 return Reason(offer.name, stage, rule.name, _rule_words(rule, values, request.now), str(rule.place))
         return self.limits.reason(drop, offer, request, facts)
 

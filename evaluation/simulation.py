@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from decisioning.catalog import DAY, Catalog, Exploration
+from decisioning.catalog import DAY, Ablations, Catalog, Exploration
 from decisioning.domain import MILLION, NOTHING, Decision, Facts, Request, Value
 from decisioning.engine import Release, decide
 from decisioning.errors import UserError
@@ -35,7 +35,7 @@ SECRET = b"simulated listeners"
 
 def explorer(catalog: Catalog) -> Catalog:
     """The same rules, with everything that they leave drawn evenly and nobody held out."""
-    return replace(catalog, exploration=Exploration(1.0, 0.0), holdouts=(), experiments=())
+    return replace(catalog, exploration=Exploration(1.0, 0.0), holdouts=(), experiments=(), ablations=Ablations())
 
 
 class Simulation:
