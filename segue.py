@@ -54,6 +54,8 @@ RedisOption = Annotated[
 ]
 WhyOption = Annotated[str, typer.Option("--why", help="The reason, for the record.")]
 DEFAULT_HOME = Path(".segue")
+MOST_REASONS = 12
+"""How many offers `segue decide` speaks of without --explain."""
 
 
 @data.command("simulate", epilog="Example: segue data simulate --users 20000 --seed 1")
@@ -249,7 +251,7 @@ def serve(
         run(where, host, port, url, catalog=catalog_folder(where, None))
 
 
-@app.command(epilog="Example: segue decide user-42 home_banner --context country=SE")
+@app.command(epilog="Example: segue decide user-42 home_banner --context country=SE --explain")
 def decide(
     user: Annotated[str, typer.Argument(help="The user's id.")],
     surface: Annotated[str, typer.Argument(help="Where the offer would be shown.")],
@@ -257,6 +259,7 @@ def decide(
         list[str] | None, typer.Option(help="name=value, as the client would send it; repeatable.")
     ] = None,
     slots: Annotated[int | None, typer.Option(min=1, help="Fewer slots than the surface has.")] = None,
+    why: Annotated[bool, typer.Option("--explain", help="Every offer's fate, and what would have shown it.")] = False,
     home: HomeOption = DEFAULT_HOME,
     redis_url: RedisOption = None,
     as_json: JsonOption = False,
@@ -286,7 +289,9 @@ def decide(
     if as_json:
         sys.stdout.write(to_json(decision) + "\n")
         return
-    for line in decision_words(release.catalog, decision, explain(release, request, facts, decision)):
+    explanation = explain(release, request, facts, decision)
+    most = None if why else MOST_REASONS
+    for line in decision_words(release.catalog, decision, explanation, most=most, changes=why):
         Console(soft_wrap=True, highlight=False).print(line)
 
 

@@ -79,9 +79,12 @@ def _figure(value: float | None, *, signed: bool = False) -> str:
 
 
 def decision_words(
-    catalog: Catalog, decision: Decision, explanation: Explanation, *, most: int | None = None
+    catalog: Catalog, decision: Decision, explanation: Explanation, *, most: int | None = None, changes: bool = False
 ) -> list[str]:
-    """A decision as lines of rich markup: what is shown and why, then why not each of the others."""
+    """A decision as lines of rich markup: what is shown and why, then why not each of the others.
+
+    With `changes`, also the least change that would have shown each.
+    """
     mark = {Source.NONE: "yellow", Source.FALLBACK: "yellow"}.get(decision.source, "green")
     lines = [f"[{mark}]→[/{mark}] {escape(headline(catalog, decision, explanation))}"]
     for extra in decision.slate[1:]:
@@ -92,6 +95,8 @@ def decision_words(
         where = f" [dim]({one.where})[/dim]" if one.where else ""
         rule = f"{one.stage}" if one.rule in (one.offer, "score") else f"{one.stage} {one.rule}"
         lines.append(f"  [dim]not[/dim] {escape(one.offer)}: {escape(rule)}: {escape(one.detail)}{where}")
+        if changes and one.change is not None:
+            lines.append(f"      [cyan]{escape(one.change.words)}[/cyan]")
     if len(others) > len(shown):
         lines.append(f"  [dim]… and {len(others) - len(shown)} more, each with its reason[/dim]")
     if decision.degraded:

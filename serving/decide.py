@@ -127,7 +127,8 @@ def _offer(one: Shown) -> OfferAnswer:
 
 
 def _reason(one: Reason) -> ReasonAnswer:
-    return ReasonAnswer(one.offer, str(one.stage), one.rule, one.detail, one.where)
+    change = one.change.words if one.change else ""
+    return ReasonAnswer(one.offer, str(one.stage), one.rule, one.detail, one.where, change)
 
 
 def _rounded(number: float | None) -> float | None:

@@ -58,6 +58,7 @@ class ReasonAnswer(msgspec.Struct):
     rule: str
     detail: str
     where: Annotated[str, Meta(description="File and line of the catalog.")]
+    change: Annotated[str, Meta(description="The least change that would have shown it, in words.")] = ""
 
 
 class DecisionAnswer(msgspec.Struct, omit_defaults=True):
