@@ -7,7 +7,7 @@ that of SQL's WHERE.
 
 import ast
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -120,6 +120,15 @@ def reads(condition: Condition) -> frozenset[str]:
     return frozenset().union(*map(reads, condition.children))
 
 
+def conjuncts(condition: Condition) -> Iterator[Condition]:
+    """The parts of a conjunction, however deep, in the order written: all of them have to hold."""
+    if isinstance(condition, AllOf):
+        for child in condition.children:
+            yield from conjuncts(child)
+    else:
+        yield condition
+
+
 def clauses(condition: Condition) -> int:
     """How many tests a condition has, those of its audiences included."""
     return 1 if isinstance(condition, Test) else sum(map(clauses, condition.children))
@@ -127,7 +136,8 @@ def clauses(condition: Condition) -> int:
 
 # --- Versions ---------------------------------------------------------------------------------------------------------
 
-_VERSION = re.compile(r"v?(\d{1,9}(?:\.\d{1,9}){0,7})", re.ASCII)
+VERSION_PATTERN = r"v?(\d{1,9}(?:\.\d{1,9}){0,7})"
+_VERSION = re.compile(VERSION_PATTERN, re.ASCII)
 
 
 def version(text: Value) -> tuple[int, ...] | None:
