@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import Any
 
 from decisioning.catalog import FeatureSpec, FeatureType
-from decisioning.conditions import AllOf, Condition, Op, Test, holds
+from decisioning.conditions import AllOf, Condition, Op, Test, conjuncts, holds
 from decisioning.domain import Value
 
 Evaluator = Callable[[Mapping[str, Value], float], tuple[int, int]]
@@ -136,15 +136,6 @@ def _probes(points: Sequence[float]) -> Iterator[float]:
 
 
 # --- Conditions -------------------------------------------------------------------------------------------------------
-
-
-def conjuncts(condition: Condition) -> Iterator[Condition]:
-    """The parts of a conjunction, however deep."""
-    if isinstance(condition, AllOf):
-        for child in condition.children:
-            yield from conjuncts(child)
-    else:
-        yield condition
 
 
 def _tests(condition: Condition) -> Iterator[Test]:
