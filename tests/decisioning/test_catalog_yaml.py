@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decisioning.catalog import DAY, Cap, CapBy, Catalog, Same, Scope
+from decisioning.catalog import DAY, Cap, CapBy, Catalog, Factor, Same, Scope
 from decisioning.catalog_yaml import CatalogError, load_catalog
 from decisioning.conditions import AllOf, AnyOf, Op, Test, holds
 from decisioning.domain import Place
@@ -287,7 +287,9 @@ def test_rules_mean_what_they_say():
         exclusive: {one: {offers: [annual, mix], for: 30d}}
         levers: {push: {only: {offer: annual}, times: 1.3, until: 2026-12-27, owner: pm, why: winter}}
         lever_bounds: {min: 0.5, max: 2}
+        context_weights: {tv: {when: {country: SE}, only: {offer: annual}, times: 0.5, owner: pm, why: small}}
         holdouts: {h: {percent: 2, salt: s, show: best_single_offer}}
+        ablations: {percent: 1.5, factors: [levers, model]}
         exploration: {uniform: 0.1, challenger: 0.05}
         currency: SEK
         """
@@ -307,6 +309,10 @@ def test_rules_mean_what_they_say():
     assert (catalog.quiet_hours[0].start, catalog.quiet_hours[0].end) == (22 * 60, 7 * 60)
     assert catalog.exclusives[0].offers == {"annual", "mix"}
     assert (catalog.levers[0].times, catalog.lever_min, catalog.lever_max) == (1.3, 0.5, 2.0)
+    (weight,) = catalog.context_weights
+    assert (weight.when.feature, weight.times, weight.owner, weight.why) == ("country", 0.5, "pm", "small")
+    assert weight.scope == scope
+    assert (catalog.ablations.percent, catalog.ablations.factors) == (1.5, (Factor.MODEL, Factor.LEVERS))
     assert catalog.holdouts[0].percent == 2
     assert (catalog.exploration.uniform, catalog.exploration.challenger) == (0.1, 0.05)
     assert catalog.currency == "SEK"
@@ -380,6 +386,19 @@ def test_an_offer_means_what_it_says():
         ("holdouts: {x: {percent: 101, salt: s}}", "is 101, needs at most 100"),
         ("holdouts: {x: {percent: 1, salt: s, show: nobody}}", 'unknown policy "nobody"'),
         ("exploration: {uniform: 0.7, challenger: 0.7}", "add up to 1.4, more than 1"),
+        ("context_weights: {x: {times: 2, owner: a, why: b}}", '"when" is missing. A condition; a weight that always'),
+        ("context_weights: {x: {when: {tier: gold}, times: 2, owner: a, why: b}}", 'unknown tier value "gold"'),
+        ("context_weights: {x: {when: {tier: free}, times: 0, owner: a, why: b}}", "is 0, needs more than 0"),
+        ("context_weights: {x: {when: {tier: free}, times: 2, owner: a}}", '"why" is missing'),
+        ("context_weights: {x: {when: {tier: free}, times: 2, why: a}}", '"owner" is missing'),
+        ("context_weights: {x: {when: {tier: free}, times: 2, owner: a, why: b, until: 2027-01-01}}", 'key "until"'),
+        ("ablations: {factors: [model]}", '"percent" is missing. Of users, for each factor; such as 1.'),
+        ("ablations: {percent: 26}", "is 26, needs at most 25"),
+        ("ablations: {percent: 1, factors: [price]}", 'unknown factor "price". Known: context, levers, model, value'),
+        ("ablations: {percent: 1, factors: [model, model]}", '"model" is given twice'),
+        ("experiments: {ablation: {layer: l, arms: {a: {percent: 100}}}}", "are called. Rename it."),
+        ("caps: {x: {max: 3, per: 7d, by: offer, counts: decisions}}", 'event "decisions". Did you mean "decision"?'),
+        ("suppress: {x: {after: decision, for: 1d}}", 'unknown event "decision"'),
     ],
 )
 def test_a_wrong_section_says_what_is_wrong(text, message):
