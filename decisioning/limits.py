@@ -5,19 +5,52 @@ clocks of many devices: nothing here relies on its order, and an event from the 
 roll, to the second: an event counts while it is less than `per` old.
 """
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
+from math import inf
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from decisioning.catalog import Budget, Cap, CapBy, Catalog, Exclusive, Offer, QuietHours, Same, Scope, Suppression
+from decisioning.catalog import (
+    EVERYTHING,
+    Budget,
+    Cap,
+    CapBy,
+    Catalog,
+    Exclusive,
+    Offer,
+    QuietHours,
+    Same,
+    Scope,
+    Suppression,
+)
 from decisioning.domain import EventType, Facts, HistoryEvent, Reason, Request, Stage, Value
 
 Drop = tuple[Stage, int, int]
 """The stage, the position of the rule among the catalog's rules of that stage, and the offers it drops as bits."""
 
-ByType = Mapping[str, Sequence[HistoryEvent]]
+# Plain text where it is a key: an enumeration's members hash ten times slower.
+_IMPRESSION = str(EventType.IMPRESSION)
+
+
+class _Reach(NamedTuple):
+    """What past events bear on, in the eyes of one rule: offers of this surface, as bits."""
+
+    by_offer: Mapping[str, int]
+    """By the offer of the event; absent for an offer whose events the rule overlooks."""
+    strangers: int
+    """For an event of an offer that the catalog no longer has."""
+    only: frozenset[str]
+    """The surfaces whose events count; empty for all."""
+    never: frozenset[str]
+    """The surfaces whose events do not."""
+
+    def of(self, event: HistoryEvent) -> int:
+        if (self.only and event.surface not in self.only) or event.surface in self.never:
+            return 0
+        return self.by_offer.get(event.offer, self.strangers)
 
 
 class Limits:
@@ -29,119 +62,95 @@ class Limits:
         self._groups: dict[str, int] = {}
         for offer in offers:
             self._groups[offer.group] = self._groups.get(offer.group, 0) | self._bits[offer.name]
-        self._group_of = {name: offer.group for name, offer in catalog.offers.items()}
         self._everything = (1 << len(offers)) - 1
 
         def covered(scope: Scope) -> int:
             return sum(self._bits[o.name] for o in offers if scope.covers(o.name, o.group, surface))
 
-        self._silencers = [(n, rule, covered(rule.scope)) for n, rule in enumerate(catalog.suppressions)]
-        self._caps = [(n, cap, covered(cap.scope)) for n, cap in enumerate(catalog.caps)]
-        self._exclusives = [(n, rule, self._bits_of(rule.offers)) for n, rule in enumerate(catalog.exclusives)]
-        self._budgets = [(n, budget, self._bits_of(budget.offers)) for n, budget in enumerate(catalog.budgets)]
+        self._silencers = [
+            (n, rule, str(rule.after), covers, self._reach(rule.same, EVERYTHING))
+            for n, rule in enumerate(catalog.suppressions)
+            if (covers := covered(rule.scope))
+        ]
+        self._caps = [
+            (n, cap, str(cap.counts), covers, self._reach(cap.by, cap.scope))
+            for n, cap in enumerate(catalog.caps)
+            if (covers := covered(cap.scope))
+        ]
+        self._exclusives = [
+            (n, rule, members) for n, rule in enumerate(catalog.exclusives) if (members := self._bits_of(rule.offers))
+        ]
+        self._budgets = [
+            (n, budget, members)
+            for n, budget in enumerate(catalog.budgets)
+            if (members := self._bits_of(budget.offers))
+        ]
         self._quiet = [(n, rule) for n, rule in enumerate(catalog.quiet_hours) if surface in rule.surfaces]
 
     def _bits_of(self, names: frozenset[str]) -> int:
         return sum(bit for name, bit in self._bits.items() if name in names)
 
+    def _reach(self, by: Same | CapBy, scope: Scope) -> _Reach:
+        """What the events within a scope bear on, for a rule that looks at the same offer, group, … as theirs."""
+        anywhere = replace(scope, only_surfaces=frozenset(), except_surfaces=frozenset())
+        by_offer = {
+            offer.name: self._bits_behind(by, offer.name, offer.group)
+            if anywhere.covers(offer.name, offer.group, "")
+            else 0
+            for offer in self._catalog.offers.values()
+        }
+        strangers = self._bits_behind(by, "", "") if anywhere.covers("", "", "") else 0
+        only = frozenset({self._surface}) if by is CapBy.SURFACE else scope.only_surfaces
+        return _Reach(by_offer, strangers, only, scope.except_surfaces)
+
+    def _bits_behind(self, by: Same | CapBy, offer: str, group: str) -> int:
+        match by:
+            case Same.OFFER | CapBy.OFFER:
+                return self._bits.get(offer, 0)
+            case Same.GROUP | CapBy.GROUP:
+                return self._groups.get(group, 0)
+        return self._everything
+
     def drops(self, request: Request, facts: Facts, values: Mapping[str, Value]) -> Iterator[Drop]:
         """What each rule drops, in the order of the catalog's semantics; rules that drop nothing are left out."""
         now, past = request.now, _by_type(facts.history)
-        for n, rule, covered in self._silencers:
-            mask = self._silenced(rule, past, now) & covered if rule.after in past else 0
-            if mask:
+        for n, rule, after, covers, reach in self._silencers:
+            if after in past and (mask := _silenced(rule, reach, past[after], now) & covers):
                 yield Stage.SUPPRESSED, n, mask
         for n, quiet in self._quiet:
             if is_quiet(quiet, now, values):
                 yield Stage.QUIET, n, self._everything
-        for n, exclusive, members in self._exclusives:
-            mask = self._kept_away(exclusive, members, past, now)
-            if mask:
-                yield Stage.EXCLUSIVE, n, mask
-        for n, cap, covered in self._caps:
-            mask = covered if "history" in facts.unread else self._reached(cap, past, now) & covered
-            if mask:
+        if shown := past.get(_IMPRESSION):
+            for n, exclusive, members in self._exclusives:
+                if mask := self._kept_away(exclusive, members, shown, now):
+                    yield Stage.EXCLUSIVE, n, mask
+        unread = "history" in facts.unread
+        for n, cap, counts, covers, reach in self._caps:
+            if unread:
+                yield Stage.CAP, n, covers
+            elif counts in past and (mask := _reached(cap, reach, past[counts], now) & covers):
                 yield Stage.CAP, n, mask
         for n, budget, members in self._budgets:
-            if members and is_spent(budget, facts, now):
+            if is_spent(budget, facts, now):
                 yield Stage.BUDGET, n, members
 
-    def _silenced(self, rule: Suppression, past: ByType, now: float) -> int:
-        mask = 0
-        for key in self.silences(rule, past.get(rule.after, ()), now):
-            mask |= self._bits_behind(rule.same, key)
-        return mask
-
-    def _kept_away(self, rule: Exclusive, members: int, past: ByType, now: float) -> int:
+    def _kept_away(self, rule: Exclusive, members: int, shown: Sequence[HistoryEvent], now: float) -> int:
         """An offer of the rule that was shown keeps the others away; two that were keep each other away."""
-        shown = {
-            e.offer for e in past.get(EventType.IMPRESSION, ()) if e.offer in rule.offers and e.at > now - rule.lasts
-        }
-        if not members or not shown:
-            return 0
-        return members & ~self._bits.get(next(iter(shown)), 0) if len(shown) == 1 else members
-
-    def _reached(self, cap: Cap, past: ByType, now: float) -> int:
-        mask = 0
-        if cap.counts in past:
-            for key, count in self.counts(cap, past[cap.counts], now).items():
-                if count >= cap.max:
-                    mask |= self._bits_behind(cap.by, key)
-        return mask
-
-    def silences(self, rule: Suppression, events: Sequence[HistoryEvent], now: float) -> dict[str, float]:
-        """Until when each key (an offer, a group, everything) is silent, of those that are now."""
-        moments: dict[str, list[float]] = defaultdict(list)
-        for event in events:
-            moments[self.key(rule.same, event)].append(min(event.at, now))
-        found = {}
-        for key, times in moments.items():
-            until = silent_until(sorted(times), rule)
-            if until is not None and until > now:
-                found[key] = until
-        return found
-
-    def counts(self, cap: Cap, events: Sequence[HistoryEvent], now: float) -> dict[str, int]:
-        """The events in the window by key (an offer, a group, a surface, the user)."""
-        found: dict[str, int] = {}
-        for event in events:
-            group = self._group_of.get(event.offer, "")
-            if event.at > now - cap.per and cap.scope.covers(event.offer, group, event.surface):
-                key = self.key(cap.by, event)
-                found[key] = found.get(key, 0) + 1
-        return found
-
-    def key(self, reach: Same | CapBy, event: HistoryEvent) -> str:
-        """What an event counts towards. The group of an offer that the catalog no longer has is ""."""
-        match reach:
-            case Same.OFFER | CapBy.OFFER:
-                return event.offer
-            case Same.GROUP | CapBy.GROUP:
-                return self._group_of.get(event.offer, "")
-            case CapBy.SURFACE:
-                return event.surface
-        return "*"
-
-    def _bits_behind(self, reach: Same | CapBy, key: str) -> int:
-        """The offers of this surface that a key bears on."""
-        match reach:
-            case Same.OFFER | CapBy.OFFER:
-                return self._bits.get(key, 0)
-            case Same.GROUP | CapBy.GROUP:
-                return self._groups.get(key, 0)
-            case CapBy.SURFACE:
-                return self._everything if key == self._surface else 0
-        return self._everything
+        since = now - rule.lasts
+        names = {event.offer for event in shown if event.offer in rule.offers and event.at > since}
+        if len(names) == 1:
+            return members & ~self._bits.get(names.pop(), 0)
+        return members if names else 0
 
     def reason(self, drop: Drop, offer: Offer, request: Request, facts: Facts) -> Reason:
         """A drop in words, for one of the offers that it takes."""
         stage, position, _ = drop
-        event = HistoryEvent("", offer.name, self._surface, request.now)
+        bit = self._bits[offer.name]
         rule: Suppression | QuietHours | Exclusive | Cap | Budget
         match stage:
             case Stage.SUPPRESSED:
                 rule = self._catalog.suppressions[position]
-                detail = self._silence_words(rule, self.key(rule.same, event), request, facts)
+                detail = _silence_words(rule, self._reach(rule.same, EVERYTHING), bit, request, facts)
             case Stage.QUIET:
                 rule = self._catalog.quiet_hours[position]
                 detail = f"{self._surface} is quiet from {_clock(rule.start)} to {_clock(rule.end)}"
@@ -150,22 +159,62 @@ class Limits:
                 detail = _exclusive_words(rule, offer.name, request, facts)
             case Stage.CAP:
                 rule = self._catalog.caps[position]
-                detail = self._cap_words(rule, self.key(rule.by, event), request, facts)
+                detail = _cap_words(rule, self._reach(rule.by, rule.scope), bit, request, facts)
             case _:
                 rule = self._catalog.budgets[position]
                 detail = _budget_words(rule, facts)
         return Reason(offer.name, stage, rule.name, detail, str(rule.place))
 
-    def _silence_words(self, rule: Suppression, key: str, request: Request, facts: Facts) -> str:
-        until = self.silences(rule, _by_type(facts.history)[rule.after], request.now)[key]
-        what = rule.after if rule.count == 1 else f"{rule.count} {rule.after}s"
-        return f"quiet after {what} (same {rule.same}), again in {span(until - request.now)}"
 
-    def _cap_words(self, cap: Cap, key: str, request: Request, facts: Facts) -> str:
-        if "history" in facts.unread:
-            return "the history could not be read, so the cap counts as reached"
-        count = self.counts(cap, _by_type(facts.history)[cap.counts], request.now)[key]
-        return f"{count} {cap.counts}s by {cap.by} in {span(cap.per)}, at most {cap.max}"
+def _silenced(rule: Suppression, reach: _Reach, events: Sequence[HistoryEvent], now: float) -> int:
+    """The offers that are silent now."""
+    mask = 0
+    if rule.count == 1:
+        for event in events:
+            if event.at + rule.lasts > now:
+                mask |= reach.of(event)
+        return mask
+    oldest = now - rule.lasts - (inf if rule.within is None else rule.within) - 1.0  # a second for what rounding takes
+    recent = [event for event in events if event.at > oldest]
+    bearing = [reach.of(event) for event in recent]
+    for bits in _often(bearing, rule.count):
+        times = sorted(min(event.at, now) for event, theirs in zip(recent, bearing, strict=True) if theirs == bits)
+        until = silent_until(times, rule)
+        if until is not None and until > now:
+            mask |= bits
+    return mask
+
+
+def _reached(cap: Cap, reach: _Reach, events: Sequence[HistoryEvent], now: float) -> int:
+    """The offers that have had all that a cap allows."""
+    since, mask = now - cap.per, 0
+    for bits in _often([reach.of(event) for event in events if event.at > since], cap.max):
+        mask |= bits
+    return mask
+
+
+def _often(bearing: Sequence[int], count: int) -> set[int]:
+    """What at least `count` events bear on: that alone tells an offer, group or surface from the others."""
+    return {bits for bits in bearing if bearing.count(bits) >= count} if len(bearing) >= count else set()
+
+
+def _silence_words(rule: Suppression, reach: _Reach, bit: int, request: Request, facts: Facts) -> str:
+    now = request.now
+    until = silent_until(sorted(min(event.at, now) for event in _behind(reach, bit, rule.after, facts)), rule)
+    what = rule.after if rule.count == 1 else f"{rule.count} {rule.after}s"
+    return f"quiet after {what} (same {rule.same}), again in {span((until or now) - now)}"
+
+
+def _cap_words(cap: Cap, reach: _Reach, bit: int, request: Request, facts: Facts) -> str:
+    if "history" in facts.unread:
+        return "the history could not be read, so the cap counts as reached"
+    count = sum(event.at > request.now - cap.per for event in _behind(reach, bit, cap.counts, facts))
+    return f"{count} {cap.counts}s by {cap.by} in {span(cap.per)}, at most {cap.max}"
+
+
+def _behind(reach: _Reach, bit: int, what: str, facts: Facts) -> list[HistoryEvent]:
+    """The events of a type that bear on an offer."""
+    return [event for event in facts.history if event.type == what and reach.of(event) & bit]
 
 
 def _exclusive_words(rule: Exclusive, offer: str, request: Request, facts: Facts) -> str:
