@@ -1,12 +1,15 @@
 """A decision in words: why this offer, and why not each of the others. From the same inputs, so never out of step."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from decisioning.arbitration import Ranking, order
 from decisioning.catalog import Catalog
-from decisioning.domain import NOTHING, Candidate, Decision, Facts, Reason, Request, Source, Stage
+from decisioning.conditions import AllOf, conjuncts
+from decisioning.domain import NOTHING, Candidate, Change, Decision, Facts, Reason, Request, Source, Stage
 from decisioning.engine import Case, Release, examine, rank
+from decisioning.remedy import reach_score, undo
+from decisioning.words import Failure, words
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,9 @@ def explain(release: Release, request: Request, facts: Facts, decision: Decision
     shown = {one.offer for one in decision.slate}
     stages = {stage: position for position, stage in enumerate(Stage)}
     dropped = [reason for reason in _dropped(case, ranking) if reason.offer not in shown]
-    outranked = tuple(_outranked(decision, candidates, one) for one in candidates if one.offer not in shown)
+    outranked = tuple(
+        _outranked(release.catalog, decision, candidates, one) for one in candidates if one.offer not in shown
+    )
     dropped.sort(key=lambda reason: (stages[reason.stage], reason.offer))
     return Explanation(candidates, tuple(dropped), outranked)
 
@@ -62,25 +67,53 @@ def _candidates(case: Case, ranking: Ranking) -> tuple[Candidate, ...]:
 def _dropped(case: Case, ranking: Ranking) -> list[Reason]:
     """What the rules dropped, then what missed a threshold; the fallback too, where even that may not be shown."""
     plan = case.plan
-    found = plan.reasons(case.screen, case.request, case.facts, case.values)
+    found = {
+        name: replace(reason, change=_undone(case, name))
+        for name, reason in plan.reasons(case.screen, case.request, case.facts, case.values).items()
+    }
     for offer, (p_convert, score) in ranking.below.items():
         least_p, least_score = plan.surface.min_p_convert, ranking.factors.min_score
         if least_p is not None and p_convert < least_p:
             rule, detail = "min_p_convert", f"p_convert is {p_convert:.4g}, needs at least {least_p:g}"
+            change = Change("shown if it were likelier to convert: no lever lifts it past this threshold")
         else:
             rule, detail = "min_score", f"score is {score:.4g}, needs at least {least_score:g}"
-        found[offer] = Reason(offer, Stage.THRESHOLD, rule, detail, str(plan.surface.place))
+            lever = ranking.factors.lever[plan.position(offer)]
+            change = reach_score(case.release.catalog, score, lever, least_score or 0.0, "past the threshold")
+        found[offer] = Reason(offer, Stage.THRESHOLD, rule, detail, str(plan.surface.place), change)
     drop = plan.against_fallback(case.screen)
     if drop is not None and plan.surface.fallback and not ranking.left.names:
         fallback = case.release.catalog.offers[plan.surface.fallback]
-        found[fallback.name] = plan.reason(drop, fallback, case.request, case.facts, case.values)
+        reason = plan.reason(drop, fallback, case.request, case.facts, case.values)
+        found[fallback.name] = replace(reason, change=_undone(case, fallback.name))
     return list(found.values())
 
 
-def _outranked(decision: Decision, candidates: Sequence[Candidate], one: Candidate) -> Reason:
+def _undone(case: Case, offer: str) -> Change:
+    """What would undo every rule against an offer at once."""
+    bit = case.plan.bits[offer]
+    against = [(stage, position) for stage, position, mask in case.screen.drops if mask & bit]
+    return undo(case.plan, against, case.release.catalog.offers[offer], case.request, case.facts, case.values)
+
+
+def _outranked(catalog: Catalog, decision: Decision, candidates: Sequence[Candidate], one: Candidate) -> Reason:
     best = next((other.score for other in candidates if other.offer == decision.first), None)
     against = f" against {best:.4g} of {decision.first}" if best is not None else ""
-    return Reason(one.offer, Stage.OUTRANKED, "score", f"score {one.score:.4g}{against}")
+    change = _to_win(catalog, decision, candidates, one)
+    return Reason(one.offer, Stage.OUTRANKED, "score", f"score {one.score:.4g}{against}", change=change)
+
+
+def _to_win(catalog: Catalog, decision: Decision, candidates: Sequence[Candidate], one: Candidate) -> Change:
+    """What would put a candidate into slot 1, as far as ranking goes."""
+    champion = decision.policy.champion if decision.policy else NOTHING
+    rival = next((other for other in candidates if other.offer == champion), None)
+    if one.offer == champion:
+        return Change("it ranks first: another draw shows it")
+    if decision.holdout:
+        return Change("if the user were not held out")
+    if rival is not None and rival.priority > one.priority:
+        return Change(f"wins if its priority class is {rival.priority} or more")
+    return reach_score(catalog, one.score, one.lever, rival.score if rival else 0.0, "wins")
 
 
 def headline(catalog: Catalog, decision: Decision, explanation: Explanation) -> str:
@@ -115,3 +148,15 @@ def _how(decision: Decision) -> str:
     if decision.first == policy.challenger:
         return "the challenger's choice"
     return f"explored instead of {policy.champion}"
+
+
+def decoded(release: Release, decision: Decision) -> dict[str, tuple[Failure, ...]]:
+    """The clauses of eligibility that did not hold, by offer, from the decision's truth word alone: no facts needed."""
+    plan, word = release.plans[decision.surface], int(decision.truth or "0", 16)
+    found = {}
+    for offer in plan.offers:
+        clauses = conjuncts(offer.eligible or AllOf(()))
+        failed = tuple(Failure(words(clause), clause.place) for clause in clauses if not plan.index.holds(clause, word))
+        if failed:
+            found[offer.name] = failed
+    return found
