@@ -52,6 +52,13 @@ class _Reach(NamedTuple):
             return 0
         return self.by_offer.get(event.offer, self.strangers)
 
+    def often(self, events: Sequence[HistoryEvent], count: int) -> set[int]:
+        """What at least `count` of the events bear on: that alone tells an offer, group or surface from the others."""
+        if len(events) < count:
+            return set()
+        bearing = [self.of(event) for event in events]
+        return {bits for bits in bearing if bearing.count(bits) >= count}
+
 
 class Limits:
     """The limits of one surface. `offers` are its offers: bit i stands for the i-th."""
@@ -176,9 +183,8 @@ def _silenced(rule: Suppression, reach: _Reach, events: Sequence[HistoryEvent], 
         return mask
     oldest = now - rule.lasts - (inf if rule.within is None else rule.within) - 1.0  # a second for what rounding takes
     recent = [event for event in events if event.at > oldest]
-    bearing = [reach.of(event) for event in recent]
-    for bits in _often(bearing, rule.count):
-        times = sorted(min(event.at, now) for event, theirs in zip(recent, bearing, strict=True) if theirs == bits)
+    for bits in reach.often(recent, rule.count):
+        times = sorted(min(event.at, now) for event in recent if reach.of(event) == bits)
         until = silent_until(times, rule)
         if until is not None and until > now:
             mask |= bits
@@ -188,14 +194,9 @@ def _silenced(rule: Suppression, reach: _Reach, events: Sequence[HistoryEvent], 
 def _reached(cap: Cap, reach: _Reach, events: Sequence[HistoryEvent], now: float) -> int:
     """The offers that have had all that a cap allows."""
     since, mask = now - cap.per, 0
-    for bits in _often([reach.of(event) for event in events if event.at > since], cap.max):
+    for bits in reach.often([event for event in events if event.at > since], cap.max):
         mask |= bits
     return mask
-
-
-def _often(bearing: Sequence[int], count: int) -> set[int]:
-    """What at least `count` events bear on: that alone tells an offer, group or surface from the others."""
-    return {bits for bits in bearing if bearing.count(bits) >= count} if len(bearing) >= count else set()
 
 
 def _silence_words(rule: Suppression, reach: _Reach, bit: int, request: Request, facts: Facts) -> str:
