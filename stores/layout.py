@@ -8,7 +8,8 @@ Both twins and the publisher read and write through here, so that they cannot pa
     fs:{version}:{bucket} hash of about 32 users → packed vector. Small hashes are kept as listpacks, which takes a
                           third of the memory of plain ones
     h:{user}, t:{user}    a user's newest events; ids of the events that no longer fit. One slot per user
-    budget:{name}         units spent
+    s:{user}:{decision}   the answer of a sticky decision, until its period ends
+    {budgets}:{name}      units spent; with :leases and :confirmed, who holds units until when. One slot for all budgets
     killed                set of offers switched off by hand
 """
 
@@ -18,7 +19,7 @@ from zlib import crc32
 
 import msgspec
 
-from decisioning.domain import Event, HistoryEvent, Value
+from decisioning.domain import DECISION, Event, EventType, HistoryEvent, Value
 from features.schema import Schema
 from stores.online import CORRUPT, OTHER_SCHEMA
 
@@ -86,8 +87,13 @@ class Keys:
     def trimmed(self, user: str) -> str:
         return f"{self.namespace}:t:{{{user}}}"
 
-    def budget(self, name: str) -> str:
-        return f"{self.namespace}:budget:{name}"
+    def answer(self, user: str, decision_id: str) -> str:
+        return f"{self.namespace}:s:{{{user}}}:{decision_id}"
+
+    def budget(self, name: str) -> tuple[str, str, str]:
+        """Spent units, leases, confirmed holders."""
+        key = f"{self.namespace}:{{budgets}}:{name}"
+        return key, f"{key}:leases", f"{key}:confirmed"
 
 
 def buckets_for(users: int) -> int:
@@ -113,15 +119,40 @@ def unpack_vector(packed: bytes, schema: Schema) -> tuple[dict[str, Value], tupl
         return {}, (CORRUPT,)
 
 
+class _Packed(msgspec.Struct, array_like=True, order=True, frozen=True, gc=False):
+    """What rules need of an event, as a MessagePack array that begins with the time: the server's script reads that."""
+
+    at: float
+    type: str
+    offer: str
+    surface: str
+    decision: int = 0
+    """A checksum of the decision's id: enough to know a decision's own events among one user's."""
+
+
+_event = msgspec.msgpack.Decoder(_Packed)
+
+
 def pack_event(event: Event) -> bytes:
-    """What rules need of an event, as a MessagePack array that starts with the time: the server's script reads it."""
-    return msgspec.msgpack.encode((float(event.at), event.type, event.offer, event.surface))
+    mark = _mark(event.decision_id)
+    return msgspec.msgpack.encode(_Packed(float(event.at), event.type, event.offer, event.surface, mark))
 
 
-_event = msgspec.msgpack.Decoder(tuple[float, str, str, str])
+def unpack_history(packed: Iterable[bytes], own: str = "") -> tuple[HistoryEvent, ...]:
+    """Oldest first. Raises msgspec.DecodeError for what is no event.
+
+    What the decision `own` itself showed is left out, so that an answer that is asked for again does not find itself
+    in its way; what the user did about it stays.
+    """
+    rows = sorted(map(_event.decode, packed))
+    if own:
+        mark = _mark(own)
+        rows = [row for row in rows if row.decision != mark or row.type not in _SHOWN]
+    return tuple(HistoryEvent(type=row.type, offer=row.offer, surface=row.surface, at=row.at) for row in rows)
 
 
-def unpack_history(packed: Iterable[bytes]) -> tuple[HistoryEvent, ...]:
-    """Oldest first. Raises msgspec.DecodeError for what is no event."""
-    rows = sorted(_event.decode(one) for one in packed)
-    return tuple(HistoryEvent(type=type_, offer=offer, surface=surface, at=at) for at, type_, offer, surface in rows)
+_SHOWN = (EventType.IMPRESSION, DECISION)
+
+
+def _mark(decision_id: str) -> int:
+    return crc32(decision_id.encode("utf-8", "surrogatepass"))

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from decisioning.domain import Event, Facts
 from features.schema import Schema
+from stores.budgets import Budgets
 
 UNKNOWN_USER = "features:unknown_user"
 UNPUBLISHED = "features:unpublished"
@@ -23,23 +24,38 @@ class StoreDown(Exception):
     """The store can't be reached, hangs, refuses or answers nonsense. Its users go on with less, and say so."""
 
 
-class OnlineStore(Protocol):
+class OnlineStore(Budgets, Protocol):
     """Every method raises StoreDown, and nothing else, for whatever is wrong with the store or the way to it."""
 
-    async def read(self, user: str, schema: Schema, budgets: Sequence[str] = ()) -> Facts:
-        """Feature values, recent history, what is spent of `budgets`, and the offers switched off.
+    async def read(self, user: str, schema: Schema, budgets: Sequence[str] = (), own: str = "") -> Facts:
+        """Feature values, recent history, what is out of `budgets` (spent or on lease), and the offers switched off.
 
         `user` is a user key. A user without features, or with those of another schema, is no failure: the values are
         missing and `degraded` says why (`features:unknown_user`, `features:schema`, `features:corrupt`, or
         `features:unpublished` when the store holds no snapshot at all). A damaged history counts as unread. A budget
-        that nobody spent reads 0; only the budgets asked for are read.
+        that nobody spent reads 0; only the budgets asked for are read. What the decision `own` itself showed is left
+        out of the history.
         """
         ...
 
     async def apply(self, event: Event, budgets: Sequence[str] = ()) -> bool:
-        """Add an event to its user's history and count one unit of each of `budgets`: at most once per `event_id`.
+        """Add an event to its user's history and count it towards each of `budgets`: at most once per `event_id`.
 
-        False if it was applied before. The order in which events arrive never matters.
+        It confirms the unit that its decision holds on lease, or spends one. False if it was applied before. The order
+        in which events arrive never matters.
+        """
+        ...
+
+    async def recall(self, user: str, decision_id: str) -> bytes | None:
+        """The answer that was remembered for a decision, as long as it lasts."""
+        ...
+
+    async def remember(
+        self, user: str, decision_id: str, answer: bytes, lasts: float, instead_of: bytes | None = None
+    ) -> bytes | None:
+        """Remember an answer for so many seconds: None.
+
+        Where another answer than `instead_of` is remembered by now, nothing changes and that one is returned.
         """
         ...
 

@@ -1,24 +1,31 @@
 """The online store in memory: the twin for tests, trials and simulations. One process, nothing kept."""
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from decisioning.domain import Event, Facts
 from decisioning.errors import UserError
 from features.schema import Schema
+from stores.budgets import MemoryBudgets, Want
 from stores.layout import Pointer, Version, pack_event, unpack_history, unpack_vector
 from stores.online import HISTORY_LIMIT, HISTORY_SECONDS, UNKNOWN_USER, UNPUBLISHED
 from stores.publishing import ALREADY_PUBLISHING, Row
 
+ANSWERS_SWEPT = 1024
+"""After so many remembered answers, those that are over are forgotten."""
+
 
 class MemoryStore:
-    """Both an OnlineStore and the Shelf that snapshots are published to."""
+    """Both an OnlineStore and the Shelf that snapshots are published to. Leases end by `clock`, in seconds."""
 
-    def __init__(self, *, history_limit: int = HISTORY_LIMIT):
+    def __init__(self, *, history_limit: int = HISTORY_LIMIT, clock: Callable[[], float] = time.time):
         self._limit = history_limit
+        self._clock = clock
         self._history: dict[str, dict[str, Event]] = {}
         self._trimmed: dict[str, dict[str, float]] = {}
-        self._budgets: dict[str, int] = {}
+        self._budgets = MemoryBudgets(clock)
+        self._answers: dict[tuple[str, str], tuple[bytes, float]] = {}
         self._killed: set[str] = set()
         self._vectors: dict[str, dict[str, bytes]] = {}
         self._pointer: Pointer | None = None
@@ -26,15 +33,15 @@ class MemoryStore:
 
     # The store
 
-    async def read(self, user: str, schema: Schema, budgets: Sequence[str] = ()) -> Facts:
+    async def read(self, user: str, schema: Schema, budgets: Sequence[str] = (), own: str = "") -> Facts:
         version = self._pointer.current if self._pointer else None
         packed = self._vectors[version.name].get(user) if version else None
         features, degraded = unpack_vector(packed, schema) if packed else ({}, (UNKNOWN_USER,))
         return Facts(
             features=features,
             as_of=version.as_of if version and not degraded else None,
-            history=unpack_history(map(pack_event, self._history.get(user, {}).values())),
-            budgets={name: self._budgets.get(name, 0) for name in budgets},
+            history=unpack_history(map(pack_event, self._history.get(user, {}).values()), own),
+            budgets={name: self._budgets.out(name) for name in budgets},
             killed=frozenset(self._killed),
             degraded=degraded if version else (UNPUBLISHED,),
         )
@@ -48,8 +55,26 @@ class MemoryStore:
         if len(history) > self._limit and not self._trim(history, trimmed, event):
             return False
         for name in budgets:
-            self._budgets[name] = self._budgets.get(name, 0) + 1
+            self._budgets.count(name, event.decision_id, event.offer)
         return True
+
+    async def reserve(self, decision_id: str, wants: Sequence[Want], lasts: float) -> dict[str, int]:
+        return await self._budgets.reserve(decision_id, wants, lasts)
+
+    async def recall(self, user: str, decision_id: str) -> bytes | None:
+        answer, until = self._answers.get((user, decision_id), (None, 0.0))
+        return answer if self._clock() < until else None
+
+    async def remember(
+        self, user: str, decision_id: str, answer: bytes, lasts: float, instead_of: bytes | None = None
+    ) -> bytes | None:
+        found, now = await self.recall(user, decision_id), self._clock()
+        if found is not None and found != instead_of:
+            return found
+        if len(self._answers) % ANSWERS_SWEPT == ANSWERS_SWEPT - 1:
+            self._answers = {key: kept for key, kept in self._answers.items() if now < kept[1]}
+        self._answers[user, decision_id] = answer, now + lasts
+        return None
 
     def _trim(self, history: dict[str, Event], trimmed: dict[str, float], event: Event) -> bool:
         """Drop the oldest event; False when that is the one that just came, and it came too late to count."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,51 +13,23 @@ from redis.backoff import NoBackoff
 
 from decisioning.domain import Event, Facts
 from features.schema import Schema
+from stores.budgets import Want, holder
 from stores.layout import Keys, Pointer, Version, bucket_of, pack_event, unpack_history, unpack_vector
 from stores.online import CORRUPT_HISTORY, HISTORY_LIMIT, HISTORY_SECONDS, UNKNOWN_USER, UNPUBLISHED, StoreDown
+from stores.redis_scripts import APPLY, REMEMBER, RESERVE
 
 REFRESH_SECONDS = 0.5
 CONNECTIONS = 32
-
-# Applies one event, once. KEYS: history, trimmed ids, budget counters. ARGV: id, packed event, time, limit, seconds.
-# A history that outgrows its limit loses its oldest event, by (time, id) so that the order of arrival never matters;
-# its id stays in `trimmed` for as long as a repetition could still come; one that comes even later is not applied.
-APPLY = """
-local history, trimmed = KEYS[1], KEYS[2]
-local id, packed, at = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local limit, seconds = tonumber(ARGV[4]), tonumber(ARGV[5])
-
-local function time_of(value)
-  local ok, event = pcall(cmsgpack.unpack, value)
-  return ok and type(event) == 'table' and tonumber(event[1]) or -math.huge
-end
-
-if redis.call('HEXISTS', history, id) == 1 or redis.call('ZSCORE', trimmed, id) then return 0 end
-redis.call('HSET', history, id, packed)
-if redis.call('HLEN', history) > limit then
-  local all = redis.call('HGETALL', history)
-  local oldest, when, newest
-  for i = 1, #all, 2 do
-    local t = time_of(all[i + 1])
-    if not when or t < when or (t == when and all[i] < oldest) then oldest, when = all[i], t end
-    if not newest or t > newest then newest = t end
-  end
-  redis.call('HDEL', history, oldest)
-  if oldest == id and when < newest - seconds then return 0 end
-  redis.call('ZADD', trimmed, string.format('%.17g', when), oldest)
-  redis.call('ZREMRANGEBYSCORE', trimmed, '-inf', string.format('(%.17g', newest - seconds))
-  redis.call('EXPIRE', trimmed, seconds)
-end
-redis.call('EXPIRE', history, seconds)
-for i = 3, #KEYS do redis.call('INCR', KEYS[i]) end
-return 1
-"""
 
 
 class RedisStore:
     """`url`: redis://, rediss:// or unix://. `timeout`: seconds for one whole call, connecting included.
 
-    Which version of the features is current is asked again every `refresh_seconds`, within a read.
+    Which version of the features is current is asked again every `refresh_seconds`, within a read. Leases end by the
+    server's own clock; `clock` (seconds) takes its place in tests.
+
+    A Redis Cluster: all keys of one user share a slot, and all budgets share one, so that each script has what it needs
+    where it runs; but an impression counts towards both, so `apply` would have to become two steps there.
     """
 
     def __init__(
@@ -68,6 +40,7 @@ class RedisStore:
         namespace: str = "segue",
         history_limit: int = HISTORY_LIMIT,
         refresh_seconds: float = REFRESH_SECONDS,
+        clock: Callable[[], float] | None = None,
     ):
         self._keys = Keys(namespace)
         self._timeout = timeout
@@ -85,16 +58,39 @@ class RedisStore:
         )
         self._client = Redis.from_pool(pool)
         self._apply = self._client.register_script(APPLY)
+        self._reserve = self._client.register_script(RESERVE)
+        self._remember = self._client.register_script(REMEMBER)
+        self._clock = clock
         self._version: Version | None = None
         self._refreshed: float | None = None
 
-    async def read(self, user: str, schema: Schema, budgets: Sequence[str] = ()) -> Facts:
-        return await self._guarded(self._read(user, schema, budgets))
+    async def read(self, user: str, schema: Schema, budgets: Sequence[str] = (), own: str = "") -> Facts:
+        return await self._guarded(self._read(user, schema, budgets, own))
 
     async def apply(self, event: Event, budgets: Sequence[str] = ()) -> bool:
-        keys = [self._keys.history(event.user), self._keys.trimmed(event.user), *map(self._keys.budget, budgets)]
-        args = [event.event_id, pack_event(event), repr(float(event.at)), self._limit, HISTORY_SECONDS]
+        keys = [self._keys.history(event.user), self._keys.trimmed(event.user)]
+        keys += [key for name in budgets for key in self._keys.budget(name)]
+        who = holder(event.decision_id, event.offer)
+        at = repr(float(event.at))
+        args = [event.event_id, pack_event(event), at, self._limit, HISTORY_SECONDS, self._now(), who]
         return bool(await self._guarded(self._apply(keys, args)))
+
+    async def reserve(self, decision_id: str, wants: Sequence[Want], lasts: float) -> dict[str, int]:
+        keys = [key for want in wants for key in self._keys.budget(want.budget)]
+        args: list[str | int] = [self._now(), repr(float(lasts))]
+        for want in wants:
+            args += [holder(decision_id, want.offer), want.allowed]
+        short = await self._guarded(self._reserve(keys, args))
+        return {wants[place].budget: out for place, out in zip(short[::2], short[1::2], strict=True)}
+
+    async def recall(self, user: str, decision_id: str) -> bytes | None:
+        return await self._guarded(self._client.get(self._keys.answer(user, decision_id)))
+
+    async def remember(
+        self, user: str, decision_id: str, answer: bytes, lasts: float, instead_of: bytes | None = None
+    ) -> bytes | None:
+        args = [instead_of or b"", answer, max(1, int(lasts * 1000))]
+        return await self._guarded(self._remember([self._keys.answer(user, decision_id)], args))
 
     async def kill(self, offer: str) -> None:
         await self._guarded(self._client.sadd(self._keys.killed, offer))
@@ -105,6 +101,9 @@ class RedisStore:
     async def close(self) -> None:
         await self._guarded(self._client.aclose())
 
+    def _now(self) -> str:
+        return repr(self._clock()) if self._clock else ""
+
     async def _guarded(self, call: Awaitable[Any]) -> Any:
         """One deadline over everything, and one error for whatever goes wrong, nonsense from the server included."""
         try:
@@ -113,23 +112,30 @@ class RedisStore:
         except Exception as error:
             raise StoreDown(f"{type(error).__name__}: {error}") from error
 
-    async def _read(self, user: str, schema: Schema, budgets: Sequence[str]) -> Facts:
+    async def _read(self, user: str, schema: Schema, budgets: Sequence[str], own: str) -> Facts:
         now = time.monotonic()
         due = self._refreshed is None or now - self._refreshed >= self._refresh_seconds
         version = self._version
         async with self._client.pipeline(transaction=False) as pipe:
             pipe.hvals(self._keys.history(user))
             pipe.smembers(self._keys.killed)
+            at = self._clock() if self._clock else time.time()
             for name in budgets:
-                pipe.get(self._keys.budget(name))
+                spent, leases, _ = self._keys.budget(name)
+                pipe.get(spent)
+                pipe.zcount(leases, f"({at!r}", "+inf")
             if version is not None:
                 pipe.hget(self._keys.bucket(version, bucket_of(user, version.buckets)), user)
             if due:
                 pipe.get(self._keys.current)
             answers = await pipe.execute()
         history, killed, *rest = answers
-        spent = {name: int(count or 0) for name, count in zip(budgets, rest, strict=False)}
-        packed = rest[len(budgets)] if version is not None else None
+        counted, rest = rest[: 2 * len(budgets)], rest[2 * len(budgets) :]
+        out = {
+            name: int(spent or 0) + leases
+            for name, spent, leases in zip(budgets, counted[::2], counted[1::2], strict=True)
+        }
+        packed = rest[0] if version is not None else None
         if due:
             current = Pointer.decode(rest[-1]).current if rest[-1] else None
             self._version, self._refreshed = current, now
@@ -147,12 +153,12 @@ class RedisStore:
         facts = Facts(
             features=features,
             as_of=as_of,
-            budgets=spent,
+            budgets=out,
             killed=frozenset(offer.decode() for offer in killed),
             degraded=degraded,
         )
         try:
-            return replace(facts, history=unpack_history(history))
+            return replace(facts, history=unpack_history(history, own))
         except msgspec.DecodeError:
             return replace(facts, unread=frozenset({"history"}), degraded=(*degraded, CORRUPT_HISTORY))
 

@@ -17,12 +17,24 @@ from stores.publishing_redis import RedisShelf
 TWINS = ["memory", "embedded", *(["REDIS_URL"] if os.environ.get("REDIS_URL") else [])]
 
 
+class Clock:
+    """Stands still until it is told otherwise."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.25
+
+    def __call__(self) -> float:
+        return self.now
+
+
 @dataclass
 class Twin:
     """Makes stores over the same data: two of them are two servers' views of one store. Options are a server's own."""
 
     store: Callable[..., OnlineStore]
     shelf: Shelf
+    clock: Clock
+    """By which leases end."""
 
 
 @pytest.fixture
@@ -32,15 +44,16 @@ def anyio_backend() -> str:
 
 @pytest.fixture(params=TWINS)
 def twin(request: pytest.FixtureRequest) -> Iterator[Twin]:
+    clock = Clock()
     if request.param == "memory":
-        memory = MemoryStore(history_limit=5)
-        yield Twin(lambda **_: memory, memory)
+        memory = MemoryStore(history_limit=5, clock=clock)
+        yield Twin(lambda **_: memory, memory, clock)
         return
     url = os.environ["REDIS_URL"] if request.param == "REDIS_URL" else request.getfixturevalue("valkey_url")
     namespace = f"test-{secrets.token_hex(6)}"
     client = Redis.from_url(url, protocol=2)
-    options = {"timeout": 5.0, "namespace": namespace, "history_limit": 5}
-    yield Twin(lambda **more: RedisStore(url, **options, **more), RedisShelf(client, namespace))
+    options = {"timeout": 5.0, "namespace": namespace, "history_limit": 5, "clock": clock}
+    yield Twin(lambda **more: RedisStore(url, **options, **more), RedisShelf(client, namespace), clock)
     for key in client.scan_iter(f"{namespace}:*", count=1000):
         client.delete(key)
     client.close()

@@ -146,3 +146,39 @@ async def test_a_killed_offer_is_seen_at_once_and_can_be_revived(twin, store):
     await store.revive("annual")
     assert (await other.read("ann", SCHEMA)).killed == frozenset()
     await other.close()
+
+
+async def test_what_a_decision_showed_is_left_out_where_that_decision_is_asked_for_again(store):
+    await store.apply(IMPRESSION)
+    await store.apply(replace(IMPRESSION, event_id="e2", type="decision"))
+    await store.apply(replace(IMPRESSION, event_id="e3", type="dismiss"))
+    await store.apply(replace(IMPRESSION, event_id="e4", decision_id="d2"))
+    history = (await store.read("ann", SCHEMA, own="d1")).history
+    assert sorted(event.type for event in history) == ["dismiss", "impression"]
+    assert len((await store.read("ann", SCHEMA)).history) == 4
+
+
+async def test_an_answer_is_remembered_for_its_user_and_decision_alone(store):
+    assert await store.recall("ann", "d1") is None
+    assert await store.remember("ann", "d1", b"\x00first", 60.0) is None
+    assert await store.recall("ann", "d1") == b"\x00first"
+    assert await store.recall("bob", "d1") is None
+    assert await store.recall("ann", "d2") is None
+
+
+async def test_of_two_answers_to_one_decision_the_first_stays_and_the_other_learns_of_it(twin, store):
+    other = twin.store()
+    assert await store.remember("ann", "d1", b"first", 60.0) is None
+    assert await other.remember("ann", "d1", b"second", 60.0) == b"first"
+    assert await store.recall("ann", "d1") == b"first"
+    assert await other.remember("ann", "d1", b"second", 60.0, instead_of=b"first") is None
+    assert await store.remember("ann", "d1", b"third", 60.0, instead_of=b"first") == b"second"
+    await other.close()
+
+
+async def test_an_answer_is_forgotten_when_its_time_has_passed(twin, store):
+    await store.remember("ann", "d1", b"first", 0.05)
+    twin.clock.now += 0.1
+    await asyncio.sleep(0.1)
+    assert await store.recall("ann", "d1") is None
+    assert await store.remember("ann", "d1", b"second", 60.0, instead_of=b"first") is None

@@ -2,6 +2,8 @@
 
 import pytest
 
+from features.schema import Schema
+
 NOW = 1_800_000_000.0
 
 
@@ -91,4 +93,4 @@ def test_an_empty_list_is_nothing_done(client):
 
 def test_only_impressions_spend_a_budget(client, event, store):
     report(client, [event, event | {"event_id": "e2", "type": "click"}, event | {"event_id": "e3", "offer": "student"}])
-    assert store._budgets == {"winter": 1}
+    assert client.run(store.read("nobody", Schema(()), ["winter"])).budgets == {"winter": 1}

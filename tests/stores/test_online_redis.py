@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from contextlib import asynccontextmanager, suppress
 from secrets import token_hex
 
+import msgspec
 import pytest
 from redis import Redis
 
 from decisioning.catalog import FeatureSpec, FeatureType
 from decisioning.domain import Event
 from features.schema import Schema
+from stores.budgets import Want
 from stores.embedded import running
 from stores.layout import Keys
 from stores.online import StoreDown
@@ -73,6 +75,9 @@ async def assert_down(store: RedisStore) -> None:
     for call in (
         store.read("ann", SCHEMA, ["push"] * 9),
         store.apply(EVENT),
+        store.reserve("d1", [Want("push", "annual", 1)], 600.0),
+        store.recall("ann", "d1"),
+        store.remember("ann", "d1", b"answer", 60.0),
         store.kill("annual"),
         store.revive("annual"),
     ):
@@ -244,3 +249,35 @@ async def test_a_late_answer_never_reaches_another_question(own_url, admin):
         answered += [await ask(number) for number in range(10)]
     assert {True, False} == set(answered)
     await hasty.close()
+
+
+async def test_leases_end_by_the_servers_own_clock_and_leave_nothing_behind(own_url, admin):
+    namespace = f"test-{token_hex(6)}"
+    store = RedisStore(own_url, timeout=1.0, namespace=namespace)
+    assert await store.reserve("d1", [Want("push", "annual", 1)], 0.2) == {}
+    assert await store.reserve("d2", [Want("push", "annual", 1)], 0.2) == {"push": 1}
+    await asyncio.sleep(0.25)
+    assert (await store.read("ann", SCHEMA, ["push"])).budgets == {"push": 0}
+    assert await store.reserve("d2", [Want("push", "annual", 1)], 0.2) == {}
+    await store.apply(Event("e2", "impression", "d2", "annual", "ann", "home", at=1001.0), ["push"])
+    _, leases, confirmed = Keys(namespace).budget("push")
+    assert admin.ttl(leases) == -2
+    assert 0 < admin.ttl(confirmed) <= 2
+    await store.close()
+
+
+async def test_a_damaged_counter_hands_nothing_out(own_url, admin):
+    namespace = f"test-{token_hex(6)}"
+    store = RedisStore(own_url, timeout=1.0, namespace=namespace)
+    admin.set(Keys(namespace).budget("push")[0], "many")
+    with pytest.raises(StoreDown):
+        await store.reserve("d1", [Want("push", "annual", 1)], 600.0)
+    await store.close()
+
+
+async def test_events_packed_before_decisions_were_marked_are_still_read(own_url, admin):
+    namespace = f"test-{token_hex(6)}"
+    store = RedisStore(own_url, timeout=1.0, namespace=namespace)
+    admin.hset(Keys(namespace).history("ann"), "e0", msgspec.msgpack.encode((5.0, "click", "annual", "home")))
+    assert [event.at for event in (await store.read("ann", SCHEMA, own="d1")).history] == [5.0]
+    await store.close()
