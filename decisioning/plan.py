@@ -66,7 +66,7 @@ class Factors:
 
 
 @dataclass(frozen=True, slots=True)
-class _Rule:
+class Rule:
     """An invariant or a guard, or one half of a guard: what it asks, and the offers that hang on it."""
 
     stage: Stage
@@ -289,11 +289,11 @@ def _remembered(memo: dict[K, T], key: K, make: Callable[[], T]) -> T:
     return found
 
 
-def _rules(catalog: Catalog, plan: SurfacePlan) -> Iterator[_Rule]:
+def _rules(catalog: Catalog, plan: SurfacePlan) -> Iterator[Rule]:
     """Invariants, then guards. A guard that reads a feature which must be known has that as a half of its own."""
     for invariant in catalog.invariants:
         covers = plan.covered(invariant.never)
-        yield _Rule(Stage.INVARIANT, invariant.name, invariant.place, invariant.when, False, covers)
+        yield Rule(Stage.INVARIANT, invariant.name, invariant.place, invariant.when, False, covers)
     for guard in catalog.guards:
         halves = [(guard.allows, True), (guard.blocks, False)]
         read = {name for condition, _ in halves if condition is not None for name in reads(condition)}
@@ -301,10 +301,10 @@ def _rules(catalog: Catalog, plan: SurfacePlan) -> Iterator[_Rule]:
         known = AllOf(tuple(Test(name, Op.PRESENT) for name in needs))
         for condition, wanted in [(known if needs else None, True), *halves]:
             if condition is not None:
-                yield _Rule(Stage.GUARD, guard.name, guard.place, condition, wanted, plan.covered(guard.scope))
+                yield Rule(Stage.GUARD, guard.name, guard.place, condition, wanted, plan.covered(guard.scope))
 
 
-def _rule_words(rule: _Rule, values: Mapping[str, Value], now: float) -> str:
+def _rule_words(rule: Rule, values: Mapping[str, Value], now: float) -> str:
     if not rule.wanted:
         return f"{'never' if rule.stage is Stage.INVARIANT else 'blocked'} where {words(rule.condition)}"
     missing = [name for name in sorted(reads(rule.condition)) if name not in values]
