@@ -11,7 +11,7 @@ from decisioning.arbitration import Ranking, arbitrate, choice, fill, order
 from decisioning.catalog import Catalog, Factor
 from decisioning.domain import MILLION, NOTHING, Decision, Facts, Policy, Request, Scorer, Shown, Source, Value
 from decisioning.errors import UserError
-from decisioning.experiments import ablated, arms_of, holdout_of
+from decisioning.experiments import Assignment, ablated
 from decisioning.exploration import certain, chosen, mixture
 from decisioning.identity import draw
 from decisioning.knowledge import Knowledge
@@ -36,6 +36,10 @@ class Release:
     @cached_property
     def knowledge(self) -> Knowledge:
         return Knowledge(self.catalog)
+
+    @cached_property
+    def assignment(self) -> Assignment:
+        return Assignment(self.catalog)
 
     @cached_property
     def absent(self) -> tuple[str, ...]:
@@ -96,8 +100,8 @@ def examine(release: Release, request: Request, facts: Facts) -> Case:
         known = ", ".join(sorted(release.catalog.surfaces))
         raise UserError(f"There is no surface of that name. The catalog has: {known}.")
     values = release.knowledge.values(request, facts)
-    holdout = holdout_of(release.catalog, request.user, request.surface)
-    arms = {} if holdout else arms_of(release.catalog, request.user, values, request.now)
+    holdout = release.assignment.holdout(request.user, request.surface)
+    arms = {} if holdout else release.assignment.arms(request.user, values, request.now)
     screen = plan.screen(request, facts, values)
     return Case(release, plan, request, facts, values, screen, arms, holdout.name if holdout else None)
 

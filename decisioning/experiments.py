@@ -3,12 +3,14 @@
 The hash is the one that Spotify's Confidence publishes, so that its tools can recompute our assignments.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import accumulate
 
 import mmh3
 
 from decisioning.catalog import Ablations, Catalog, Experiment, Factor, Holdout
-from decisioning.conditions import holds
+from decisioning.conditions import Condition, holds
 from decisioning.domain import Value
 
 BUCKETS = 1_000_000
@@ -27,52 +29,77 @@ def _threshold(percent: float) -> int:
     return round(percent * BUCKETS / 100)
 
 
-def holdout_of(catalog: Catalog, user: str, surface: str) -> Holdout | None:
-    """The holdout that keeps this user on the simple policy here, if any."""
-    for holdout in catalog.holdouts:
-        here = not holdout.surfaces or surface in holdout.surfaces
-        if here and bucket(holdout.salt, user) < _threshold(holdout.percent):
-            return holdout
-    return None
+class Assignment:
+    """Where a catalog's declarations put each user; thresholds are looked up once per release."""
 
+    def __init__(self, catalog: Catalog) -> None:
+        self._holdouts = [(holdout, _threshold(holdout.percent)) for holdout in catalog.holdouts]
+        self._ablations = tuple(_ablations(catalog.ablations))
+        self._experiments = tuple(map(_seats, catalog.experiments))
 
-def arms_of(catalog: Catalog, user: str, values: Mapping[str, Value], now: float) -> dict[str, str]:
-    """The arm of each experiment that the user takes part in, by experiment name; and their ablation, if any."""
-    arms = {}
-    if catalog.ablations.factors:
-        factor = _switched_off(catalog.ablations, user)
-        if factor is not None:
-            arms[ABLATION] = f"no_{factor}"
-    for experiment in catalog.experiments:
-        if experiment.audience is not None and not holds(experiment.audience, values, now):
-            continue
-        arm = _arm(experiment, user)
-        if arm is not None:
-            arms[experiment.name] = arm
-    return arms
-
-
-def _arm(experiment: Experiment, user: str) -> str | None:
-    """One bucket says who is in, another which arm: a ramp of `percent` adds users and moves nobody."""
-    seat = bucket(f"layer:{experiment.layer}", user)
-    if not _threshold(experiment.starts_at) <= seat < _threshold(experiment.starts_at + experiment.percent):
+    def holdout(self, user: str, surface: str) -> Holdout | None:
+        """The holdout that keeps this user on the simple policy here, if any."""
+        for holdout, below in self._holdouts:
+            here = not holdout.surfaces or surface in holdout.surfaces
+            if here and bucket(holdout.salt, user) < below:
+                return holdout
         return None
-    spot, upper = bucket(f"arm:{experiment.name}", user), 0.0
-    for arm in experiment.arms:
-        upper += arm.percent
-        if spot < _threshold(upper):
-            return arm.name
-    return None
+
+    def arms(self, user: str, values: Mapping[str, Value], now: float) -> dict[str, str]:
+        """The arm of each experiment that the user takes part in, by experiment name; and their ablation, if any."""
+        arms = {}
+        if self._ablations:
+            seat = bucket(f"layer:{ABLATION}", user)
+            for start, end, arm in self._ablations:
+                if start <= seat < end:
+                    arms[ABLATION] = arm
+        seats: dict[str, int] = {}
+        for experiment in self._experiments:
+            found = seats.get(experiment.layer)
+            if found is None:
+                found = seats[experiment.layer] = bucket(experiment.layer, user)
+            if experiment.start <= found < experiment.end:
+                arm = experiment.arm(user, values, now)
+                if arm is not None:
+                    arms[experiment.name] = arm
+        return arms
 
 
-def _switched_off(ablations: Ablations, user: str) -> Factor | None:
+@dataclass(frozen=True, slots=True)
+class _Seats:
+    """An experiment in buckets: one bucket says who is in, another which arm, so a ramp adds users and moves nobody."""
+
+    name: str
+    layer: str
+    """The salt of the layer."""
+    start: int
+    end: int
+    audience: Condition | None
+    salt: str
+    arms: tuple[tuple[int, str], ...]
+    """(the first bucket that is no longer the arm's, its name)."""
+
+    def arm(self, user: str, values: Mapping[str, Value], now: float) -> str | None:
+        """The arm of a user who has a seat."""
+        if self.audience is not None and not holds(self.audience, values, now):
+            return None
+        spot = bucket(self.salt, user)
+        return next((name for upper, name in self.arms if spot < upper), None)
+
+
+def _seats(experiment: Experiment) -> _Seats:
+    start, end = experiment.starts_at, experiment.starts_at + experiment.percent
+    upper = accumulate(arm.percent for arm in experiment.arms)
+    arms = tuple((_threshold(end), arm.name) for end, arm in zip(upper, experiment.arms, strict=True))
+    layer, salt = f"layer:{experiment.layer}", f"arm:{experiment.name}"
+    return _Seats(experiment.name, layer, _threshold(start), _threshold(end), experiment.audience, salt, arms)
+
+
+def _ablations(ablations: Ablations) -> Iterator[tuple[int, int, str]]:
     """Each factor has a quarter of the layer to grow in, so that a change of one moves nobody of another."""
-    seat = bucket(f"layer:{ABLATION}", user)
     for factor in ablations.factors:
         start = 100.0 / len(Factor) * list(Factor).index(factor)
-        if _threshold(start) <= seat < _threshold(start + ablations.percent):
-            return factor
-    return None
+        yield _threshold(start), _threshold(start + ablations.percent), f"no_{factor}"
 
 
 def ablated(arms: Mapping[str, str]) -> Factor | None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from decisioning.catalog import Arm, Catalog, Experiment, Holdout
 from decisioning.conditions import Op, Test
 from decisioning.domain import MILLION
-from decisioning.experiments import arms_of, bucket, holdout_of
+from decisioning.experiments import Assignment, bucket
 from decisioning.exploration import certain, chosen, mixture
 from decisioning.identity import draw, sticky_decision_id, user_key
 
@@ -23,7 +23,7 @@ def experiment(percent=100.0, starts_at=0.0, name="price", **changes):
 
 
 def arms(user, *experiments, values=None):
-    return arms_of(Catalog("h", experiments=experiments), user, values or {}, 0.0)
+    return Assignment(Catalog("h", experiments=experiments)).arms(user, values or {}, 0.0)
 
 
 def test_buckets_are_those_of_the_published_algorithm():
@@ -58,9 +58,10 @@ def test_an_audience_keeps_others_out():
 
 def test_a_holdout_keeps_its_share_on_its_surfaces_only():
     catalog = Catalog("h", holdouts=(Holdout("global", 2.0, "h26q4", frozenset({"home"})),))
-    held = [user for user in USERS if holdout_of(catalog, user, "home")]
+    assignment = Assignment(catalog)
+    held = [user for user in USERS if assignment.holdout(user, "home")]
     assert len(held) / len(USERS) == pytest.approx(0.02, abs=0.008)
-    assert not any(holdout_of(catalog, user, "push") for user in held)
+    assert not any(assignment.holdout(user, "push") for user in held)
 
 
 @given(

@@ -11,7 +11,7 @@ from decisioning.catalog import Ablations, Catalog, Exploration, Factor, Holdout
 from decisioning.catalog_yaml import load_catalog
 from decisioning.domain import Candidate, Facts, HistoryEvent, Request, Scores, Source, Stage
 from decisioning.engine import Release, decide
-from decisioning.experiments import ABLATION, ablated, arms_of
+from decisioning.experiments import ABLATION, Assignment, ablated
 from decisioning.explain import explain, headline
 
 NOW = 1_796_083_200.0  # 2026-12-01
@@ -144,7 +144,7 @@ ALL = tuple(Factor)
 
 
 def arm_of(user: str, percent: float = 25.0, factors=ALL) -> str | None:
-    return arms_of(Catalog("h", ablations=Ablations(percent, factors)), user, {}, NOW).get(ABLATION)
+    return Assignment(Catalog("h", ablations=Ablations(percent, factors))).arms(user, {}, NOW).get(ABLATION)
 
 
 def test_each_factor_has_its_own_percent_of_users():
