@@ -8,7 +8,7 @@ that of SQL's WHERE.
 import ast
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
@@ -58,7 +58,8 @@ class Test(_Compilable):
     op: Op
     value: Any = None
     """A tuple, a number or a version, as `op` says."""
-    place: Place = NOWHERE
+    place: Place = field(default=NOWHERE, compare=False)
+    """Where it stands; the same test in two places is the same test."""
 
     __test__ = False  # not a pytest class
 
@@ -68,7 +69,7 @@ class AllOf(_Compilable):
     """True when every child is; so true when it has none."""
 
     children: tuple["Condition", ...]
-    place: Place = NOWHERE
+    place: Place = field(default=NOWHERE, compare=False)
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class AnyOf(_Compilable):
     """True when some child is; so false when it has none."""
 
     children: tuple["Condition", ...]
-    place: Place = NOWHERE
+    place: Place = field(default=NOWHERE, compare=False)
 
 
 Condition = Test | AllOf | AnyOf
