@@ -82,6 +82,18 @@ class ConditionReader:
         self._nodes = audiences
         self._read: dict[str, Condition | None] = {}
         self._path: list[str] = []
+        self._uses: dict[str, set[str]] = {}
+        """The audiences that each audience names; under "", those that anything else does."""
+
+    def idle(self) -> tuple[str, ...]:
+        """The audiences that nothing uses, once all has been read; not even by way of another that is used."""
+        used, pending = set[str](), list(self._uses.get("", ()))
+        while pending:
+            name = pending.pop()
+            if name not in used:
+                used.add(name)
+                pending += self._uses.get(name, ())
+        return tuple(name for name in self._nodes if name not in used)
 
     def audience(self, name: str) -> Condition:
         """A named audience's condition. Raises Broken where it, or one that it needs, is wrong."""
@@ -140,6 +152,7 @@ class ConditionReader:
         names = attempt(some_of(one_of(self._nodes, "audience")), node, self.problems)
         if names is None:
             raise Broken
+        self._uses.setdefault(self._path[-1] if self._path else "", set()).update(names)
         for name in names:
             if name in self._path:
                 circle = " → ".join([*self._path[self._path.index(name) :], name])

@@ -1,8 +1,10 @@
 """What has to be true of a whole catalog, and is proved before it is used."""
 
+from collections.abc import Iterator
+
 from decisioning.catalog import Catalog, Guard, Invariant, Offer, Surface
-from decisioning.conditions import AllOf
-from decisioning.satisfiable import TooManyAlternatives, satisfiable
+from decisioning.conditions import AllOf, Condition, complement
+from decisioning.satisfiable import TooManyAlternatives, possible, satisfiable
 from decisioning.words import words
 from decisioning.yaml_nodes import Problems
 
@@ -31,6 +33,7 @@ def _check_fallback(surface: Surface, catalog: Catalog, problems: Problems) -> N
         f"guards.{guard.name}" for guard in catalog.guards if guard.scope.covers(offer.name, offer.group, surface.name)
     ]
     reasons += [f"quiet_hours.{quiet.name}" for quiet in catalog.quiet_hours if surface.name in quiet.surfaces]
+    reasons += [f"budgets.{budget.name}" for budget in catalog.budgets if budget.hard and offer.name in budget.offers]
     if offer.eligible is not None:
         reasons.append(f"offers.{offer.name}.eligible")
     if offer.live_from is not None or offer.live_until is not None:
@@ -43,24 +46,37 @@ def _check_fallback(surface: Surface, catalog: Catalog, problems: Problems) -> N
 
 def _check_reach(offer: Offer, catalog: Catalog, problems: Problems) -> None:
     """An offer whose eligibility contradicts the guards of every surface that it names can't ever be shown."""
-    if offer.eligible is None or not offer.surfaces:
-        return
     in_the_way: set[str] = set()
     for surface in offer.surfaces:
-        guards = [g for g in catalog.guards if g.allows and g.scope.covers(offer.name, offer.group, surface)]
-        if not guards or not _contradict(offer, guards, catalog):
+        guards = blocked_by(offer, surface, catalog)
+        if not guards:
             return
-        in_the_way |= {guard.name for guard in guards}
-    message = f"nobody can ever see it: its eligibility contradicts {', '.join(sorted(in_the_way))}"
-    problems.add_at(offer.place, f"offers.{offer.name}", message)
+        in_the_way.update(guards)
+    if in_the_way:
+        message = f"nobody can ever see it: its eligibility contradicts {', '.join(sorted(in_the_way))}"
+        problems.add_at(offer.place, f"offers.{offer.name}", message)
 
 
-def _contradict(offer: Offer, guards: list[Guard], catalog: Catalog) -> bool:
-    allowed = tuple(guard.allows for guard in guards if guard.allows)
-    try:
-        return not satisfiable(AllOf((offer.eligible, *allowed) if offer.eligible else allowed), catalog.features)
-    except TooManyAlternatives:
-        return False
+def blocked_by(offer: Offer, surface: str, catalog: Catalog) -> tuple[str, ...]:
+    """The guards that leave nobody who could see the offer on a surface; empty where somebody can."""
+    guards = [guard for guard in catalog.guards if guard.scope.covers(offer.name, offer.group, surface)]
+    if not guards:
+        return ()
+    parts = [part for guard in guards for part in _passed(guard)]
+    if possible(AllOf((offer.eligible or AllOf(()), *parts)), catalog.features):
+        return ()
+    alone = (
+        g.name for g in guards if not possible(AllOf((offer.eligible or AllOf(()), *_passed(g))), catalog.features)
+    )
+    return tuple(alone) or tuple(guard.name for guard in guards)
+
+
+def _passed(guard: Guard) -> Iterator[Condition]:
+    """What has to hold for a guard to let an offer through."""
+    if guard.allows is not None:
+        yield guard.allows
+    if guard.blocks is not None:
+        yield complement(guard.blocks)
 
 
 def _check_never(invariant: Invariant, offer: Offer, catalog: Catalog, problems: Problems) -> None:

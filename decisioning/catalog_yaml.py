@@ -33,11 +33,12 @@ from decisioning.catalog_rules import (
     read_quiet_hours,
     read_suppression,
 )
+from decisioning.catalog_warnings import find_warnings
 from decisioning.domain import EventType, Place
 from decisioning.yaml_fields import Broken, attempt, text
 from decisioning.yaml_nodes import CatalogError, Node, Problem, Problems, did_you_mean, read_yaml
 
-__all__ = ["SECTIONS", "CatalogError", "Problem", "catalog_hash", "load_catalog"]
+__all__ = ["SECTIONS", "CatalogError", "Problem", "catalog_hash", "check_catalog", "load_catalog"]
 
 T = TypeVar("T")
 
@@ -49,12 +50,28 @@ def load_catalog(files: Mapping[str, bytes]) -> Catalog:
 
     The order of files, and of what is in them, never matters. Raises CatalogError with everything that is wrong.
     """
+    return _load(files)[0]
+
+
+def check_catalog(files: Mapping[str, bytes], now: float) -> tuple[Catalog, tuple[Problem, ...]]:
+    """The catalog as `load_catalog` gives it, and its warnings as of `now` (epoch seconds). Raises CatalogError."""
+    catalog, sections, at = _load(files)
+
+    def where(section: str, name: str) -> Place:
+        return sections.named[section][name].key_place
+
+    return catalog, find_warnings(catalog, now, at.problems, where, at.conditions.idle())
+
+
+def _load(files: Mapping[str, bytes]) -> tuple[Catalog, "_Sections", Context]:
     problems = Problems()
     sections = _merge(files, problems)
-    catalog = _build(sections, catalog_hash(files), problems)
+    features = _each(sections.named["features"], lambda name, node: read_feature(name, node, problems))
+    at = _context(sections, features, problems)
+    catalog = _build(sections, catalog_hash(files), at)
     check_invariants(catalog, problems)
     problems.raise_any()
-    return catalog
+    return catalog, sections, at
 
 
 def catalog_hash(files: Mapping[str, bytes]) -> str:
@@ -128,11 +145,9 @@ def _add_item(section: str, name: str, node: Node, items: dict[str, Node], probl
 # --- Sections to records ----------------------------------------------------------------------------------------------
 
 
-def _build(sections: _Sections, digest: str, problems: Problems) -> Catalog:
+def _build(sections: _Sections, digest: str, at: Context) -> Catalog:
     """The catalog of all that could be read; whatever could not has left problems."""
-    nodes = sections.named
-    features = _each(nodes["features"], lambda name, node: read_feature(name, node, problems))
-    at = _context(sections, features, problems)
+    nodes, problems = sections.named, at.problems
 
     def read(section: str, reader: Callable[[str, Node, Context], T]) -> dict[str, T]:
         return _each(nodes[section], lambda name, node: reader(name, node, at))
@@ -145,7 +160,7 @@ def _build(sections: _Sections, digest: str, problems: Problems) -> Catalog:
     return Catalog(
         hash=digest,
         currency=_single(sections, "currency", lambda node: attempt(text, node, problems, ""), "EUR"),
-        features=features,
+        features=at.conditions.features,
         audiences=_each(nodes["audiences"], lambda name, _: at.conditions.audience(name)),
         groups=read("groups", read_group),
         surfaces=read("surfaces", read_surface),

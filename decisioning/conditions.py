@@ -109,6 +109,22 @@ def negate(condition: Condition) -> Condition:
     return Test(condition.feature, _OPPOSITE[condition.op], condition.value, condition.place)
 
 
+def complement(condition: Condition) -> Condition:
+    """What holds wherever the condition does not, missing values included.
+
+    Exactly there, but for versions: text that is none fails every test of versions, which no test can say.
+    """
+    if isinstance(condition, AllOf):
+        return AnyOf(tuple(map(complement, condition.children)), condition.place)
+    if isinstance(condition, AnyOf):
+        return AllOf(tuple(map(complement, condition.children)), condition.place)
+    if condition.op in (Op.VERSION_MIN, Op.VERSION_BELOW):
+        return AllOf((), condition.place)
+    if condition.op in (Op.MISSING, Op.PRESENT):
+        return negate(condition)
+    return AnyOf((negate(condition), Test(condition.feature, Op.MISSING, None, condition.place)), condition.place)
+
+
 def holds(condition: Condition, values: Mapping[str, Value], now: float) -> bool:
     """Whether a condition holds. Values must be of their features' declared types (`knowledge` sees to it)."""
     return condition.compiled(values, now)

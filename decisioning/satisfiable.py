@@ -49,6 +49,14 @@ def satisfiable(condition: Condition, features: Mapping[str, FeatureSpec]) -> bo
     raise TooManyAlternatives
 
 
+def possible(condition: Condition, features: Mapping[str, FeatureSpec]) -> bool:
+    """Like `satisfiable`, but what could not be settled in time counts as possible."""
+    try:
+        return satisfiable(condition, features)
+    except TooManyAlternatives:
+        return True
+
+
 def _possible(spec: FeatureSpec, tests: tuple[Test, ...]) -> bool:
     """Whether one value of the feature, or its being missing, passes all the tests."""
     if any(test.op is Op.MISSING for test in tests):

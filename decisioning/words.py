@@ -41,12 +41,13 @@ def words(condition: Condition) -> str:
         return f"{condition.feature} {_claim(condition)}"
     if not condition.children:
         return "always" if isinstance(condition, AllOf) else "never"
-    parts = [f"({words(child)})" if _needs_brackets(child) else words(child) for child in condition.children]
+    parts = [f"({words(child)})" if _needs_brackets(child, condition) else words(child) for child in condition.children]
     return (" and " if isinstance(condition, AllOf) else " or ").join(parts)
 
 
-def _needs_brackets(condition: Condition) -> bool:
-    return not isinstance(condition, Test) and len(condition.children) > 1
+def _needs_brackets(child: Condition, within: Condition) -> bool:
+    """Not "a and (b and c)", which is the same without."""
+    return not isinstance(child, Test) and len(child.children) > 1 and type(child) is not type(within)
 
 
 def _claim(test: Test) -> str:

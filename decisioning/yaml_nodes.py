@@ -90,8 +90,11 @@ class Problems:
 
     def raise_any(self) -> None:
         if self.found:
-            by_place = sorted(set(self.found), key=lambda p: (p.place.file, p.place.line, p.place.column, p.message))
-            raise CatalogError(tuple(by_place))
+            raise CatalogError(self.in_order())
+
+    def in_order(self) -> tuple[Problem, ...]:
+        """What was found, by place, each once."""
+        return tuple(sorted(set(self.found), key=lambda p: (p.place.file, p.place.line, p.place.column, p.message)))
 
 
 def did_you_mean(wrong: str, right: "Mapping[str, Any] | set[str] | frozenset[str] | tuple[str, ...]") -> str:

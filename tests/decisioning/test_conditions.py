@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from random_conditions import NOW, complete_facts, conditions, facts, naive, tests
 
-from decisioning.conditions import Op, Test, holds, negate, reads, version
+from decisioning.conditions import Op, Test, complement, holds, negate, reads, version
 
 
 @given(conditions, facts)
@@ -15,6 +15,14 @@ def test_the_compiled_condition_and_a_naive_interpreter_agree(condition, values)
 @given(conditions, complete_facts)
 def test_negation_is_exact_when_everything_is_known(condition, values):
     assert holds(negate(condition), values, NOW) is not holds(condition, values, NOW)
+
+
+@given(conditions, facts)
+def test_the_complement_holds_wherever_the_condition_does_not(condition, values):
+    if not holds(condition, values, NOW):
+        assert holds(complement(condition), values, NOW)
+    elif "version" not in str(condition):
+        assert not holds(complement(condition), values, NOW)
 
 
 @given(tests, facts)

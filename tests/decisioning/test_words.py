@@ -66,14 +66,14 @@ def test_when_no_alternative_holds_all_are_told():
 def test_words_read_like_a_sentence():
     condition = AllOf(
         (
-            Test("tier", Op.IS, ("free",)),
+            AllOf((Test("tier", Op.IS, ("free",)), Test("plan", Op.PRESENT))),
             AnyOf((Test("sessions_7d", Op.MIN, 3), Test("is_student", Op.IS, (True,)))),
             Test("addons", Op.LACKS, ("hifi",)),
             Test("joined", Op.OLDER_THAN, 36 * 3600.0),
         )
     )
     assert words(condition) == (
-        "tier is free and (sessions_7d is at least 3 or is_student is true) and addons has no hifi "
+        "tier is free and plan is known and (sessions_7d is at least 3 or is_student is true) and addons has no hifi "
         "and joined was more than 36h ago"
     )
 
