@@ -236,6 +236,38 @@ def catalog_check(
     show({"ok": True, "hash": checked.hash, **counts}, as_json)
 
 
+@catalog.command("reach", epilog="Example: segue catalog reach my-catalog --surface paywall --context country=SE")
+def catalog_reach(
+    folder: Annotated[Path | None, typer.Argument(help="The catalog folder; default: the one in --home.")] = None,
+    snapshot: Annotated[
+        str | None, typer.Option(help="A feature snapshot's id, or its folder; default: the current one.")
+    ] = None,
+    surface: Annotated[str | None, typer.Option(help="One surface; default: all.")] = None,
+    context: Annotated[
+        list[str] | None, typer.Option(help="name=value, as if every client sent it; repeatable.")
+    ] = None,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """How many users each offer reaches on each surface, and which clause drops how many of the others."""
+    from evaluation.reach import reach
+    from terminal import reach_table
+    from workbench import read_context, snapshot_of
+
+    where = Home(home)
+    checked, users = load_catalog_of(where, folder), snapshot_of(where, snapshot)
+    sent = read_context(checked, context or [])
+    with Steps(people).step("reach", f"Ask the rules of {users.rows:,} users"):
+        found = reach(checked, users, surface=surface, context=sent)
+    if as_json:
+        told = {"snapshot": users.id, "as_of": users.manifest["as_of"], "users": users.rows, "context": context or []}
+        show({**told, "reach": [one.to_json() for one in found]}, as_json)
+        return
+    out = Console(highlight=False)
+    for name in dict.fromkeys(one.surface for one in found):
+        out.print(reach_table(name, [one for one in found if one.surface == name], users.rows))
+
+
 @app.command(epilog="Example: segue serve --port 8080")
 def serve(
     home: HomeOption = DEFAULT_HOME,

@@ -6,7 +6,7 @@ Everything for people goes to standard error while `--json` owns standard output
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -17,6 +17,9 @@ from rich.table import Table
 from decisioning.catalog import Catalog
 from decisioning.domain import Decision, Source
 from decisioning.explain import Explanation, headline
+
+if TYPE_CHECKING:
+    from evaluation.reach import OfferReach
 
 ProgressCallback = Callable[[int, int], None]
 """Called as work goes on, with how much is done and how much there is."""
@@ -76,6 +79,28 @@ def _figure(value: float | None, *, signed: bool = False) -> str:
     if value is None:
         return "not shown"
     return f"{value:+.4f}" if signed else f"{value:.4f}"
+
+
+def reach_table(surface: str, found: "Sequence[OfferReach]", users: int) -> Table:
+    """The offers of one surface, the farthest-reaching first, and beneath each of them what drops the others."""
+    table = Table(title=f"{surface}: {users:,} users", title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    table.pad_edge = False
+    table.add_column("users", justify="right", no_wrap=True)
+    table.add_column("offer, and the clauses that it loses them to")
+    table.add_column("where", no_wrap=True, style="dim")
+    for one in sorted(found, key=lambda one: (-one.eligible, one.offer)):
+        later = "" if one.live else " [yellow]not live at that moment[/yellow]"
+        share = f"{one.eligible / users:.1%}" if users else "nobody is in the snapshot"
+        table.add_row(f"[bold]{one.eligible:,}[/bold]", f"[bold]{escape(one.offer)}[/bold] {share}{later}")
+        for drop in one.dropped:
+            if drop.users:
+                table.add_row(
+                    f"[dim]-{drop.users:,}[/dim]", f"  {escape(drop.hurdle.words)}", escape(drop.hurdle.where)
+                )
+        if one.hangs_on:
+            sent = f"hangs on {', '.join(one.hangs_on)} of the request: at most {one.at_most:,}"
+            table.add_row("", f"  [yellow]{escape(sent)}[/yellow]")
+    return table
 
 
 def decision_words(

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from decisioning.catalog import Catalog
 from decisioning.domain import Facts, Value
@@ -14,6 +14,9 @@ from decisioning.engine import Release
 from decisioning.errors import UserError
 from decisioning.identity import user_key
 from stores.home import Home
+
+if TYPE_CHECKING:
+    from features.snapshots import Snapshot
 
 SAMPLE_CATALOG = Path(__file__).resolve().parent / "catalog"
 
@@ -31,6 +34,16 @@ def load_catalog_of(home: Home, chosen: Path | None) -> Catalog:
     from stores.catalog_files import read_catalog_files
 
     return load_catalog(read_catalog_files(catalog_folder(home, chosen)))
+
+
+def snapshot_of(home: Home, chosen: str | None) -> "Snapshot":
+    """The snapshot named by id or by folder, else the current one of the work folder."""
+    from features.snapshots import current, read_snapshot
+
+    if chosen is None:
+        return current(home.snapshots)
+    folder = Path(chosen)
+    return read_snapshot(folder if folder.is_dir() else home.snapshots / chosen)
 
 
 @contextmanager
