@@ -1,10 +1,9 @@
 """What is left gets a score, is held against the thresholds, is ranked, and is put into slots."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from math import isfinite
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +21,7 @@ def score(effect: Number, net: Number, boost: Number) -> Number:
     return effect * net * boost
 
 
-@dataclass(frozen=True, slots=True)
-class Ranking:
+class Ranking(NamedTuple):
     """What is left of a surface's offers in the eyes of one set of scorers. Sequences go with `left.names`."""
 
     left: Left
@@ -35,6 +33,10 @@ class Ranking:
     """The models that gave personal scores."""
     below: Mapping[str, tuple[float, float]]
     """p_convert and score of each offer that missed a threshold."""
+
+
+_Scored = tuple[Sequence[float], Sequence[float], frozenset[str]]
+"""p_convert, effect, and the labels of the models behind them."""
 
 
 def arbitrate(
@@ -52,8 +54,8 @@ def arbitrate(
     """
     offers = plan.offers_of(left)
     p_convert, effect, labels = _scored(plan, offers, scorers, values, personal)
-    net, boost = factors.net, factors.boost
-    scores = [e * net[at] * boost[at] for e, at in zip(effect, offers.positions, strict=True)]
+    net, boost = offers.of(factors.net), offers.of(factors.boost)
+    scores = [e * n * b for e, n, b in zip(effect, net, boost, strict=True)]
     least_p, least_score = plan.surface.min_p_convert, factors.min_score
     below: dict[str, tuple[float, float]] = {}
     if least_p is not None or least_score is not None:
@@ -69,31 +71,40 @@ def arbitrate(
 
 def _scored(
     plan: SurfacePlan, offers: Left, scorers: Mapping[str, Scorer], values: Mapping[str, Value], personal: bool
-) -> tuple[Sequence[float], Sequence[float], frozenset[str]]:
-    """p_convert, effect, and the labels of the models behind them.
+) -> _Scored:
+    """The scores of all models together."""
+    if len(offers.by_model) == 1:
+        model, _, names = offers.by_model[0]
+        return _scored_by(scorers.get(model or ""), plan, names, values, personal)
+    p_convert, effect = [0.0] * len(offers.names), [0.0] * len(offers.names)
+    labels: frozenset[str] = frozenset()
+    for model, places, names in offers.by_model:
+        theirs = _scored_by(scorers.get(model or ""), plan, names, values, personal)
+        for place, p, e in zip(places, theirs[0], theirs[1], strict=True):
+            p_convert[place], effect[place] = p, e
+        labels |= theirs[2]
+    return p_convert, effect, labels
+
+
+def _scored_by(
+    scorer: Scorer | None, plan: SurfacePlan, names: tuple[str, ...], values: Mapping[str, Value], personal: bool
+) -> _Scored:
+    """What one model says of its offers.
 
     Without `personal`, or without a model, an offer gets its prior: the model's mean, or else the catalog's own guess.
     A score that is no number counts as no score.
     """
-    p_convert, effect = [0.0] * len(offers.names), [0.0] * len(offers.names)
-    labels: set[str] = set()
-    for model, places, names in offers.by_model:
-        scorer = scorers.get(model) if model is not None else None
-        if scorer is None:
-            for place in places:
-                p_convert[place] = effect[place] = plan.offers[offers.positions[place]].score.prior
-            continue
-        found = scorer.score(values, plan.surface.name, names) if personal else scorer.prior(plan.surface.name, names)
-        label = {scorer.label} if personal else set()
-        if len(offers.by_model) == 1 and isfinite(sum(found.effect)) and isfinite(sum(found.p_convert)):
-            return found.p_convert, found.effect, frozenset(label)
-        for place, p, e in zip(places, found.p_convert, found.effect, strict=True):
-            if isfinite(p) and isfinite(e):
-                p_convert[place], effect[place] = p, e
-                labels |= label
-            else:
-                p_convert[place] = effect[place] = plan.offers[offers.positions[place]].score.prior
-    return p_convert, effect, frozenset(labels)
+    if scorer is None:
+        priors = plan.priors(names)
+        return priors, priors, frozenset()
+    found = scorer.score(values, plan.surface.name, names) if personal else scorer.prior(plan.surface.name, names)
+    labels = frozenset({scorer.label}) if personal else frozenset()
+    if isfinite(sum(found.effect)) and isfinite(sum(found.p_convert)):
+        return found.p_convert, found.effect, labels
+    pairs = list(zip(found.p_convert, found.effect, strict=True))
+    numbers = [isfinite(p) and isfinite(e) for p, e in pairs]
+    filled = [p_e if ok else (prior, prior) for p_e, ok, prior in zip(pairs, numbers, plan.priors(names), strict=True)]
+    return [p for p, _ in filled], [e for _, e in filled], labels if any(numbers) else frozenset()
 
 
 def choice(ranking: Ranking, surface: Surface, user: str, release: str) -> str:
@@ -101,7 +112,7 @@ def choice(ranking: Ranking, surface: Surface, user: str, release: str) -> str:
     names, scores = ranking.left.names, ranking.scores
     if not names:
         return NOTHING
-    if not any(ranking.factors.priority):  # one class: no need to put all in order
+    if ranking.factors.one_class:  # no need to put all in order
         best = max(scores)
         if best <= 0 and surface.allow_nothing:
             return NOTHING

@@ -59,9 +59,9 @@ class Assignment:
             if found is None:
                 found = seats[experiment.layer] = bucket(experiment.layer, user)
             if experiment.start <= found < experiment.end:
-                arm = experiment.arm(user, values, now)
-                if arm is not None:
-                    arms[experiment.name] = arm
+                drawn = experiment.arm(user, values, now)
+                if drawn is not None:
+                    arms[experiment.name] = drawn
         return arms
 
 

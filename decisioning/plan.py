@@ -7,8 +7,9 @@ from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import compress, count
 from math import prod
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from decisioning.catalog import Catalog, ContextWeight, Factor, Lever, Offer, Scope, Surface
 from decisioning.conditions import AllOf, Condition, Op, Test, reads
@@ -18,15 +19,16 @@ from decisioning.index import build_index
 from decisioning.limits import Drop, Limits
 from decisioning.words import first_failure, words
 
-MEMO_LIMIT = 4096
-"""How many sets of offers, and combinations of arms, a plan remembers the consequences of."""
+MEMO_LIMIT = 512
+"""How many combinations of arms and context weights a plan remembers the factors of."""
+
+_DIGITS = bytes.maketrans(b"01", b"\0\1")
 
 K = TypeVar("K")
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Screen:
+class Screen(NamedTuple):
     """What the rules leave of a surface's offers, and what each of them drops, in the order of evaluation."""
 
     left: int
@@ -37,14 +39,19 @@ class Screen:
     """Which context weights hold, one bit each."""
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
+class Left(NamedTuple):
     """The offers of a bit set: positions, names, and who scores them."""
 
+    flags: bytes
+    """1 for each offer of the set, by position; those after the last are left out."""
     positions: tuple[int, ...]
     names: tuple[str, ...]
-    by_model: tuple[tuple[str | None, tuple[int, ...], tuple[str, ...]], ...]
+    by_model: Sequence[tuple[str | None, Sequence[int], tuple[str, ...]]]
     """(model, places within `names`, their names)."""
+
+    def of(self, row: Iterable[float]) -> Iterator[float]:
+        """Of a row that has a number for each offer of the surface, those of the set."""
+        return compress(row, self.flags)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +67,12 @@ class Factors:
     min_score: float | None
     boost: tuple[float, ...] = field(init=False)
     """Context weight × lever."""
+    one_class: bool = field(init=False)
+    """Whether all offers are of the same priority class."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "boost", tuple(c * x for c, x in zip(self.context, self.lever, strict=True)))
+        object.__setattr__(self, "one_class", len(set(self.priority)) <= 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +96,8 @@ class SurfacePlan:
         own = catalog.offers_on(surface.name)
         fallback = catalog.offers.get(surface.fallback or "")
         self.offers = own if fallback is None or fallback in own else (*own, fallback)
+        self._names = tuple(offer.name for offer in self.offers)
+        self._models = {offer.score.model for offer in own}
         self.bits = {offer.name: 1 << position for position, offer in enumerate(self.offers)}
         self.everything = (1 << len(own)) - 1
         """The offers that compete here; a fallback from elsewhere does not."""
@@ -100,7 +112,6 @@ class SurfacePlan:
         self.index = build_index(conditions, catalog.features)
         self._live = _Timeline([(o.live_from, o.live_until) for o in self.offers], self._live_at)
         self._levers = _Timeline([(lever.starts, lever.until) for lever in catalog.levers], self._levers_at)
-        self._lefts: dict[int, Left] = {}
         self._factors: dict[object, Factors] = {}
         self.counts_decisions = any(cap.counts == DECISION and self.covered(cap.scope) for cap in catalog.caps)
         """Whether what is decided here has to be recorded in users' histories, for a cap to count."""
@@ -156,17 +167,22 @@ class SurfacePlan:
         )
 
     def offers_of(self, left: int) -> Left:
-        """The offers of a bit set; the sets that come up are remembered."""
-        return _remembered(self._lefts, left, lambda: self._spell_out(left))
-
-    def _spell_out(self, left: int) -> Left:
-        positions = tuple(position for position in range(len(self.offers)) if left >> position & 1)
-        names = tuple(self.offers[position].name for position in positions)
+        """The offers of a bit set."""
+        flags = bin(left)[:1:-1].encode().translate(_DIGITS)  # "0b1011" → 1, 1, 0, 1
+        positions, names = tuple(compress(count(), flags)), tuple(compress(self._names, flags))
+        if not left:
+            return Left(flags, (), (), ())
+        if len(self._models) == 1:
+            return Left(flags, positions, names, ((self.offers[0].score.model, range(len(names)), names),))
         by_model: dict[str | None, list[int]] = {}
         for place, position in enumerate(positions):
             by_model.setdefault(self.offers[position].score.model, []).append(place)
-        groups = ((model, tuple(places), tuple(names[p] for p in places)) for model, places in by_model.items())
-        return Left(positions, names, tuple(groups))
+        groups = [(model, places, tuple([names[place] for place in places])) for model, places in by_model.items()]
+        return Left(flags, positions, names, groups)
+
+    def priors(self, names: Iterable[str]) -> list[float]:
+        """The p_convert that the catalog itself assumes of some offers."""
+        return [self.offers[self.position(name)].score.prior for name in names]
 
     # --- Factors
 
