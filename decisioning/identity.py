@@ -26,6 +26,11 @@ def sticky_decision_id(user: str, surface: str, now: float, period: float) -> st
     return blake2b(f"{user}|{surface}|{period}|{slot}".encode(), digest_size=16).hexdigest()
 
 
+def sticky_until(now: float, period: float) -> float:
+    """When the period of `sticky_decision_id` ends, in which `now` lies. Periods begin at multiples of their length."""
+    return (now // period + 1) * period
+
+
 def tie_break(user: str, offer: str, release: str) -> int:
     """Orders equal scores: differs by user and release, never by the offer's name alone."""
     return int.from_bytes(blake2b(f"{user}|{offer}|{release}".encode(), digest_size=8).digest(), "big")

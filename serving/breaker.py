@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -11,6 +11,7 @@ import structlog
 
 from decisioning.domain import Event, Facts
 from features.schema import Schema
+from stores.budgets import Want
 from stores.online import OnlineStore, StoreDown
 
 PROBE_EVERY = 0.2
@@ -32,6 +33,10 @@ T = TypeVar("T")
 log = structlog.get_logger()
 
 
+class Unwell(str):
+    """Why there is no answer from the store: what `degraded` says."""
+
+
 class GuardedStore:
     """Never raises and never waits past the deadline. Opens on a failure; a probe in the background closes it."""
 
@@ -42,6 +47,7 @@ class GuardedStore:
         self._killed: frozenset[str] = frozenset()
         self._probe: asyncio.Task[None] | None = None
         self._backlog: deque[tuple[Event, tuple[str, ...]]] = deque(maxlen=MAX_BACKLOG)
+        self._writing: set[asyncio.Task[None]] = set()
 
     @property
     def is_down(self) -> bool:
@@ -55,19 +61,69 @@ class GuardedStore:
             self._open(_why(error), schema)
 
     async def read(self, user: str, schema: Schema, budgets: Sequence[str], timeout: float) -> Facts:
-        """All that is known of a user, and what is spent of `budgets`; `timeout` in seconds."""
+        """All that is known of a user, and what is out of `budgets`; `timeout` in seconds."""
+        return self._noted(await self._asked(lambda: self._store.read(user, schema, budgets), schema, timeout))
+
+    async def read_again(
+        self, user: str, schema: Schema, budgets: Sequence[str], timeout: float, decision_id: str
+    ) -> tuple[Facts, bytes | None]:
+        """The same for a decision that may have been made before, without what it showed; and the answer it gave."""
+
+        async def both() -> tuple[Facts, bytes | None]:
+            read = self._store.read(user, schema, budgets, decision_id)
+            facts, answer = await asyncio.gather(read, self._store.recall(user, decision_id))
+            return facts, answer
+
+        found = await self._asked(both, schema, timeout)
+        return (self._noted(found), None) if isinstance(found, Unwell) else (self._noted(found[0]), found[1])
+
+    async def reserve(
+        self, decision_id: str, wants: Sequence[Want], lasts: float, schema: Schema, timeout: float
+    ) -> Mapping[str, int] | None:
+        """Units of hard budgets, as the store's `reserve`. None: nobody knows, so nothing may be shown."""
+        found = await self._asked(lambda: self._store.reserve(decision_id, wants, lasts), schema, timeout)
+        return None if isinstance(found, Unwell) else found
+
+    async def remember(
+        self,
+        user: str,
+        decision_id: str,
+        answer: bytes,
+        lasts: float,
+        instead_of: bytes | None,
+        schema: Schema,
+        timeout: float,
+    ) -> bytes | None:
+        """The answer that another server gave to the same decision meanwhile; else None, also when nobody knows."""
+        call = lambda: self._store.remember(user, decision_id, answer, lasts, instead_of)  # noqa: E731
+        found = await self._asked(call, schema, timeout)
+        return None if isinstance(found, Unwell) else found
+
+    async def record(self, events: Sequence[Event], schema: Schema, timeout: float) -> None:
+        """Applies events of the server's own making. What is not done in time goes on in the background."""
+
+        async def write() -> None:
+            await asyncio.gather(*(self.apply(event, (), schema) for event in events))
+
+        task = asyncio.create_task(write())
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+        await asyncio.wait({task}, timeout=timeout)
+
+    async def _asked(self, call: Callable[[], Awaitable[T]], schema: Schema, timeout: float) -> T | Unwell:
+        """What the store answers within the deadline, or why it doesn't."""
         if self._probe is not None:
-            return self._unread(DOWN)
+            return Unwell(DOWN)
         try:
-            facts = await within(timeout, self._store.read(user, schema, budgets))
+            found = await within(timeout, call())
         except TimeoutError:
             self._note_slow(schema)
-            return self._unread(SLOW)
+            return Unwell(SLOW)
         except Exception as error:  # noqa: BLE001  whatever a store raises, the request is answered
             self._open(_why(error), schema)
-            return self._unread(DOWN)
-        self._slow, self._killed = 0, facts.killed
-        return facts
+            return Unwell(DOWN)
+        self._slow = 0
+        return found
 
     async def apply(self, event: Event, budgets: tuple[str, ...], schema: Schema) -> bool | None:
         """True: counted. False: seen before. None: the store is down, and the event is kept for when it is back."""
@@ -81,6 +137,7 @@ class GuardedStore:
         return None
 
     async def close(self) -> None:
+        await asyncio.gather(*self._writing)
         if self._probe is not None:
             self._probe.cancel()
             with suppress(asyncio.CancelledError):
@@ -88,9 +145,12 @@ class GuardedStore:
         with suppress(Exception):  # a store that is down can't be left politely
             await self._store.close()
 
-    def _unread(self, why: str) -> Facts:
-        """Nothing is known. The kill switches that were read last still hold: safer than none."""
-        return Facts(killed=self._killed, unread=UNREAD, degraded=(why,))
+    def _noted(self, found: Facts | Unwell) -> Facts:
+        """Where nothing is known, the kill switches that were read last still hold: safer than none."""
+        if isinstance(found, Unwell):
+            return Facts(killed=self._killed, unread=UNREAD, degraded=(str(found),))
+        self._killed = found.killed
+        return found
 
     def _note_slow(self, schema: Schema) -> None:
         now = time.monotonic()
@@ -118,7 +178,7 @@ class GuardedStore:
 
     async def _ask(self, schema: Schema) -> None:
         async with asyncio.timeout(PROBE_TIMEOUT):
-            await self._store.read("probe", schema)
+            self._noted(await self._store.read("probe", schema))
 
     async def _catch_up(self) -> None:
         """Applies what came in meanwhile. An event counts once, however often it is applied."""

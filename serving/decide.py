@@ -11,17 +11,20 @@ import structlog
 
 from decisioning import engine
 from decisioning.catalog import Catalog, Surface
-from decisioning.domain import Decision, Facts, Reason, Request, Shown, Source
+from decisioning.domain import DECISION, Decision, Event, Facts, Reason, Request, Shown, Source
 from decisioning.explain import explain
-from decisioning.identity import sticky_decision_id, user_key
+from decisioning.identity import sticky_decision_id, sticky_until, user_key
+from serving import sticky
+from serving.breaker import GuardedStore
 from serving.context import read_context
 from serving.errors import ApiError, invalid
 from serving.runtime import Current, Runtime
 from serving.schemas import DecisionAnswer, DecisionRequest, OfferAnswer, ReasonAnswer, read_decision
+from serving.units import Desk
 from stores.decision_log import DecisionRecord, encode
 
-SHORTEST_READ, LONGEST_READ = 0.005, 0.050
-"""The bounds, in seconds, of what the surface's deadline leaves for reading the store."""
+SHORTEST_WAIT, LONGEST_WAIT = 0.005, 0.050
+"""The bounds, in seconds, of what the surface's deadline leaves for each question to the store."""
 FRESH_FOR = 300.0
 """Seconds for which an answer may be kept where the surface has no sticky period."""
 
@@ -38,21 +41,97 @@ async def answer(runtime: Runtime, body: bytes) -> bytes:
     current, now = runtime.current, runtime.clock()  # one release and one moment for the whole decision
     surface = _surface(current.release.catalog, sent)
     request, ignored = _request(runtime, current.release.catalog, surface, sent, now)
+    expires = sticky_until(now, surface.sticky) if surface.sticky else now + FRESH_FOR
     parsed = perf_counter()
 
-    timeout = min(max(surface.deadline, SHORTEST_READ), LONGEST_READ)
-    facts = await runtime.store.read(request.user, current.schema, current.read[surface.name], timeout)
+    def left() -> float:
+        return min(max(surface.deadline - (perf_counter() - started), SHORTEST_WAIT), LONGEST_WAIT)
+
+    facts, before = await _known(runtime.store, current, surface, request, left())
     if ignored:
         facts = replace(facts, degraded=(*facts.degraded, *ignored))
     read = perf_counter()
 
-    decision = _decide(current, request, facts)
+    desk = Desk(runtime.store, current, request, expires - now, left)
+    decision, facts, is_new = await _settle(desk, surface, facts, before, sent.dry_run)
     decided = perf_counter()
     if not sent.dry_run:
+        runtime.surfaces.remember(request.decision_id, request.surface)
+    if is_new:
         durations = {"parse": parsed - started, "read": read - parsed, "decide": decided - read}
-        _record(runtime, DecisionRecord(request, facts, decision, durations))
+        runtime.decisions.append(encode(DecisionRecord(request, facts, decision, durations)))
+        await _count(desk, decision)
     why = _reasons(current, request, facts, decision) if sent.explain else None
-    return _encoder.encode(_answer(surface, request, decision, why))
+    return _encoder.encode(_answer(request, decision, expires, why))
+
+
+async def _settle(
+    desk: Desk, surface: Surface, facts: Facts, before: bytes | None, dry_run: bool
+) -> tuple[Decision, Facts, bool]:
+    """The answer, the facts that it was made of, and whether it is new: neither given before nor a dry run.
+
+    The answer of a sticky decision is `before`, as long as the rules allow it.
+    """
+    again = _again(desk, surface, facts, before)
+    if again is not None and (dry_run or await desk.holds(again.slate)):
+        return again, facts, False
+    if dry_run:
+        return _decide(desk.current, desk.request, facts), facts, False
+    decision, facts = await desk.decide(_decide, facts)
+    if sticky.is_same(decision, before):
+        return decision, facts, False
+    if surface.sticky:
+        theirs = _again(desk, surface, facts, await _remember(desk, surface, decision, before))
+        if theirs is not None:
+            return theirs, facts, False
+    return decision, facts, True
+
+
+def _again(desk: Desk, surface: Surface, facts: Facts, answer: bytes | None) -> Decision | None:
+    """The answer given before, if it may be given again. Should the rules fail, which is a bug, it may not."""
+    try:
+        return sticky.again(desk.current.release, surface, desk.request, facts, answer)
+    except Exception:
+        log.exception("sticky_failed", decision_id=desk.request.decision_id, release=desk.current.release.id)
+        return None
+
+
+async def _known(
+    store: GuardedStore, current: Current, surface: Surface, request: Request, timeout: float
+) -> tuple[Facts, bytes | None]:
+    """The facts, and the answer that was given to the same sticky decision before."""
+    budgets = current.read[surface.name]
+    if surface.sticky:
+        return await store.read_again(request.user, current.schema, budgets, timeout, request.decision_id)
+    return await store.read(request.user, current.schema, budgets, timeout), None
+
+
+async def _remember(desk: Desk, surface: Surface, decision: Decision, before: bytes | None) -> bytes | None:
+    """Keeps the answer for the rest of the period. Of two requests at once the other is given the first one's."""
+    request, answer = desk.request, sticky.given(surface, desk.request, decision)
+    return await desk.store.remember(
+        request.user, request.decision_id, answer, desk.lasts, before, desk.current.schema, desk.left()
+    )
+
+
+async def _count(desk: Desk, decision: Decision) -> None:
+    """Records what was decided in the user's history, where a cap counts that."""
+    request, current = desk.request, desk.current
+    if not decision.slate or not current.release.plans[request.surface].counts_decisions:
+        return
+    events = [
+        Event(
+            event_id=f"{DECISION}:{request.decision_id}:{one.slot}",
+            type=DECISION,
+            decision_id=request.decision_id,
+            offer=one.offer,
+            user=request.user,
+            surface=request.surface,
+            at=request.now,
+        )
+        for one in decision.slate
+    ]
+    await desk.store.record(events, current.schema, desk.left())
 
 
 def _surface(catalog: Catalog, sent: DecisionRequest) -> Surface:
@@ -70,8 +149,8 @@ def _request(
 ) -> tuple[Request, tuple[str, ...]]:
     context, ignored = read_context(catalog, sent.context)
     user = user_key(runtime.secret, sent.user_id)
-    sticky = surface.sticky > 0
-    decision_id = sticky_decision_id(user, surface.name, now, surface.sticky) if sticky else uuid.uuid4().hex
+    period = surface.sticky
+    decision_id = sticky_decision_id(user, surface.name, now, period) if period else uuid.uuid4().hex
     request = Request(decision_id, user, surface.name, now, context, sent.slots, frozenset(sent.exclude))
     return request, ignored
 
@@ -103,12 +182,7 @@ def _reasons(current: Current, request: Request, facts: Facts, decision: Decisio
     return () if ENGINE_FAILED in decision.degraded else explain(current.release, request, facts, decision).fates
 
 
-def _record(runtime: Runtime, record: DecisionRecord) -> None:
-    runtime.surfaces.remember(record.request.decision_id, record.request.surface)
-    runtime.decisions.append(encode(record))
-
-
-def _answer(surface: Surface, request: Request, decision: Decision, why: Sequence[Reason] | None) -> DecisionAnswer:
+def _answer(request: Request, decision: Decision, expires: float, why: Sequence[Reason] | None) -> DecisionAnswer:
     return DecisionAnswer(
         decision_id=decision.decision_id,
         surface=decision.surface,
@@ -117,7 +191,7 @@ def _answer(surface: Surface, request: Request, decision: Decision, why: Sequenc
         degraded=list(decision.degraded),
         release=decision.release,
         model=decision.model or "none",
-        expires_at=rfc3339(request.now + (surface.sticky or FRESH_FOR)),
+        expires_at=rfc3339(expires),
         reasons=[_reason(one) for one in why] if why is not None else None,
     )
 

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from decisioning.domain import NOTHING, Event, EventType
+from decisioning.domain import DECISION, NOTHING, Event, EventType
 from decisioning.identity import user_key
 from serving.errors import ApiError
 from serving.runtime import Current, Runtime
@@ -41,7 +41,7 @@ async def _take(runtime: Runtime, sent: EventRequest, index: int, result: Events
     current, now = runtime.current, runtime.clock()
     at = sent.at if isinstance(sent.at, float) else sent.at.timestamp()
     surface = runtime.surfaces.get(sent.decision_id) or sent.surface or ""
-    if reason := _objection(current, sent.offer, surface, at, now):
+    if reason := _objection(current, sent.type, sent.offer, surface, at, now):
         result.rejected.append(Rejected(index, reason, sent.event_id))
         return
     user = user_key(runtime.secret, sent.user_id)
@@ -59,9 +59,11 @@ async def _take(runtime: Runtime, sent: EventRequest, index: int, result: Events
         result.duplicates += 1
 
 
-def _objection(current: Current, offer: str, surface: str, at: float, now: float) -> str | None:
+def _objection(current: Current, type: str, offer: str, surface: str, at: float, now: float) -> str | None:
     """Why an event can't be taken; None when it can."""
     catalog = current.release.catalog
+    if type == DECISION:
+        return "The type decision is the server's own: it records what it decides. Report impressions."
     if offer != NOTHING and offer not in catalog.offers:
         return "The offer is not in the catalog."
     if surface and surface not in catalog.surfaces:

@@ -4,9 +4,10 @@ import asyncio
 import gc
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from math import ceil
 from pathlib import Path
 
 import structlog
@@ -15,8 +16,10 @@ from decisioning.catalog import Budget, Catalog
 from decisioning.catalog_yaml import load_catalog
 from decisioning.domain import Facts, Request
 from decisioning.engine import Release, decide
+from decisioning.limits import allowance
 from features.schema import Schema
 from serving.breaker import GuardedStore
+from stores.budgets import Want
 from stores.catalog_files import read_catalog_files
 from stores.event_log import Log
 from stores.releases import ReleaseStore
@@ -39,6 +42,8 @@ class Current:
     """By offer: the budgets that its impressions count towards."""
     read: dict[str, tuple[str, ...]]
     """By surface: the budgets that its offers need to know."""
+    hard: dict[str, Budget]
+    """By name: the budgets of which a unit is needed to show an offer."""
 
     @classmethod
     def of(cls, release: Release) -> "Current":
@@ -48,15 +53,29 @@ class Current:
             surface: tuple(sorted({one.name for offer in catalog.offers_on(surface) for one in budgets[offer.name]}))
             for surface in catalog.surfaces
         }
-        return cls(release, Schema.of(catalog.features), budgets, read)
+        hard = {one.name: one for one in catalog.budgets if one.hard}
+        return cls(release, Schema.of(catalog.features), budgets, read, hard)
 
     def spends(self, offer: str, at: float) -> tuple[str, ...]:
         """The budgets of which an impression of an offer at a moment takes one unit."""
+        return tuple(one.name for one in self.budgets.get(offer, ()) if _is_running(one, at))
+
+    def wants(self, offers: Iterable[str], now: float) -> tuple[Want, ...]:
+        """The units of hard budgets without which these offers may not be shown."""
         return tuple(
-            one.name
+            Want(one.name, offer, self.allowed(one.name, now))
+            for offer in offers
             for one in self.budgets.get(offer, ())
-            if (one.starts or 0.0) <= at and (one.until is None or at < one.until)
+            if one.hard and _is_running(one, now)
         )
+
+    def allowed(self, budget: str, now: float) -> int:
+        """How many units of a hard budget may be out by now: one that is paced begins with its first, at once."""
+        return ceil(allowance(self.hard[budget], now))
+
+
+def _is_running(budget: Budget, at: float) -> bool:
+    return (budget.starts or 0.0) <= at and (budget.until is None or at < budget.until)
 
 
 NOTHING_LOADED = Current.of(Release("none", Catalog("none")))

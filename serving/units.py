@@ -1,0 +1,73 @@
+"""Units of hard budgets: nothing that one covers is shown without a unit in hand."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from decisioning.domain import Decision, Facts, Request, Shown, Source
+from serving.breaker import GuardedStore
+from serving.runtime import Current
+from stores.budgets import Want
+
+ATTEMPTS = 3
+"""Decisions made anew because a unit had just gone, before every hard budget counts as closed for this request."""
+REPORTED_WITHIN = 300.0
+"""Seconds after an answer's end within which its impression is expected. Then its lease ends."""
+
+UNREAD = "budgets:unread"
+
+Decide = Callable[[Current, Request, Facts], Decision]
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Where one request gets its units."""
+
+    store: GuardedStore
+    current: Current
+    request: Request
+    lasts: float
+    """Seconds for which its answer may be shown."""
+    left: Callable[[], float]
+    """Seconds that the request may still wait."""
+
+    async def holds(self, slate: tuple[Shown, ...]) -> bool:
+        """Whether there is a unit for all that an answer shows. One that was taken before is not taken again."""
+        return await self._short(slate) == {}
+
+    async def decide(self, decide: Decide, facts: Facts) -> tuple[Decision, Facts]:
+        """A decision with its units, and the facts it was made of.
+
+        Where a unit has just gone to somebody else, the budget counts as spent and the decision is made again.
+        """
+        for _ in range(ATTEMPTS):
+            decision = decide(self.current, self.request, facts)
+            short = await self._short(decision.slate)
+            if short == {}:
+                return decision, facts
+            if short is None:
+                break
+            facts = replace(facts, budgets={**facts.budgets, **self._spent(short)})
+        facts = self._closed(facts)
+        decision = decide(self.current, self.request, facts)
+        if self._wants(decision.slate):  # a fallback below a hard budget, which no checked catalog has
+            decision = replace(decision, slate=(), source=Source.NONE)
+        return decision, facts
+
+    async def _short(self, slate: tuple[Shown, ...]) -> Mapping[str, int] | None:
+        wants = self._wants(slate)
+        if not wants:
+            return {}
+        lasts = self.lasts + REPORTED_WITHIN
+        return await self.store.reserve(self.request.decision_id, wants, lasts, self.current.schema, self.left())
+
+    def _wants(self, slate: tuple[Shown, ...]) -> tuple[Want, ...]:
+        return self.current.wants([one.offer for one in slate], self.request.now)
+
+    def _spent(self, short: Mapping[str, int]) -> dict[str, int]:
+        """What is out, or, where a slate wanted more than one unit and there is one, all that is allowed."""
+        return {name: max(out, self.current.allowed(name, self.request.now)) for name, out in short.items()}
+
+    def _closed(self, facts: Facts) -> Facts:
+        """The facts as if no hard budget could be read."""
+        known = {name: out for name, out in facts.budgets.items() if name not in self.current.hard}
+        return replace(facts, budgets=known, degraded=(*facts.degraded, UNREAD))
