@@ -417,6 +417,7 @@ def test_a_section_of_one_may_stand_in_one_file_only():
     [
         ("guards: {g: {block_if: {tier: free}}}", "guards.g"),
         ("quiet_hours: {q: {surfaces: [banner], from: 1:00, to: 2:00}}", "quiet_hours.q"),
+        ("budgets: {b: {offers: [mix], impressions: 5}}", "budgets.b"),
         (
             "offers: {o: {owner: a, group: x, surfaces: [], eligible: {tier: free}}}\nsurfaces: {s: {fallback: o}}",
             "offers.o.eligible",
