@@ -22,19 +22,27 @@ SQL_TYPES = {
 }
 
 
-def users_sql(catalog: Catalog, snapshot: Snapshot, context: Mapping[str, Value]) -> str:
-    """A query of one row a user and one column a feature that the catalog declares: defaults filled in, missing NULL.
+PARTS = 4
+"""How many of a snapshot's parts (a million users) one query takes at most, so that memory has a bound."""
 
-    Every user has the same `context`. Raises UserError for a snapshot that lacks a feature, or has it in another type.
+
+def users_sql(catalog: Catalog, snapshot: Snapshot, context: Mapping[str, Value]) -> list[str]:
+    """Queries of one row a user and one column a feature that the catalog declares: defaults filled in, missing NULL.
+
+    Together they give every user once; all have the same `context`. Raises UserError for a snapshot that lacks a
+    feature, or has it in another type.
     """
     _check(catalog, snapshot)
     columns = [
         f"{_constant(spec, context.get(spec.name)) if spec.from_context else _column(spec)} AS {quoted(spec.name)}"
         for spec in catalog.features.values()
     ]
-    files = ", ".join(literal(escape(str(snapshot.path / part))) for part in snapshot.manifest["parts"])
+    files = [literal(escape(str(snapshot.path / part))) for part in snapshot.manifest["parts"]]
     # by name: a part in which a set is known of nobody has no type for it
-    return f"SELECT {', '.join(columns)} FROM read_parquet([{files}], union_by_name = TRUE)"
+    return [
+        f"SELECT {', '.join(columns)} FROM read_parquet([{', '.join(some)}], union_by_name = TRUE)"
+        for some in (files[first : first + PARTS] for first in range(0, len(files), PARTS))
+    ]
 
 
 def _check(catalog: Catalog, snapshot: Snapshot) -> None:

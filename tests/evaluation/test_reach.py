@@ -113,7 +113,7 @@ def random_values(schema: Schema, random: Random) -> dict[str, Value]:
 def test_reach_of_the_sample_catalog_counts_what_single_decisions_find(snapshot_of, context):
     catalog, random = load_catalog(read_catalog_files(SAMPLE)), Random(4)
     schema = Schema.of(catalog.features)
-    snapshot = snapshot_of(schema, [random_values(schema, random) for _ in range(150)])
+    snapshot = snapshot_of(schema, [random_values(schema, random) for _ in range(190)])
     assert by_reach(catalog, snapshot, context) == +by_single_decisions(catalog, snapshot, context)
 
 
@@ -249,3 +249,7 @@ def test_a_snapshot_that_does_not_fit_the_catalog_is_refused_with_the_feature(sn
         reach(catalog_of({}, specs=[FeatureSpec("share", FeatureType.INT)]), snapshot)
     with pytest.raises(UserError, match=r"no surface paywal\. It has: home"):
         reach(catalog_of({}), snapshot, surface="paywal")
+
+
+def test_where_no_offer_competes_there_is_no_reach_to_tell(snapshot_of):
+    assert reach(catalog_of({}), snapshot_of(Schema.of(FEATURES), [{}])) == ()
