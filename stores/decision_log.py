@@ -1,6 +1,6 @@
 """One line of JSON per decision, with all that is needed to make it again; and one per event."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -31,6 +31,20 @@ def encode(record: DecisionRecord) -> bytes:
 def decode(line: bytes) -> DecisionRecord:
     """Equal to what was encoded. Raises msgspec.DecodeError for a line that is no decision."""
     return _record.decode(line)
+
+
+def distinct(records: Iterable[DecisionRecord]) -> list[DecisionRecord]:
+    """One record per decision, as learning reads them: the first that drew, else the first.
+
+    A sticky decision has a further record under its id where a rule took away what it had answered. What came second
+    was chosen because of what came first, so its probabilities say nothing: it is there for audits alone.
+    """
+    found: dict[str, DecisionRecord] = {}
+    for record in records:
+        first = found.setdefault(record.decision.decision_id, record)
+        if first.decision.policy is None and record.decision.policy is not None:
+            found[record.decision.decision_id] = record
+    return list(found.values())
 
 
 def canonical(decision: Decision) -> bytes:
