@@ -15,8 +15,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from decisioning.catalog import Catalog
+from decisioning.catalog_tests import TestFailure
 from decisioning.domain import Decision, Source
 from decisioning.explain import Explanation, headline
+from decisioning.yaml_nodes import Problem
 
 if TYPE_CHECKING:
     from evaluation.reach import OfferReach
@@ -43,6 +45,15 @@ class Steps:
             yield lambda done, total: bars.update(task, completed=done, total=total)
         self.seconds[name] = round(time.perf_counter() - started, 2)
         self.console.print(f"[green]✓[/green] {escape(what)} [dim]{self.seconds[name]:.1f} s[/dim]", highlight=False)
+
+
+def problem_words(failures: Sequence[TestFailure], warnings: Sequence[Problem]) -> Iterator[str]:
+    """What a valid catalog's check has to say: failing tests, then warnings."""
+    if failures:
+        told = "\n".join(["The catalog is valid, but its own tests fail:", *map(str, failures)])
+        yield f"[red]Error:[/red] {escape(told)}"
+    for warning in warnings:
+        yield f"[yellow]Warning:[/yellow] {escape(str(warning))}"
 
 
 def policy_table(records: Sequence[Mapping[str, Any]], outcome: str, reference: str = "best_single_offer") -> Table:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from decisioning.catalog import Catalog
+from decisioning.catalog_tests import TestFailure
 from decisioning.domain import Facts, Value
 from decisioning.engine import Release
 from decisioning.errors import UserError
 from decisioning.identity import user_key
+from decisioning.yaml_nodes import Problem
 from stores.home import Home
 
 if TYPE_CHECKING:
@@ -44,6 +46,18 @@ def snapshot_of(home: Home, chosen: str | None) -> "Snapshot":
         return current(home.snapshots)
     folder = Path(chosen)
     return read_snapshot(folder if folder.is_dir() else home.snapshots / chosen)
+
+
+def check_catalog_of(
+    home: Home, chosen: Path | None, now: float
+) -> tuple[Catalog, tuple[TestFailure, ...], tuple[Problem, ...]]:
+    """The checked catalog of that folder, what fails of its own tests, and its warnings as of now."""
+    from decisioning.catalog_tests import run_tests
+    from decisioning.catalog_yaml import check_catalog
+    from stores.catalog_files import read_catalog_files
+
+    catalog, warnings = check_catalog(read_catalog_files(catalog_folder(home, chosen)), now)
+    return catalog, run_tests(catalog), warnings
 
 
 @contextmanager

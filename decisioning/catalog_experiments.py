@@ -115,7 +115,7 @@ def _arm(name: str, node: Node, at: Context) -> Arm:
     return Arm(name, percent, overrides)
 
 
-_SETTINGS: Mapping[tuple[str, str], Parser[float]] = {
+SETTINGS: Mapping[tuple[str, str], Parser[float]] = {
     ("offers", "score.value"): number(low=0),
     ("offers", "score.cost"): number(low=0),
     ("offers", "priority"): integer(-1000, 1000),
@@ -123,17 +123,18 @@ _SETTINGS: Mapping[tuple[str, str], Parser[float]] = {
     ("context_weights", "times"): number(above=0, high=100),
     ("surfaces", "min_score"): number(),
 }
+"""What an arm may set: `<section>.<name>.<this>`."""
 
 
 def _setting(path: str, node: Node, at: Context) -> Parser[float] | None:
     """The parser of what an arm may set at a path; None after reporting that it may not."""
     section, _, rest = path.partition(".")
     name, _, what = rest.partition(".")
-    parse = _SETTINGS.get((section, what))
+    parse = SETTINGS.get((section, what))
     names = at.settable.get(section, frozenset())
     if parse and name in names:
         return parse
-    known = {f"{section}.{name}.{what}" for section, what in _SETTINGS} if not parse else names
+    known = {f"{section}.{name}.{what}" for section, what in SETTINGS} if not parse else names
     kind = section.removesuffix("s").replace("_", " ")
     message = f'an arm can\'t set "{path}"' if not parse else f'unknown {kind} "{name}"'
     at.problems.add_at(node.key_place, node.path, message, did_you_mean(name if parse else path, known))

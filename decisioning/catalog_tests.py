@@ -23,6 +23,11 @@ class TestFailure:
 
     __test__ = False  # not a pytest class
 
+    def to_json(self) -> dict[str, str | int]:
+        at = self.place
+        told: dict[str, str | int] = {"file": at.file, "line": at.line, "column": at.column, "path": "tests"}
+        return {**told, "test": self.test, "message": self.message}
+
     def __str__(self) -> str:
         return f'{self.place}: the test "{self.test}" fails: {self.message}.'
 

@@ -53,9 +53,15 @@ def text(node: Node) -> str:
 
 
 def flag(node: Node) -> bool:
+    _unquoted(node, "true or false")
     if node.value not in ("true", "false"):
         raise wrong(node, f"needs true or false, got {shown(node)}")
     return node.value == "true"
+
+
+def _unquoted(node: Node, what: str) -> None:
+    if node.quoted:
+        raise wrong(node, f"needs {what}, got {shown(node)} in quotes, which is text", "Take the quotes away.")
 
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -66,6 +72,7 @@ def number(low: float | None = None, high: float | None = None, above: float | N
     """A finite number within bounds: `low` and `high` are allowed themselves, `above` is not."""
 
     def parse(node: Node) -> float:
+        _unquoted(node, "a number")
         if not isinstance(node.value, str) or not _NUMBER.fullmatch(node.value) or not isfinite(float(node.value)):
             raise wrong(node, f"needs a number, got {shown(node)}")
         return _within(node, float(node.value), low, high, above)
@@ -75,6 +82,7 @@ def number(low: float | None = None, high: float | None = None, above: float | N
 
 def integer(low: int | None = None, high: int | None = None) -> Parser[int]:
     def parse(node: Node) -> int:
+        _unquoted(node, "a whole number")
         if not isinstance(node.value, str) or not _INTEGER.fullmatch(node.value):
             raise wrong(node, f"needs a whole number, got {shown(node)}")
         return int(_within(node, int(node.value), low, high, None))

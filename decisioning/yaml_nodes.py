@@ -55,6 +55,16 @@ class Problem:
     line: str = ""
     """The text of the line."""
 
+    def to_json(self) -> dict[str, str | int]:
+        return {
+            "file": self.place.file,
+            "line": self.place.line,
+            "column": self.place.column,
+            "path": self.path,
+            "message": self.message,
+            "suggestion": self.suggestion,
+        }
+
     def __str__(self) -> str:
         where = f"{self.place}:{self.place.column}: " if self.place.line else ""
         path = f"{self.path}: " if self.path else ""
