@@ -393,6 +393,48 @@ def decide(
         Console(soft_wrap=True, highlight=False).print(line)
 
 
+@app.command(epilog="Example: segue kill premium_annual --why 'wrong price'; segue kill --list")
+def kill(
+    offer: Annotated[str | None, typer.Argument(help="The offer to turn off everywhere.")] = None,
+    why: WhyOption = "",
+    listing: Annotated[bool, typer.Option("--list", help="Show the offers that are off.")] = False,
+    home: HomeOption = DEFAULT_HOME,
+    redis_url: RedisOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn an offer off everywhere, within a second and without a release."""
+    from workbench import killed_offers, switch_offer
+
+    if (offer is None) != listing:
+        raise UserError("Name the offer to turn off, or say --list: one of the two.")
+    if offer is not None and not why.strip():
+        raise UserError(f"Say why, for the record: segue kill {offer} --why '…'.")
+    where = Home(home)
+    with online_store(where, redis_url) as url:
+        if offer is not None:
+            show(switch_offer(where, url, offer, kill=True, who=who(), why=why, now=time.time()), as_json)
+            return
+        off = killed_offers(where, url)
+    told = {row["offer"]: f"since {row['at']}, by {row['who']}: {row['why']}" if row["at"] else "off" for row in off}
+    show({"killed": off} if as_json else told or {"killed": "none"}, as_json)
+
+
+@app.command(epilog="Example: segue revive premium_annual --why 'the price is right again'")
+def revive(
+    offer: Annotated[str, typer.Argument(help="The offer to turn on again.")],
+    why: WhyOption = "",
+    home: HomeOption = DEFAULT_HOME,
+    redis_url: RedisOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn an offer on again that was killed."""
+    from workbench import switch_offer
+
+    where = Home(home)
+    with online_store(where, redis_url) as url:
+        show(switch_offer(where, url, offer, kill=False, who=who(), why=why, now=time.time()), as_json)
+
+
 @app.command(epilog="Example: segue replay --last 1000")
 def replay(
     last: Annotated[int, typer.Option(min=1, help="How many of the latest decisions.")] = 1000,

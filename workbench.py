@@ -5,6 +5,7 @@ import json
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,7 +106,10 @@ def read_facts(home: Home, url: str, catalog: Catalog, user: str) -> Facts:
 
 
 def read_context(catalog: Catalog, words: Sequence[str]) -> dict[str, Value]:
-    """`name=value` words as the context of a request, by the same rules as the API's."""
+    """`name=value` words as the context of a request, by the same rules as the API's.
+
+    Where the API would leave out a value that the catalog doesn't declare, a person is told.
+    """
     from serving.context import read_context
     from serving.errors import ApiError
 
@@ -122,9 +126,45 @@ def read_context(catalog: Catalog, words: Sequence[str]) -> dict[str, Value]:
         except ValueError:
             sent[name] = text
     try:
-        return read_context(catalog, sent)[0]
+        values, _ = read_context(catalog, sent)
     except ApiError as error:
         raise UserError(str(error)) from None
+    for name, value in sent.items():
+        if value not in (None, values.get(name)) and catalog.features[name].values:
+            known = ", ".join(catalog.features[name].values)
+            raise UserError(f"{name} can't be {value}. The catalog declares: {known}.")
+    return values
+
+
+def switch_offer(home: Home, url: str, offer: str, *, kill: bool, who: str, why: str, now: float) -> dict[str, Any]:
+    """Turns an offer off or on again on the store at `url`. The name has to be one of the release in use."""
+    from decisioning.yaml_nodes import did_you_mean
+    from stores.releases import ReleaseStore
+    from stores.switches import Flip, flip, killed
+
+    in_use = ReleaseStore(home.releases).current()
+    catalog = current_release(home).catalog if in_use else load_catalog_of(home, None)
+    # An offer that was turned off and has left the catalog since can be turned on again.
+    known = {*catalog.offers} if kill else {*catalog.offers, *killed(url, home.namespace)}
+    if offer not in known:
+        where = f"release {in_use}" if in_use else "the catalog"
+        raise UserError(f'There is no offer "{offer}" in {where}. {did_you_mean(offer, known)}'.rstrip())
+    changed = flip(url, home.namespace, home.switches, Flip(offer, kill, who, why, now))
+    return {"offer": offer, "killed": kill, "changed": changed}
+
+
+def killed_offers(home: Home, url: str) -> list[dict[str, Any]]:
+    """The offers that are off now, with who turned them off, when and why, as far as this work folder knows."""
+    from stores.switches import flips, killed
+
+    last = {one.offer: one for one in flips(home.switches) if one.killed}
+    rows = []
+    for offer in sorted(killed(url, home.namespace)):
+        known = last.get(offer)
+        at = datetime.fromtimestamp(known.at, UTC).isoformat(timespec="seconds") if known else None
+        who, why = (known.who, known.why) if known else (None, None)
+        rows.append({"offer": offer, "at": at, "who": who, "why": why})
+    return rows
 
 
 def replay_log(home: Home, last: int) -> dict[str, Any]:

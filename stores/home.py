@@ -40,6 +40,10 @@ class Home:
         return self.path / "logs"
 
     @property
+    def switches(self) -> Path:
+        return self.path / "kill-switches.jsonl"
+
+    @property
     def valkey(self) -> Path:
         return self.path / "valkey"
 
