@@ -1,0 +1,157 @@
+"""What a user's own past forbids: suppression, exclusivity and caps, settled in one pass over the events.
+
+What an event bears on hangs on its type, offer and surface alone, so that is looked up once and remembered. History may
+come in any order and with the clocks of many devices: nothing here relies on its order, and an event from the future
+counts as one of now. Windows roll, to the second: an event counts while it is less than a rule's window old.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from math import inf
+from typing import NamedTuple
+
+from decisioning.catalog import Cap, CapBy, Catalog, Exclusive, Offer, Same, Scope, Suppression
+from decisioning.domain import EventType, HistoryEvent, Stage
+
+Drop = tuple[Stage, int, int]
+"""The stage, the position of the rule among the catalog's rules of that stage, and the offers it drops as bits."""
+
+MEMO_LIMIT = 16_384
+"""How many kinds of events are remembered; beyond that they are looked up anew."""
+
+
+class _Rule(NamedTuple):
+    stage: Stage
+    position: int
+    rule: Suppression | Exclusive | Cap
+    covers: int
+    """The offers that it may drop."""
+    need: int
+    """How many events it takes, …"""
+    window: float
+    """… each less than so many seconds old."""
+
+
+_Bearing = tuple[float, tuple[int, int]]
+"""The window of a rule; then its number and the offers that it drops once enough such events lie in the window.
+
+The offers also tell what the rule counts by: no two offers or groups have the same bits.
+"""
+
+
+class _Bearings(dict[tuple[str, str, str], tuple[_Bearing, ...]]):
+    """From the type, offer and surface of an event to what it bears on; a bounded number of them is remembered."""
+
+    def __init__(self, look_up: Callable[[str, str, str], tuple[_Bearing, ...]]) -> None:
+        super().__init__()
+        self._look_up = look_up
+
+    def __missing__(self, kind: tuple[str, str, str]) -> tuple[_Bearing, ...]:
+        found = self._look_up(*kind)
+        if len(self) < MEMO_LIMIT:
+            self[kind] = found
+        return found
+
+
+class Past:
+    """The rules of one surface about a user's own past. `offers` are its offers: bit i stands for the i-th."""
+
+    def __init__(self, catalog: Catalog, surface: str, offers: Sequence[Offer]) -> None:
+        self._surface = surface
+        self._bits = {offer.name: 1 << position for position, offer in enumerate(offers)}
+        self._groups: dict[str, int] = {}
+        for offer in offers:
+            self._groups[offer.group] = self._groups.get(offer.group, 0) | self._bits[offer.name]
+        self._group_of = {name: offer.group for name, offer in catalog.offers.items()}
+        self._rules = tuple(rule for rule in self._all_rules(catalog, offers) if rule.covers)
+        self._bearings = _Bearings(self._look_up)
+
+    def _all_rules(self, catalog: Catalog, offers: Sequence[Offer]) -> Iterator[_Rule]:
+        """In the order of evaluation."""
+
+        def covered(scope: Scope) -> int:
+            return sum(self._bits[o.name] for o in offers if scope.covers(o.name, o.group, self._surface))
+
+        for position, silence in enumerate(catalog.suppressions):
+            window = silence.lasts
+            if silence.count > 1:  # the first of them may be older by what they lie apart; a second for the rounding
+                window += (inf if silence.within is None else silence.within) + 1.0
+            yield _Rule(Stage.SUPPRESSED, position, silence, covered(silence.scope), silence.count, window)
+        for position, exclusive in enumerate(catalog.exclusives):
+            members = sum(bit for name, bit in self._bits.items() if name in exclusive.offers)
+            yield _Rule(Stage.EXCLUSIVE, position, exclusive, members, 1, exclusive.lasts)
+        for position, cap in enumerate(catalog.caps):
+            yield _Rule(Stage.CAP, position, cap, covered(cap.scope), cap.max, cap.per)
+
+    def drops(self, history: Sequence[HistoryEvent], now: float, *, unread: bool) -> list[Drop]:
+        """What each rule drops, in the order of evaluation. A history that could not be read reaches every cap."""
+        bearings, times = self._bearings, dict[tuple[int, int], list[float]]()
+        for event in history:
+            at = event.at
+            for window, key in bearings[event.type, event.offer, event.surface]:
+                if at <= now - window:
+                    break  # the windows that follow are no wider
+                if key in times:
+                    times[key].append(at)
+                else:
+                    times[key] = [at]
+        masks = {n: rule.covers for n, rule in enumerate(self._rules) if rule.stage is Stage.CAP} if unread else {}
+        for (n, bits), moments in times.items():
+            rule = self._rules[n]
+            if len(moments) >= rule.need and (rule.need == 1 or _applies(rule.rule, moments, now)):
+                masks[n] = masks.get(n, 0) | bits
+        return [(self._rules[n].stage, self._rules[n].position, masks[n]) for n in sorted(masks)]
+
+    def behind(self, stage: Stage, position: int, bit: int, history: Sequence[HistoryEvent]) -> list[HistoryEvent]:
+        """The events that count towards a rule's dropping an offer, whatever their age."""
+        n = next(n for n, rule in enumerate(self._rules) if (rule.stage, rule.position) == (stage, position))
+        return [
+            event
+            for event in history
+            if any(key[0] == n and key[1] & bit for _, key in self._bearings[event.type, event.offer, event.surface])
+        ]
+
+    def _look_up(self, kind: str, offer: str, surface: str) -> tuple[_Bearing, ...]:
+        """What a kind of event bears on, the widest windows first."""
+        bits = ((n, rule, self._bears_on(rule, kind, offer, surface)) for n, rule in enumerate(self._rules))
+        return tuple(sorted(((rule.window, (n, on)) for n, rule, on in bits if on), reverse=True))
+
+    def _bears_on(self, one: _Rule, kind: str, offer: str, surface: str) -> int:
+        """The offers that a rule drops for enough events of a kind; 0 where it overlooks them."""
+        rule, group = one.rule, self._group_of.get(offer, "")
+        match rule:
+            case Suppression():
+                return self._reach(rule.same, offer, group) & one.covers if kind == rule.after else 0
+            case Exclusive():  # keeps all but itself away; two that were shown keep each other away
+                shown = kind == EventType.IMPRESSION and offer in rule.offers
+                return one.covers & ~self._bits.get(offer, 0) if shown else 0
+        counts = kind == rule.counts and rule.scope.covers(offer, group, surface)
+        if not counts or (rule.by is CapBy.SURFACE and surface != self._surface):
+            return 0
+        return self._reach(rule.by, offer, group) & one.covers
+
+    def _reach(self, by: Same | CapBy, offer: str, group: str) -> int:
+        match by:
+            case Same.OFFER | CapBy.OFFER:
+                return self._bits.get(offer, 0)
+            case Same.GROUP | CapBy.GROUP:
+                return self._groups.get(group, 0)
+        return (1 << len(self._bits)) - 1
+
+
+def _applies(rule: Suppression | Exclusive | Cap, moments: Sequence[float], now: float) -> bool:
+    """Whether enough events are enough: always, but for a suppression that wants them close to one another."""
+    if not isinstance(rule, Suppression):
+        return True
+    until = silent_until(sorted(min(at, now) for at in moments), rule)
+    return until is not None and until > now
+
+
+def silent_until(times: Sequence[float], rule: Suppression) -> float | None:
+    """When the silence of a suppression ends, given the sorted moments of its events; None where none began.
+
+    A silence begins with each event that is the `count`-th within `within` seconds.
+    """
+    for last in range(len(times) - 1, rule.count - 2, -1):
+        if rule.within is None or times[last] - times[last - rule.count + 1] <= rule.within:
+            return times[last] + rule.lasts
+    return None
