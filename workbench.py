@@ -130,9 +130,9 @@ def read_context(catalog: Catalog, words: Sequence[str]) -> dict[str, Value]:
     except ApiError as error:
         raise UserError(str(error)) from None
     for name, value in sent.items():
-        if value not in (None, values.get(name)) and catalog.features[name].values:
-            known = ", ".join(catalog.features[name].values)
-            raise UserError(f"{name} can't be {value}. The catalog declares: {known}.")
+        declared, said = catalog.features[name].values, value if isinstance(value, list) else [value]
+        if declared and value is not None and not {*said} <= {*declared}:
+            raise UserError(f"{name} can't be {value}. The catalog declares: {', '.join(declared)}.")
     return values
 
 

@@ -5,6 +5,7 @@ The tests of this file are one story, told in order in one work folder.
 
 import json
 import os
+import shutil
 import signal
 import time
 import uuid
@@ -54,6 +55,31 @@ def test_the_starter_catalog_passes_its_check(terminal):
 
 def test_features_are_built(terminal):
     assert terminal.json("features", "build")["users"] == 8000
+
+
+def test_a_product_manager_sees_how_many_users_each_offer_reaches(terminal, tmp_path):
+    catalog = tmp_path / "catalog"
+    shutil.copytree(terminal.home / "catalog", catalog)
+    (catalog / "guard.yaml").write_text(
+        "guards: {crime_fans: {require: {likes_crime: true, country: SE}, only: {offer: crime_pass}}}\n"
+    )
+    found = terminal.json("catalog", "reach", catalog)
+    assert found["users"] == 8000
+    reached = {one["offer"]: one for one in found["reach"]}
+    assert reached["poetry_pass"]["eligible"] == 8000
+    [drop] = reached["crime_pass"]["dropped"]
+    assert (drop["rule"], drop["where"]) == ("crime_fans", "guard.yaml:1")
+    assert 8000 - drop["users"] == reached["crime_pass"]["eligible"]
+    assert 1500 < reached["crime_pass"]["eligible"] < 2500  # a quarter of them
+    told = terminal.segue("catalog", "reach", catalog)
+    assert "crime_fans: only where" in told
+    assert max(map(len, told.splitlines())) <= 80
+
+
+def test_reach_refuses_what_it_does_not_know(terminal):
+    assert "It has: front_page" in terminal.segue("catalog", "reach", "--surface", "back_page", expect=2)
+    assert "no readable snapshot" in terminal.segue("catalog", "reach", "--snapshot", "1999", expect=2)
+    assert "The context has no mood" in terminal.segue("catalog", "reach", "--context", "mood=dark", expect=2)
 
 
 def test_training_shows_its_worth_against_the_best_single_offer(terminal):
