@@ -30,12 +30,17 @@ features:
 surfaces:
   banner: {slots: 1, fallback: generic, deadline: 30ms}
   strip: {slots: 1, fallback: generic, deadline: 30ms}
+  deal: {slots: 1, fallback: generic, deadline: 30ms}
 offers:
   generic: {owner: growth, group: fallback, surfaces: [strip], score: {value: 1.0}}
   poster: {owner: merch, group: merch, surfaces: [strip], score: {value: 5.0}}
   annual: {owner: growth, group: upgrade, surfaces: [banner], score: {value: 40.0}}
+  scarce: {owner: merch, group: merch, surfaces: [deal], score: {value: 50.0}}
+  plenty: {owner: merch, group: merch, surfaces: [deal], score: {value: 5.0}}
 guards:
   needs_consent: {require: {consent: true}, only: {group: upgrade}}
+budgets:
+  few: {offers: [scarce], impressions: 3}
 caps:
   per_offer: {max: 2, per: 1d, by: offer, only: {group: upgrade}}
 exploration: {uniform: 0.0}
@@ -122,8 +127,11 @@ class Valkey:
         with redis.Redis.from_url(self.url) as client:
             self._pid = client.info("server")["process_id"]
 
+    def admin(self) -> redis.Redis:
+        return redis.Redis.from_url(self.url)
+
     def save(self) -> None:
-        with redis.Redis.from_url(self.url) as client:
+        with self.admin() as client:
             client.save()
 
     def kill(self) -> None:
