@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from math import isfinite
+from operator import mul
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -16,9 +17,9 @@ from decisioning.plan import Factors, Left, SurfacePlan
 Number = TypeVar("Number", float, NDArray[np.float64])
 
 
-def score(effect: Number, net: Number, boost: Number) -> Number:
-    """effect × value net of cost × (context weight × levers): what every ranking uses, elementwise in evaluation."""
-    return effect * net * boost
+def score(effect: Number, worth: Number) -> Number:
+    """effect × worth, which is value net of cost × context weight × levers: what every ranking uses, elementwise."""
+    return effect * worth
 
 
 class Ranking(NamedTuple):
@@ -54,8 +55,7 @@ def arbitrate(
     """
     offers = plan.offers_of(left)
     p_convert, effect, labels = _scored(plan, offers, scorers, values, personal)
-    net, boost = offers.of(factors.net), offers.of(factors.boost)
-    scores = [e * n * b for e, n, b in zip(effect, net, boost, strict=True)]
+    scores = list(map(mul, effect, offers.of(factors.worth)))  # `score`, of each
     least_p, least_score = plan.surface.min_p_convert, factors.min_score
     below: dict[str, tuple[float, float]] = {}
     if least_p is not None or least_score is not None:
@@ -73,12 +73,15 @@ def _scored(
     plan: SurfacePlan, offers: Left, scorers: Mapping[str, Scorer], values: Mapping[str, Value], personal: bool
 ) -> _Scored:
     """The scores of all models together."""
-    if len(offers.by_model) == 1:
-        model, _, names = offers.by_model[0]
-        return _scored_by(scorers.get(model or ""), plan, names, values, personal)
+    if plan.only_model is not None and offers.names:
+        return _scored_by(scorers.get(plan.only_model), plan, offers.names, values, personal)
+    by_model: dict[str | None, list[int]] = {}
+    for place, model in enumerate(offers.of(plan.models)):
+        by_model.setdefault(model, []).append(place)
     p_convert, effect = [0.0] * len(offers.names), [0.0] * len(offers.names)
     labels: frozenset[str] = frozenset()
-    for model, places, names in offers.by_model:
+    for model, places in by_model.items():
+        names = tuple([offers.names[place] for place in places])
         theirs = _scored_by(scorers.get(model or ""), plan, names, values, personal)
         for place, p, e in zip(places, theirs[0], theirs[1], strict=True):
             p_convert[place], effect[place] = p, e
@@ -99,12 +102,14 @@ def _scored_by(
         return priors, priors, frozenset()
     found = scorer.score(values, plan.surface.name, names) if personal else scorer.prior(plan.surface.name, names)
     labels = frozenset({scorer.label}) if personal else frozenset()
-    if isfinite(sum(found.effect)) and isfinite(sum(found.p_convert)):
+    whole = len(found.p_convert) == len(found.effect) == len(names)
+    if whole and isfinite(sum(found.effect)) and isfinite(sum(found.p_convert)):
         return found.p_convert, found.effect, labels
-    pairs = list(zip(found.p_convert, found.effect, strict=True))
-    numbers = [isfinite(p) and isfinite(e) for p, e in pairs]
-    filled = [p_e if ok else (prior, prior) for p_e, ok, prior in zip(pairs, numbers, plan.priors(names), strict=True)]
-    return [p for p, _ in filled], [e for _, e in filled], labels if any(numbers) else frozenset()
+    triples = list(zip(found.p_convert, found.effect, plan.priors(names), strict=True))
+    numbers = [isfinite(p) and isfinite(e) for p, e, _ in triples]
+    p_convert = [p if ok else prior for (p, _, prior), ok in zip(triples, numbers, strict=True)]
+    effect = [e if ok else prior for (_, e, prior), ok in zip(triples, numbers, strict=True)]
+    return p_convert, effect, labels if any(numbers) else frozenset()
 
 
 def choice(ranking: Ranking, surface: Surface, user: str, release: str) -> str:

@@ -6,6 +6,7 @@ Pure: the same release, request and facts give the same Decision, to the last bi
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 from decisioning.arbitration import Ranking, arbitrate, choice, fill, order
 from decisioning.catalog import Catalog, Factor
@@ -47,8 +48,7 @@ class Release:
         return tuple(f"model:{name}:none" for name in self.catalog.models if name not in self.scorers)
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(NamedTuple):
     """One request on its way to a decision: what was asked, what is known, and what the rules left."""
 
     release: Release

@@ -40,23 +40,24 @@ class Screen(NamedTuple):
 
 
 class Left(NamedTuple):
-    """The offers of a bit set: positions, names, and who scores them."""
+    """The offers of a bit set."""
 
     flags: bytes
     """1 for each offer of the set, by position; those after the last are left out."""
-    positions: tuple[int, ...]
     names: tuple[str, ...]
-    by_model: Sequence[tuple[str | None, Sequence[int], tuple[str, ...]]]
-    """(model, places within `names`, their names)."""
 
-    def of(self, row: Iterable[float]) -> Iterator[float]:
-        """Of a row that has a number for each offer of the surface, those of the set."""
+    def of(self, row: Iterable[T]) -> Iterator[T]:
+        """Of a row that goes with the offers of the surface, what goes with those of the set."""
         return compress(row, self.flags)
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        return tuple(compress(count(), self.flags))
 
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """What multiplies an effect, by position of the offer, and what the score must reach."""
+    """What an effect is multiplied by, by position of the offer, and what the score must reach."""
 
     net: tuple[float, ...]
     """Value net of cost per conversion."""
@@ -65,13 +66,13 @@ class Factors:
     lever: tuple[float, ...]
     priority: tuple[int, ...]
     min_score: float | None
-    boost: tuple[float, ...] = field(init=False)
-    """Context weight × lever."""
+    worth: tuple[float, ...] = field(init=False)
+    """The product of the three."""
     one_class: bool = field(init=False)
     """Whether all offers are of the same priority class."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "boost", tuple(c * x for c, x in zip(self.context, self.lever, strict=True)))
+        object.__setattr__(self, "worth", tuple(map(prod, zip(self.net, self.context, self.lever, strict=True))))
         object.__setattr__(self, "one_class", len(set(self.priority)) <= 1)
 
 
@@ -97,7 +98,10 @@ class SurfacePlan:
         fallback = catalog.offers.get(surface.fallback or "")
         self.offers = own if fallback is None or fallback in own else (*own, fallback)
         self._names = tuple(offer.name for offer in self.offers)
-        self._models = {offer.score.model for offer in own}
+        self.models = tuple(offer.score.model for offer in self.offers)
+        """Who scores each offer; None for the catalog's own guess."""
+        self.only_model = own[0].score.model if own and len({offer.score.model for offer in own}) == 1 else None
+        """Who scores all that compete here; None where they are several, or nobody."""
         self.bits = {offer.name: 1 << position for position, offer in enumerate(self.offers)}
         self.everything = (1 << len(own)) - 1
         """The offers that compete here; a fallback from elsewhere does not."""
@@ -169,16 +173,7 @@ class SurfacePlan:
     def offers_of(self, left: int) -> Left:
         """The offers of a bit set."""
         flags = bin(left)[:1:-1].encode().translate(_DIGITS)  # "0b1011" → 1, 1, 0, 1
-        positions, names = tuple(compress(count(), flags)), tuple(compress(self._names, flags))
-        if not left:
-            return Left(flags, (), (), ())
-        if len(self._models) == 1:
-            return Left(flags, positions, names, ((self.offers[0].score.model, range(len(names)), names),))
-        by_model: dict[str | None, list[int]] = {}
-        for place, position in enumerate(positions):
-            by_model.setdefault(self.offers[position].score.model, []).append(place)
-        groups = [(model, places, tuple([names[place] for place in places])) for model, places in by_model.items()]
-        return Left(flags, positions, names, groups)
+        return Left(flags, tuple(compress(self._names, flags)))
 
     def priors(self, names: Iterable[str]) -> list[float]:
         """The p_convert that the catalog itself assumes of some offers."""

@@ -14,7 +14,7 @@ def chosen(logged: Logged, rows: np.ndarray, p: np.ndarray) -> np.ndarray:
     where NOTHING is eligible it scores 0 and wins over all that is worth no more. Ties fall to the first name.
     """
     baseline = p[:, [logged.nothing]] if logged.nothing is not None else 0.0
-    scores = score(p - baseline, logged.net[None, :], 1.0)
+    scores = score(p - baseline, logged.net[None, :])
     open_to = logged.eligible[rows]
     if NOTHING in logged.arms:
         nothing = logged.arms.index(NOTHING)

@@ -85,7 +85,7 @@ def test_the_context_weights_that_hold_are_multiplied(catalog, surface, tier, co
 
 def test_a_score_is_effect_times_net_value_times_context_times_levers(catalog):
     vinyl = candidates(catalog, hour=23)["vinyl"]
-    assert vinyl.score == 0.05 * 9.0 * (0.1 * (1.5 * 0.5))
+    assert vinyl.score == pytest.approx(0.05 * 9.0 * 0.1 * 1.5 * 0.5)
     assert (vinyl.effect, vinyl.value, vinyl.context, vinyl.lever) == (0.05, 9.0, 0.1, 0.75)
 
 
