@@ -12,7 +12,9 @@ from decisioning.domain import DECISION
 from decisioning.identity import sticky_decision_id, sticky_until, user_key
 from evaluation.replay import replay
 from serving.sticky import Given
+from stores.budgets import MemoryBudgets
 from stores.decision_log import distinct
+from stores.online import StoreDown
 from stores.online_memory import MemoryStore
 from stores.online_redis import RedisStore
 
@@ -206,6 +208,33 @@ def test_a_sticky_answer_holds_its_units_of_a_hard_budget_through_polls_and_impr
         for number in range(3):
             await server.report(first, event_id=f"e{number}")
             assert await server.decide("ann", "push") == first
+        assert await server.out("few") == {"few": 1}
+
+
+def test_a_sticky_answer_whose_unit_is_lost_is_shown_no_more():
+    """Such as by a store that came back from an old snapshot, or that does not answer."""
+    budget = Budget("few", frozenset({"gold"}), 1)
+    server = Server(MemoryStore(), sticky_shop(budgets=(budget,)))
+
+    async def silent(*_):
+        raise StoreDown("told to")
+
+    @told(server)
+    async def story():
+        first = await server.decide("ann", "push")
+        reserve, server.store.reserve = server.store.reserve, silent
+        answer = await server.decide("ann", "push")
+        assert [one["offer"] for one in answer["offers"]] == ["silver", "bronze"]
+        assert "budgets:unread" in answer["degraded"]
+        server.store.reserve = reserve
+        server.store._answers.clear()
+        server.store._budgets = MemoryBudgets(server.store._clock)
+        while server.runtime.store.is_down:
+            await asyncio.sleep(0.02)
+        assert await server.decide("ann", "push") == first
+        server.store._budgets = MemoryBudgets(server.store._clock)
+        assert (await server.shown("bob", "push"))[0] == "gold", "the unit went to somebody else"
+        assert await server.shown("ann", "push") == ["silver", "bronze"]
         assert await server.out("few") == {"few": 1}
 
 

@@ -191,6 +191,9 @@ def test_a_slate_takes_a_unit_for_each_slot_and_shows_all_or_none_of_a_budget():
         assert await server.out("pair") == {"pair": 2}
         assert await server.shown("bob", "shelf") == ["generic"]
         assert await server.out("pair") == {"pair": 2}
+        last = list(server.records)[-1]
+        assert last.facts.budgets == {"pair": 3}, "one is left, which is none for two"
+        assert "budgets:unread" not in last.decision.degraded
         assert replays(server)
 
 
