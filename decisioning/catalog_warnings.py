@@ -6,7 +6,7 @@ are only given where the thing is proved.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from math import prod
+from math import inf, prod
 
 from decisioning.catalog import EVERYTHING, Catalog, Offer, Scope, Surface
 from decisioning.catalog_invariants import blocked_by
@@ -33,7 +33,7 @@ def find_warnings(
 
     `problems` holds the lines of the files; nothing is added to it.
     """
-    told = Problems(problems.lines)
+    told = Problems(problems.lines, limit=inf)
     steady = {surface.name: _steady(surface, catalog) for surface in catalog.surfaces.values()}
     for offer in catalog.offers.values():
         for message, hint in _against(offer, catalog, now, steady):

@@ -36,11 +36,16 @@ from decisioning.catalog_rules import (
 from decisioning.catalog_warnings import find_warnings
 from decisioning.domain import EventType, Place
 from decisioning.yaml_fields import Broken, attempt, text
-from decisioning.yaml_nodes import CatalogError, Node, Problem, Problems, did_you_mean, read_yaml
+from decisioning.yaml_nodes import MAX_BYTES, CatalogError, Node, Problem, Problems, did_you_mean, read_yaml
 
 __all__ = ["SECTIONS", "CatalogError", "Problem", "catalog_hash", "check_catalog", "load_catalog"]
 
 T = TypeVar("T")
+
+MAX_TOTAL = 4_000_000
+"""Bytes of all files together; 500,000 load within a second."""
+MOST = {"offers": 1_000, "surfaces": 100}
+"""The limits that are published and tested."""
 
 _NAME = compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}", ASCII)
 
@@ -100,6 +105,12 @@ def _merge(files: Mapping[str, bytes], problems: Problems) -> _Sections:
     sections = _Sections()
     if not files:
         problems.add_at(Place("", 0), "", "there are no files", "A catalog is a folder of YAML files.")
+    total = sum(len(content) for content in files.values() if len(content) <= MAX_BYTES)  # others are told one by one
+    if total > MAX_TOTAL:
+        problems.add_at(
+            Place("", 0), "", f"the files have {total:,} bytes, more than the {MAX_TOTAL:,} that are allowed"
+        )
+        problems.raise_any()
     for name, content in sorted(files.items()):
         root = read_yaml(name, content, problems)
         if root is None or root.is_null:
@@ -110,6 +121,11 @@ def _merge(files: Mapping[str, bytes], problems: Problems) -> _Sections:
         for section, node in root.value.items():
             if not node.is_null:
                 _add_section(section, node, sections, problems)
+    for section, most in MOST.items():
+        nodes = list(sections.named[section].values())
+        if len(nodes) > most:
+            message = f"the catalog has {len(nodes):,} {section}, more than the {most:,} that are allowed"
+            problems.add_at(nodes[most].key_place, section, message)
     sections.named = {section: dict(sorted(nodes.items())) for section, nodes in sections.named.items()}
     return sections
 

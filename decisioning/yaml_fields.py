@@ -171,7 +171,7 @@ def list_of(parse: Parser[T]) -> Parser[tuple[T, ...]]:
     """A list without repetitions; a single item may stand for a list of one."""
 
     def parse_list(node: Node) -> tuple[T, ...]:
-        values: list[T] = []
+        values: dict[T, None] = {}
         faults: list[Fault] = []
         for item in node.value if isinstance(node.value, list) else [node]:
             try:
@@ -181,7 +181,7 @@ def list_of(parse: Parser[T]) -> Parser[tuple[T, ...]]:
                 continue
             if value in values:
                 faults.append(Fault(item, f"{shown(item)} is given twice", "Keep one of them."))
-            values.append(value)
+            values[value] = None
         if faults:
             raise Wrong(*faults)
         return tuple(values)

@@ -16,6 +16,10 @@ from decisioning.errors import UserError
 
 MAX_BYTES = 2_000_000
 MAX_DEPTH = 20
+MOST_TOLD = 200
+"""How many characters of a line or a path are told; thrice as many of a message."""
+MAX_PROBLEMS = 200
+"""Reading stops at so many: nobody mends more at once, and finding the nearest right names takes its time."""
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where it is there: ten times as fast
 
@@ -69,7 +73,7 @@ class Problem:
         where = f"{self.place}:{self.place.column}: " if self.place.line else ""
         path = f"{self.path}: " if self.path else ""
         told = f"{where}{path}{self.message}." + (f" {self.suggestion}" if self.suggestion else "")
-        if not self.line.strip():
+        if not self.line.strip() or self.place.column > MOST_TOLD:
             return told
         return f"{told}\n    {self.line}\n    {' ' * (self.place.column - 1)}^"
 
@@ -80,7 +84,8 @@ class CatalogError(UserError):
     def __init__(self, problems: tuple[Problem, ...]) -> None:
         self.problems = problems
         count = "one problem" if len(problems) == 1 else f"{len(problems)} problems"
-        super().__init__("\n".join([f"The catalog has {count}:", *map(str, problems)]))
+        more = ", and maybe more" if len(problems) >= MAX_PROBLEMS else ""
+        super().__init__("\n".join([f"The catalog has {count}{more}:", *map(str, problems)]))
 
 
 @dataclass(slots=True)
@@ -89,6 +94,7 @@ class Problems:
 
     lines: dict[str, list[str]] = field(default_factory=dict)
     found: list[Problem] = field(default_factory=list)
+    limit: float = MAX_PROBLEMS
 
     def add(self, node: Node, message: str, suggestion: str = "") -> None:
         self.add_at(node.place, node.path, message, suggestion)
@@ -96,7 +102,9 @@ class Problems:
     def add_at(self, place: Place, path: str, message: str, suggestion: str = "") -> None:
         lines = self.lines.get(place.file, [])
         line = lines[place.line - 1] if 0 < place.line <= len(lines) else ""
-        self.found.append(Problem(place, path, message, suggestion, line[:200]))
+        self.found.append(Problem(place, _cut(path), _cut(message, 3 * MOST_TOLD), suggestion, line[:MOST_TOLD]))
+        if len(self.found) >= self.limit:
+            self.raise_any()
 
     def raise_any(self) -> None:
         if self.found:
@@ -105,6 +113,10 @@ class Problems:
     def in_order(self) -> tuple[Problem, ...]:
         """What was found, by place, each once."""
         return tuple(sorted(set(self.found), key=lambda p: (p.place.file, p.place.line, p.place.column, p.message)))
+
+
+def _cut(text: str, most: int = MOST_TOLD) -> str:
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def did_you_mean(wrong: str, right: "Mapping[str, Any] | set[str] | frozenset[str] | tuple[str, ...]") -> str:
