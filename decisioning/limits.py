@@ -73,7 +73,7 @@ def _silence_words(rule: Suppression, events: Sequence[HistoryEvent], now: float
 def _cap_words(cap: Cap, events: Sequence[HistoryEvent], request: Request, facts: Facts) -> str:
     if "history" in facts.unread:
         return "the history could not be read, so the cap counts as reached"
-    count = sum(event.at > request.now - cap.per for event in events)
+    count = sum(request.now - event.at < cap.per for event in events)
     return f"{count} {cap.counts}s by {cap.by} in {span(cap.per)}, at most {cap.max}"
 
 
@@ -84,7 +84,7 @@ def _exclusive_words(rule: Exclusive, offer: str, request: Request, facts: Facts
         if event.type == EventType.IMPRESSION
         and event.offer in rule.offers
         and event.offer != offer
-        and event.at > request.now - rule.lasts
+        and request.now - event.at < rule.lasts
     )
     return f"{others[0]} was shown, and the two exclude each other for {span(rule.lasts)}"
 

@@ -5,6 +5,7 @@ come in any order and with the clocks of many devices: nothing here relies on it
 counts as one of now. Windows roll, to the second: an event counts while it is less than a rule's window old.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from math import inf
 from typing import NamedTuple
@@ -31,21 +32,23 @@ class _Rule(NamedTuple):
     """… each less than so many seconds old."""
 
 
-_Bearing = tuple[float, tuple[int, int]]
-"""The window of a rule; then its number and the offers that it drops once enough such events lie in the window.
+class _Bearing(NamedTuple):
+    """What one kind of event (a type, an offer, a surface) counts towards, by its age."""
 
-The offers also tell what the rule counts by: no two offers or groups have the same bits.
-"""
+    windows: tuple[float, ...]
+    """The windows of the rules that it bears on, rising: they part its age into cells."""
+    tallies: tuple[tuple[int, ...], ...]
+    """For each cell, the numbers of the tallies that it adds to: none beyond the last window."""
 
 
-class _Bearings(dict[tuple[str, str, str], tuple[_Bearing, ...]]):
-    """From the type, offer and surface of an event to what it bears on; a bounded number of them is remembered."""
+class _Bearings(dict[tuple[str, str, str], _Bearing]):
+    """From the type, offer and surface of an event to its bearing; a bounded number of them is remembered."""
 
-    def __init__(self, look_up: Callable[[str, str, str], tuple[_Bearing, ...]]) -> None:
+    def __init__(self, look_up: Callable[[str, str, str], _Bearing]) -> None:
         super().__init__()
         self._look_up = look_up
 
-    def __missing__(self, kind: tuple[str, str, str]) -> tuple[_Bearing, ...]:
+    def __missing__(self, kind: tuple[str, str, str]) -> _Bearing:
         found = self._look_up(*kind)
         if len(self) < MEMO_LIMIT:
             self[kind] = found
@@ -63,6 +66,9 @@ class Past:
             self._groups[offer.group] = self._groups.get(offer.group, 0) | self._bits[offer.name]
         self._group_of = {name: offer.group for name, offer in catalog.offers.items()}
         self._rules = tuple(rule for rule in self._all_rules(catalog, offers) if rule.covers)
+        self._tallies: list[tuple[int, int, int]] = []
+        """What is counted apart: how many events it takes, the number of a rule, and the offers that it drops then."""
+        self._numbers: dict[tuple[int, int], int] = {}
         self._bearings = _Bearings(self._look_up)
 
     def _all_rules(self, catalog: Catalog, offers: Sequence[Offer]) -> Iterator[_Rule]:
@@ -84,36 +90,49 @@ class Past:
 
     def drops(self, history: Sequence[HistoryEvent], now: float, *, unread: bool) -> list[Drop]:
         """What each rule drops, in the order of evaluation. A history that could not be read reaches every cap."""
-        bearings, times = self._bearings, dict[tuple[int, int], list[float]]()
+        added: list[int] = []
         for event in history:
-            at = event.at
-            for window, key in bearings[event.type, event.offer, event.surface]:
-                if at <= now - window:
-                    break  # the windows that follow are no wider
-                if key in times:
-                    times[key].append(at)
-                else:
-                    times[key] = [at]
+            windows, tallies = self._bearings[event.type, event.offer, event.surface]
+            added += tallies[bisect_right(windows, now - event.at)]
         masks = {n: rule.covers for n, rule in enumerate(self._rules) if rule.stage is Stage.CAP} if unread else {}
-        for (n, bits), moments in times.items():
-            rule = self._rules[n]
-            if len(moments) >= rule.need and (rule.need == 1 or _applies(rule.rule, moments, now)):
+        for tally in set(added):
+            need, n, bits = self._tallies[tally]
+            if added.count(tally) >= need and (need == 1 or self._applies(self._rules[n].rule, tally, history, now)):
                 masks[n] = masks.get(n, 0) | bits
         return [(self._rules[n].stage, self._rules[n].position, masks[n]) for n in sorted(masks)]
 
+    def _applies(
+        self, rule: Suppression | Exclusive | Cap, tally: int, history: Sequence[HistoryEvent], now: float
+    ) -> bool:
+        """Whether enough events are enough: always, but for a suppression that wants them close to one another."""
+        if not isinstance(rule, Suppression):
+            return True
+        times = [
+            min(event.at, now)
+            for event in history
+            if tally in self._bearings[event.type, event.offer, event.surface].tallies[0]
+        ]
+        until = silent_until(sorted(times), rule)
+        return until is not None and until > now
+
     def behind(self, stage: Stage, position: int, bit: int, history: Sequence[HistoryEvent]) -> list[HistoryEvent]:
         """The events that count towards a rule's dropping an offer, whatever their age."""
-        n = next(n for n, rule in enumerate(self._rules) if (rule.stage, rule.position) == (stage, position))
-        return [
-            event
-            for event in history
-            if any(key[0] == n and key[1] & bit for _, key in self._bearings[event.type, event.offer, event.surface])
-        ]
+        one = next(rule for rule in self._rules if (rule.stage, rule.position) == (stage, position))
+        return [event for event in history if self._bears_on(one, event.type, event.offer, event.surface) & bit]
 
-    def _look_up(self, kind: str, offer: str, surface: str) -> tuple[_Bearing, ...]:
-        """What a kind of event bears on, the widest windows first."""
-        bits = ((n, rule, self._bears_on(rule, kind, offer, surface)) for n, rule in enumerate(self._rules))
-        return tuple(sorted(((rule.window, (n, on)) for n, rule, on in bits if on), reverse=True))
+    def _look_up(self, kind: str, offer: str, surface: str) -> _Bearing:
+        found = [(rule.window, n, self._bears_on(rule, kind, offer, surface)) for n, rule in enumerate(self._rules)]
+        bearing = [(window, self._tally(n, bits)) for window, n, bits in found if bits]
+        windows = sorted({window for window, _ in bearing})
+        cells = [tuple(tally for window, tally in bearing if window >= least) for least in windows]
+        return _Bearing(tuple(windows), (*cells, ()))
+
+    def _tally(self, n: int, bits: int) -> int:
+        """Events add up where a rule drops the same offers for them: no two offers or groups have the same bits."""
+        number = self._numbers.setdefault((n, bits), len(self._tallies))
+        if number == len(self._tallies):
+            self._tallies.append((self._rules[n].need, n, bits))
+        return number
 
     def _bears_on(self, one: _Rule, kind: str, offer: str, surface: str) -> int:
         """The offers that a rule drops for enough events of a kind; 0 where it overlooks them."""
@@ -136,14 +155,6 @@ class Past:
             case Same.GROUP | CapBy.GROUP:
                 return self._groups.get(group, 0)
         return (1 << len(self._bits)) - 1
-
-
-def _applies(rule: Suppression | Exclusive | Cap, moments: Sequence[float], now: float) -> bool:
-    """Whether enough events are enough: always, but for a suppression that wants them close to one another."""
-    if not isinstance(rule, Suppression):
-        return True
-    until = silent_until(sorted(min(at, now) for at in moments), rule)
-    return until is not None and until > now
 
 
 def silent_until(times: Sequence[float], rule: Suppression) -> float | None:

@@ -113,7 +113,7 @@ def _after_cap(catalog: Catalog, cap: Cap, offer: Offer, request: Request, facts
         e.at
         for e in _behind(catalog, cap.by, offer, facts, request.surface)
         if e.type == cap.counts
-        and e.at > request.now - cap.per
+        and request.now - e.at < cap.per
         and cap.scope.covers(e.offer, _group(catalog, e.offer), e.surface)
     )
     return _wait(times[len(times) - cap.max] + cap.per, request.now, "when the cap frees")
