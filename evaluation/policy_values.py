@@ -2,7 +2,7 @@
 best single offer. Cross-fitted: the part of the data that a policy is judged on had no say in it."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
@@ -32,8 +32,8 @@ class Table:
     """(n,) the same without shrinkage: the learner's calibrated probability, or the mean where it has none."""
 
 
-def policy_values(fits: CrossFit, *, shrinkage: float | None = None) -> Table:
-    """The table for a procedure of training. `shrinkage` holds λ fixed instead of choosing it in each fold."""
+def policy_values(fits: CrossFit) -> Table:
+    """The table for a procedure of training, which chooses λ in each fold anew."""
     logged = fits.logged
     choices = {REFERENCE: np.empty(logged.n, np.intp), TRAINED: np.empty(logged.n, np.intp)}
     q = np.empty((logged.n, len(logged.arms)))
@@ -41,8 +41,6 @@ def policy_values(fits: CrossFit, *, shrinkage: float | None = None) -> Table:
     shrinkages = []
     for fold in range(fits.folds):
         found = fits.fitted(frozenset({fold}))
-        if shrinkage is not None:
-            found = replace(found, shrinkage=shrinkage)
         rows = np.flatnonzero(fits.fold == fold)
         raw = fits.raw(frozenset({fold}), fold)
         p = _judge(fits, found, rows, raw, choices, q)

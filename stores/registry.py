@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +53,18 @@ class Registry:
     def __init__(self, uri: str, artifacts: Path) -> None:
         """`artifacts` is where files go when the address is a local database; a server decides for itself."""
         self._uri, self._artifacts = uri, artifacts
-        if uri.startswith("sqlite:///"):
-            Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        with self._speaking():
-            self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        self._database = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+    @property
+    def _is_empty(self) -> bool:
+        """Whether nothing was ever registered: looking must not create a database."""
+        return self._database is not None and not self._database.exists()
+
+    @cached_property
+    def _client(self) -> MlflowClient:
+        if self._database is not None and self._is_empty:
+            make_database(self._database)
+        return MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
 
     def register(
         self,
@@ -106,6 +115,8 @@ class Registry:
 
     def versions(self, name: str) -> tuple[Version, ...]:
         """All versions of a model, oldest first; empty for a model that was never registered."""
+        if self._is_empty:
+            return ()
         with self._speaking():
             found = [_version(one) for one in self._client.search_model_versions(f"name = '{name}'")]
         return tuple(sorted(found, key=lambda one: one.version))
@@ -116,6 +127,8 @@ class Registry:
 
     def alias(self, name: str, alias: str) -> Version | None:
         """The version that an alias points to; None where there is none."""
+        if self._is_empty:
+            return None
         with self._speaking():
             try:
                 return _version(self._client.get_model_version_by_alias(name, alias))
@@ -155,6 +168,19 @@ class Registry:
         finally:
             for logger, level in zip(quiet, levels, strict=True):
                 logger.setLevel(level)
+
+
+def make_database(file: Path) -> None:
+    """MLflow makes its tables one by one, and can't go on where it was interrupted: so beside, then in place."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_name(f".{file.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    try:
+        MlflowClient(tracking_uri=f"sqlite:///{draft}", registry_uri=f"sqlite:///{draft}").search_experiments()
+        if not file.exists():
+            draft.rename(file)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _version(found: Any) -> Version:

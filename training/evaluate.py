@@ -29,22 +29,26 @@ def evaluate(
     *,
     model: str | None = None,
     version: int | str | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     folds: int = 5,
     progress: Progress = silent,
 ) -> Evaluation:
-    """Judge a version's learner, parameters and λ, cross-fitted: never the fit itself, which has seen these users.
+    """Judge a version's procedure of training, cross-fitted: never the fit itself, which has seen these users.
 
-    `version` is a number or an alias; without one, the challenger, else the champion. Raises UserError where there is
+    Its learner and parameters, with λ chosen anew inside each training part: the version's own λ has seen these users.
+
+    `version` is a number or an alias; without one, the challenger, else the champion. `seed` draws the folds; without
+    one, those of its training: on the same data the same table comes out. Raises UserError where there is
     no such version, and for data that can't be learned from.
     """
     name = model_name(catalog, model)
     registry = Registry(home.mlflow_uri, home.artifacts)
     number = version_number(registry, name, version)
     found = artifact.load(registry.files(name, number))
+    seed = int(found.info.get("seed", 0)) if seed is None else seed
     config = Config(found.learner, dict(found.info.get("params", {})))
     tables, fits = prepare(home, catalog, name, config, folds=folds, seed=seed, progress=progress)
-    table = policy_values(fits, shrinkage=found.shrinkage)
+    table = policy_values(fits)
     metrics = {"model": name, "version": number, "shrinkage": found.shrinkage}
     metrics |= description(tables, fits, table, config, seed)
     write_metrics(home.path, metrics)

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -59,3 +60,29 @@ def test_it_keeps_quiet(registry, capfd, recwarn):
     registry.files("quiet", 1)
     assert capfd.readouterr() == ("", "")
     assert not recwarn.list
+
+
+def test_looking_into_a_registry_that_is_not_there_creates_nothing(tmp_path):
+    registry = Registry(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path)
+    assert registry.versions("upsell") == ()
+    assert registry.alias("upsell", CHAMPION) is None
+    with pytest.raises(UserError, match=r"no version 1 .*it has: none"):
+        registry.version("upsell", 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_while_the_database_is_made_leaves_a_registry_that_works(tmp_path, monkeypatch):
+    class Interrupted:
+        def __init__(self, tracking_uri, registry_uri):
+            Path(tracking_uri.removeprefix("sqlite:///")).write_bytes(b"half a database")
+
+        def search_experiments(self):
+            raise KeyboardInterrupt
+
+    registry = Registry(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "artifacts")
+    with monkeypatch.context() as patch:
+        patch.setattr("stores.registry.MlflowClient", Interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            register(registry, "upsell")
+    assert list(tmp_path.iterdir()) == []
+    assert register(registry, "upsell").version == 1

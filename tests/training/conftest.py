@@ -8,7 +8,7 @@ import pytest
 
 from decisioning.catalog_yaml import load_catalog
 from stores.home import Home
-from stores.registry import Registry
+from stores.registry import make_database
 from stores.tables import Tables
 
 START = pd.Timestamp("2026-03-01", tz="UTC")
@@ -75,7 +75,7 @@ def catalog(catalog_files):
 def empty_registry(tmp_path_factory):
     """A database that MLflow has set up: setting one up takes seconds, copying it none."""
     file = tmp_path_factory.mktemp("registry") / "mlflow.db"
-    Registry(f"sqlite:///{file}", file.parent)
+    make_database(file)
     return file
 
 
