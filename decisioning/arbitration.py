@@ -1,4 +1,4 @@
-"""What is left gets a score, is held against the thresholds, is ranked, and is put into slots."""
+"""What is left gets a score, is held against the thresholds, and is ranked."""
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from decisioning.catalog import Catalog, Surface
+from decisioning.catalog import Surface
 from decisioning.domain import NOTHING, Scorer, Value
 from decisioning.identity import tie_break
 from decisioning.plan import Factors, Left, SurfacePlan
@@ -132,40 +132,16 @@ def order(ranking: Ranking, user: str, release: str) -> list[int]:
 
     Ties are settled by a hash of user, offer and release, never by name.
     """
-    names, scores, positions = ranking.left.names, ranking.scores, ranking.left.positions
-    priority = ranking.factors.priority
+    names, scores = ranking.left.names, ranking.scores
+    classes = tuple(ranking.left.of(ranking.factors.priority))
 
     def rank(place: int) -> tuple[int, float]:
-        return -priority[positions[place]], -scores[place]
+        return -classes[place], -scores[place]
 
+    if ranking.factors.one_class and len(set(scores)) == len(scores):  # the quick way to the same
+        return sorted(range(len(names)), key=scores.__getitem__, reverse=True)
     places = sorted(range(len(names)), key=rank)
-    if len(set(map(rank, places))) == len(places):
-        return places
     settled: list[int] = []
     for _, tied in groupby(places, key=rank):
         settled += sorted(tied, key=lambda place: tie_break(user, names[place], release))
     return settled
-
-
-def fill(catalog: Catalog, surface: Surface, ranked: Sequence[tuple[str, float]], slots: int, first: str) -> list[str]:
-    """The slate that starts with `first`: the rest greedily by rank, under group limits and exclusivity.
-
-    `ranked` holds (offer, score), best first. Where the surface may show nothing, an offer that is worth no more than
-    nothing fills no further slot.
-    """
-    slate = [first]
-    for name, worth in ranked:
-        if len(slate) == slots:
-            break
-        worthless = surface.allow_nothing and worth <= 0
-        if name not in slate and not worthless and _fits(catalog, surface, slate, name):
-            slate.append(name)
-    return slate
-
-
-def _fits(catalog: Catalog, surface: Surface, slate: Sequence[str], offer: str) -> bool:
-    if surface.max_per_group is not None:
-        group = catalog.offers[offer].group
-        if sum(catalog.offers[other].group == group for other in slate) >= surface.max_per_group:
-            return False
-    return not any(offer in rule.offers and rule.offers.intersection(slate) for rule in catalog.exclusives)

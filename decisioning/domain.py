@@ -227,7 +227,11 @@ class Policy:
     @property
     def weights(self) -> tuple[int, ...]:
         """Of all `offers`, in their order; they sum to a million."""
-        return tuple(map(self.weight, self.offers))
+        found = [self.share] * len(self.offers)
+        found[self.offers.index(self.champion)] = self.weight(self.champion)
+        if self.challenger is not None:
+            found[self.offers.index(self.challenger)] = self.weight(self.challenger)
+        return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
-from decisioning.arbitration import Ranking, arbitrate, choice, fill, order
+from decisioning.arbitration import Ranking, arbitrate, choice, order
 from decisioning.catalog import Catalog, Factor
 from decisioning.domain import MILLION, NOTHING, Decision, Facts, Policy, Request, Scorer, Shown, Source, Value
 from decisioning.errors import UserError
@@ -149,13 +149,8 @@ def _slate(case: Case, ranking: Ranking, policy: Policy) -> tuple[Shown, ...]:
         return (_shown(case, ranking, first, 1, policy.weight(first)),)
     names, scores = ranking.left.names, ranking.scores
     ranked = [(names[place], scores[place]) for place in order(ranking, case.request.user, case.release.id)]
-    slate = fill(case.release.catalog, surface, ranked, slots, first)
-    odds = [0] * len(slate)
-    for action, weight in zip(policy.offers, policy.weights, strict=True):
-        if weight and action != NOTHING:
-            other = slate if action == first else fill(case.release.catalog, surface, ranked, slots, action)
-            for slot, (ours, theirs) in enumerate(zip(slate, other, strict=False)):
-                odds[slot] += weight if ours == theirs else 0
+    slate = case.plan.slots.fill(ranked, slots, first)
+    odds = case.plan.slots.odds(ranked, slots, slate, policy)
     return tuple(_shown(case, ranking, name, slot + 1, odds[slot]) for slot, name in enumerate(slate))
 
 

@@ -17,6 +17,7 @@ from decisioning.domain import DECISION, Facts, Place, Reason, Request, Stage, V
 from decisioning.experiments import ablated, overrides_of
 from decisioning.index import build_index
 from decisioning.limits import Drop, Limits
+from decisioning.slate import Slots
 from decisioning.words import first_failure, words
 
 MEMO_LIMIT = 512
@@ -106,6 +107,7 @@ class SurfacePlan:
         self.everything = (1 << len(own)) - 1
         """The offers that compete here; a fallback from elsewhere does not."""
         self.limits = Limits(catalog, surface.name, own)
+        self.slots = Slots(catalog, surface, own)
         self.rules = tuple(_rules(catalog, self))
         self._wanted = sum(1 << position for position, rule in enumerate(self.rules) if rule.wanted)
         self._weights = tuple(weight for weight in catalog.context_weights if self.covered(weight.scope))
