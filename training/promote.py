@@ -1,7 +1,7 @@
 """The gate, and the way through it: from a registered version with evidence to a release that servers use."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -76,13 +76,16 @@ def promote(
     number = version_number(registry, name, version)
     files = registry.files(name, number)
     evidence = json.loads(files.pop(EVIDENCE, b"null"))
-    lines = gate(catalog, artifact.load(files), evidence)
+    releases = ReleaseStore(home.releases)
+    before = releases.current()
+    released = (
+        {path.split("/")[1] for path in releases.files(before) if path.startswith("models/")} if before else set()
+    )
+    lines = gate(catalog, artifact.load(files), evidence, released)
     failed = [line for line in lines if not line.passed]
     if failed and not (force and all(line.forceable for line in failed)):
         raise UserError(_refusal(f"{name}/{number}", lines, failed))
     record = {"model": name, "version": number, "forced": bool(failed), "gate": [str(line) for line in lines]}
-    releases = ReleaseStore(home.releases)
-    before = releases.current()
     content = _release_files(releases, before, catalog, catalog_files, name, files)
     content["evidence.json"] = (json.dumps({**record, "evidence": evidence}, indent=1) + "\n").encode()
     release = releases.publish(content, who=who, why=why, now=now)
@@ -92,9 +95,14 @@ def promote(
     return Promotion(release, name, number, bool(failed), tuple(lines))
 
 
-def gate(catalog: Catalog, model: Model, evidence: Mapping[str, Any] | None) -> list[Line]:
-    """Each line of evidence: what the policy is worth, and whether the release would work."""
-    return [*_worth(model, evidence), *_fits_catalog(catalog, model)]
+def gate(
+    catalog: Catalog, model: Model, evidence: Mapping[str, Any] | None, released: Collection[str] = ()
+) -> list[Line]:
+    """Each line of evidence: what the policy is worth, and whether the release would work.
+
+    `released`: the models of the release in use, which the new one keeps.
+    """
+    return [*_worth(model, evidence), *_fits_catalog(catalog, model, released)]
 
 
 def _worth(model: Model, evidence: Mapping[str, Any] | None) -> list[Line]:
@@ -127,16 +135,25 @@ def _record(evidence: Mapping[str, Any], policy: str, outcome: str) -> Mapping[s
     return next((row for row in rows if (row["policy"], row["outcome"], row["estimator"]) == wanted), None)
 
 
-def _fits_catalog(catalog: Catalog, model: Model) -> list[Line]:
+def _fits_catalog(catalog: Catalog, model: Model, released: Collection[str]) -> list[Line]:
+    absent = sorted(set(catalog.models) - {model.name, *released})
     unknown = [o.name for o in model.encoding.offers if o.name != NOTHING and o.name not in catalog.offers]
     theirs = features_json(model.encoding.features)
     ours = features_json(Encoding.of(catalog, model.encoding.surfaces, ()).features)
     moved = sorted({str(row["name"]) for row in [*theirs, *ours] if row not in theirs or row not in ours})
     failures = run_tests(catalog)
+    fresh = sorted(
+        offer.name
+        for offer in catalog.offers.values()
+        if offer.score.model == model.name and offer.name not in model.encoding.index
+    )
+    unseen = _listed("never trained on, scored at their group's rate", fresh)
+    known = "; ".join(filter(None, ["all that it was trained on are in the catalog", unseen]))
     return [
-        Line("offers", not unknown, _listed("unknown to the catalog", unknown) or "all in the catalog", False),
+        Line("offers", not unknown, _listed("unknown to the catalog", unknown) or known, False),
+        Line("models", True, _listed("not in the release, so offers that ask for them go by priors", absent) or "all"),
         Line("schema", not moved, _listed("features that changed since training", moved) or "as trained", False),
-        Line("catalog tests", not failures, str(failures[0]) if failures else f"{len(catalog.tests)} pass", False),
+        Line("catalog tests", not failures, " ".join(map(str, failures)) or f"{len(catalog.tests)} pass", False),
     ]
 
 
@@ -146,7 +163,7 @@ def _listed(what: str, names: Sequence[str]) -> str:
 
 def _refusal(label: str, lines: Sequence[Line], failed: Sequence[Line]) -> str:
     todo = (
-        "Train it again on the catalog as it is, or mend the catalog."
+        "What no --force overrules: mend the catalog, or train again on it as it is."
         if not all(line.forceable for line in failed)
         else "Bring more evidence, or overrule it with --force and --why."
     )

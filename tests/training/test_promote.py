@@ -158,3 +158,11 @@ def test_the_other_models_of_the_release_in_use_stay(trained_home, catalog_files
     prose = registry.register("prose", files, {}, {}, {}).version
     promoted = promote(trained_home, {**catalog_files, "offers.yaml": more}, "prose", prose, **BY)
     assert sorted(releases.load(promoted.release).scorers) == ["passes", "prose"]
+
+
+def test_models_that_the_release_lacks_and_offers_that_were_never_trained_on_are_said(trained_home, catalog_files):
+    files = {name: text.replace(b"model: passes", b"model: pases", 1) for name, text in catalog_files.items()}
+    files["new.yaml"] = b"offers: {noir_pass: {owner: a, group: passes, surfaces: [front], score: {model: passes}}}"
+    lines = {line.check: line.detail for line in promote(trained_home, files, "passes", 1, **BY).lines}
+    assert lines["models"] == "not in the release, so offers that ask for them go by priors: pases"
+    assert lines["offers"].endswith("never trained on, scored at their group's rate: noir_pass")

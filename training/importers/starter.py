@@ -10,6 +10,7 @@ from decisioning.domain import NOTHING, EventType
 from decisioning.errors import UserError
 from features.catalog_text import catalog_features_yaml, quoted
 from features.schema import Schema
+from stores.tables import Tables
 
 MODEL = "propensity"
 USUAL = (str(EventType.CONVERT), "conversion")
@@ -39,6 +40,14 @@ def conversion_type(outcome_types: Sequence[str], chosen: str | None) -> str:
     if not types or usual or len(types) == 1:
         return (usual or types or USUAL)[0]
     raise UserError(f"Which outcome counts as a conversion? Say --converts-on with one of {', '.join(types)}.")
+
+
+def values_of(tables: Tables, converts_on: str) -> dict[str, float]:
+    """What a conversion to each offer was worth on average, where the outcomes say it."""
+    outcomes = tables.outcomes[(tables.outcomes["type"] == converts_on) & tables.outcomes["value"].notna()]
+    shown = outcomes.merge(tables.decisions[["decision_id", "offer"]], on="decision_id")
+    means = shown[shown["offer"] != NOTHING].groupby("offer")["value"].mean()
+    return {str(name): round(float(value), 2) for name, value in means.items() if value > 0}
 
 
 def starter_catalog(

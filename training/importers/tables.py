@@ -16,7 +16,7 @@ from stores.home import Home
 from stores.tables import Tables, check
 from stores.tables_check import COLUMNS, FACT_KEYS, refuse
 from training.importers.columns import feature, ids, lists, moments, need, numbers, read_raw
-from training.importers.starter import OfferFacts, conversion_type, starter_catalog
+from training.importers.starter import OfferFacts, conversion_type, starter_catalog, values_of
 
 OFFER_COLUMNS = ("offer", "group", "value", "cost")
 
@@ -58,7 +58,8 @@ def install(
         _check_catalog(home, tables)
     else:
         chosen = conversion_type(list(tables.outcomes["type"]), converts_on)
-        made = starter_catalog(tables.schema, tables.decisions, offers, chosen)
+        earned = {name: OfferFacts(value=value) for name, value in values_of(tables, chosen).items()}
+        made = starter_catalog(tables.schema, tables.decisions, {**earned, **offers}, chosen)
     tables.write(home.data)
     if made:
         _write_catalog(home.catalog, made)
