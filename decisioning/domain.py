@@ -135,7 +135,7 @@ class Facts:
     """The moment that the feature values describe; None when none were found."""
     history: tuple[HistoryEvent, ...] = ()
     budgets: Mapping[str, int] = field(default_factory=dict)
-    """Impressions spent so far, by budget. A budget that is absent could not be read."""
+    """Units that are out, by budget: spent, or on lease to other decisions. One that is absent could not be read."""
     killed: frozenset[str] = frozenset()
     """Offers switched off by hand, without a release."""
     unread: frozenset[str] = frozenset()

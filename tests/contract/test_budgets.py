@@ -10,6 +10,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from namespaces import namespace
 
 from decisioning.domain import Event
 from features.schema import Schema
@@ -179,6 +180,7 @@ class AnySequence(RuleBasedStateMachine):
     """The model and every twin, side by side, through decisions, impressions, repetitions, losses and time."""
 
     urls: tuple[str, ...] = ()
+    namespace = ""
 
     def __init__(self) -> None:
         super().__init__()
@@ -187,7 +189,7 @@ class AnySequence(RuleBasedStateMachine):
         self.seen: set[str] = set()
         self.stores: list[OnlineStore] = [MemoryStore(clock=lambda: self.now)]
         for url in self.urls:
-            options = {"timeout": 5.0, "namespace": f"test-{token_hex(6)}", "clock": lambda: self.now}
+            options = {"timeout": 5.0, "namespace": f"{self.namespace}-{token_hex(6)}", "clock": lambda: self.now}
             self.stores.append(RedisStore(url, **options))
 
     def everywhere(self, call):
@@ -256,8 +258,10 @@ class AnySequence(RuleBasedStateMachine):
 
 
 def test_no_sequence_of_decisions_impressions_and_endings_exceeds_a_budget(valkey_url):
-    machine = type("OnValkey", (AnySequence,), {"urls": (valkey_url, *filter(None, [os.environ.get("REDIS_URL")]))})
-    run_state_machine_as_test(machine, settings=settings(max_examples=40, stateful_step_count=40, deadline=None))
+    urls = (valkey_url, *filter(None, [os.environ.get("REDIS_URL")]))
+    with namespace(*urls) as name:
+        machine = type("OnValkey", (AnySequence,), {"urls": urls, "namespace": name})
+        run_state_machine_as_test(machine, settings=settings(max_examples=40, stateful_step_count=40, deadline=None))
 
 
 def test_no_long_sequence_exceeds_a_budget_in_memory():

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 from fastapi import FastAPI
+from namespaces import namespace
 
 from decisioning.catalog import (
     Budget,
@@ -124,6 +125,12 @@ def runtime(tmp_path: Path, release: Release, store: MemoryStore) -> Runtime:
         clock=lambda: NOW,
         current=Current.of(release),
     )
+
+
+@pytest.fixture
+def own_namespace(redis_url: str) -> Iterator[str]:
+    with namespace(redis_url) as name:
+        yield name
 
 
 class Client:

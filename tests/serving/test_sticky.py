@@ -2,7 +2,6 @@
 
 import asyncio
 from dataclasses import replace
-from secrets import token_hex
 
 import pytest
 from shop import NOW, SECRET, Server, offer, shop, told
@@ -142,11 +141,10 @@ def test_a_poll_may_exclude_an_offer_or_ask_for_fewer_slots(server):
         assert await server.shown("ann", "push", exclude=["gold"]) == ["silver", "bronze"]
 
 
-def test_many_first_requests_at_once_get_one_answer_and_are_logged_once(redis_url):
+def test_many_first_requests_at_once_get_one_answer_and_are_logged_once(redis_url, own_namespace):
     """Each server has a release of its own, so that they would decide differently."""
-    namespace = f"test-{token_hex(6)}"
     releases = [sticky_shop(), replace(sticky_shop(values=(1.0, 2.0, 90.0)), id="r2")]
-    servers = [Server(RedisStore(redis_url, timeout=5.0, namespace=namespace), one) for one in releases]
+    servers = [Server(RedisStore(redis_url, timeout=5.0, namespace=own_namespace), one) for one in releases]
 
     @told(*servers)
     async def story():

@@ -2,7 +2,6 @@
 
 import asyncio
 from dataclasses import replace
-from secrets import token_hex
 
 import pytest
 from shop import NOW, Server, offer, shop, told
@@ -51,9 +50,8 @@ class Watched:
         return ask
 
 
-def test_a_race_for_the_last_units_shows_no_more_than_there_are(redis_url, release):
-    namespace = f"test-{token_hex(6)}"
-    servers = [Server(RedisStore(redis_url, timeout=5.0, namespace=namespace), release) for _ in range(2)]
+def test_a_race_for_the_last_units_shows_no_more_than_there_are(redis_url, own_namespace, release):
+    servers = [Server(RedisStore(redis_url, timeout=5.0, namespace=own_namespace), release) for _ in range(2)]
     for server in servers:  # so many requests at once are slower than any surface's deadline
         server.runtime.store._asked = patient(server.runtime.store._asked)
 
