@@ -17,7 +17,7 @@ from decisioning.explain import explain
 from demo_check import Client, exercise, reference_problems
 from stores.decision_log import DecisionRecord
 from stores.home import Home
-from terminal import Steps, decision_words, policy_table
+from terminal import Steps, decision_words, outcomes_of, policy_table
 from workbench import (
     catalog_folder,
     current_release,
@@ -54,22 +54,23 @@ class Demo:
             self._history(steps)
             catalog = load_catalog_of(self.home, None)
             self._features(steps, catalog)
-            records = self._train(steps, catalog)
+            trained = self._train(steps, catalog)
             self._promote(steps)
             with steps.step("valkey", "Start the online store"):
                 url = stack.enter_context(online_store(self.home, self.redis_url))
             with steps.step("publish", "Publish the features") as progress:
                 publish_features(self.home, url, progress)
-            for outcome in dict.fromkeys(record["outcome"] for record in records):
-                self.console.print(policy_table(records, outcome))
+            for outcome in outcomes_of(trained):
+                self.console.print(policy_table(trained["policy_values"], outcome))
+            self.console.print(trained["says"], soft_wrap=True, highlight=False)
             self._serve(steps, catalog, url)
         if self.file is not None:
-            self.problems += reference_problems(records)
+            self.problems += reference_problems(trained["policy_values"])
         return {
             "ok": not self.problems,
             "problems": self.problems,
             "seconds": steps.seconds,
-            "policy_values": records,
+            "policy_values": trained["policy_values"],
             "home": str(self.home.path),
         }
 
@@ -92,11 +93,11 @@ class Demo:
         with steps.step("features", "Build the feature snapshot"):
             build_snapshot(self.home.data, self.home.snapshots, schema=Schema.of(catalog.features))
 
-    def _train(self, steps: Steps, catalog: Catalog) -> list[dict[str, Any]]:
+    def _train(self, steps: Steps, catalog: Catalog) -> dict[str, Any]:
         from training.train import train
 
         with steps.step("train", "Train, cross-fit, register in MLflow") as progress:
-            return train(self.home, catalog, seed=self.seed, progress=progress).to_json()["policy_values"]
+            return train(self.home, catalog, seed=self.seed, progress=progress).to_json()
 
     def _promote(self, steps: Steps) -> None:
         from stores.catalog_files import read_catalog_files
@@ -175,7 +176,8 @@ class Demo:
             f"  {address}/docs      the API, to try\n"
             f"  {address}/version   what is running\n"
             f"  .venv/bin/mlflow ui --backend-store-uri {self.home.mlflow_uri}   the runs and the registry\n"
-            f"Or, in another terminal: segue decide {self._some_users(1)[0]} {min(release.catalog.surfaces)}{home}\n"
+            "Or, in another terminal:\n"
+            f"  .venv/bin/segue decide {self._some_users(1)[0]} {min(release.catalog.surfaces)}{home} --explain\n"
             "Ctrl-C stops everything.",
             highlight=False,
             soft_wrap=True,

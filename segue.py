@@ -173,8 +173,8 @@ def evaluate(
     home: HomeOption = DEFAULT_HOME,
     catalog: CatalogOption = None,
     model: ModelOption = None,
-    version: Annotated[str | None, typer.Option(help="A registered version; default: the challenger.")] = None,
-    seed: SeedOption = 0,
+    version: Annotated[str | None, typer.Option(help="A number, champion or challenger; default: challenger.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Draws the folds; default: as in its training.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """The value of each policy on the recorded decisions, cross-fitted, with intervals."""
@@ -339,14 +339,20 @@ def serve(
     home: HomeOption = DEFAULT_HOME,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 8080,
+    catalog: CatalogOption = None,
     redis_url: RedisOption = None,
 ) -> None:
-    """Serve decisions until Ctrl-C."""
+    """Serve decisions until Ctrl-C: by the release in use, or by the rules alone with --catalog."""
     from serving.main import run
 
     where = Home(home)
+    if catalog is None and not (where.releases / "current").is_file():
+        raise UserError(
+            f"There is no release in {where.releases} yet: run `segue train` and `segue promote`, or serve by the "
+            "rules alone with --catalog DIR."
+        )
     with online_store(where, redis_url) as url:
-        run(where, host, port, url, catalog=catalog_folder(where, None))
+        run(where, host, port, url, catalog=catalog_folder(where, catalog), on_ready=welcome)
 
 
 @app.command(epilog="Example: segue decide user-42 home_banner --context country=SE --explain")
@@ -357,12 +363,15 @@ def decide(
         list[str] | None, typer.Option(help="name=value, as the client would send it; repeatable.")
     ] = None,
     slots: Annotated[int | None, typer.Option(min=1, help="Fewer slots than the surface has.")] = None,
+    catalog: Annotated[Path | None, typer.Option("--catalog", help="Decide by a draft of the rules instead.")] = None,
     why: Annotated[bool, typer.Option("--explain", help="Every offer's fate, and what would have shown it.")] = False,
     home: HomeOption = DEFAULT_HOME,
     redis_url: RedisOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Decide for one user and say why, and why not each of the others. Nothing is logged or counted."""
+    from dataclasses import replace
+
     from decisioning.domain import Request
     from decisioning.engine import decide
     from decisioning.explain import explain
@@ -373,6 +382,8 @@ def decide(
 
     where = Home(home)
     release = current_release(where)
+    if catalog is not None:
+        release = replace(release, id="draft", catalog=load_catalog_of(where, catalog))
     request = Request(
         decision_id=uuid.uuid4().hex,
         user=user_key(where.secret(), user),
@@ -455,7 +466,7 @@ def demo(
     home: Annotated[Path | None, typer.Option("--home", help="Default: .segue, or .segue-hillstrom.")] = None,
     source: Annotated[str, typer.Option("--data", help="simulated, or hillstrom.")] = "simulated",
     file: Annotated[Path | None, typer.Option(help="The Hillstrom CSV, for --data hillstrom.")] = None,
-    users: Annotated[int, typer.Option(min=200, help="How many listeners to simulate.")] = 20_000,
+    users: Annotated[int, typer.Option(min=4000, help="How many listeners; fewer would prove nothing.")] = 20_000,
     seed: SeedOption = 1,
     port: Annotated[
         int | None, typer.Option(min=0, max=65_535, help="Default: 8080, or any free one where that is taken.")
@@ -491,20 +502,50 @@ def show(result: dict[str, Any], as_json: bool) -> None:
         return
     out = Console(highlight=False, soft_wrap=True)
     for name, value in result.items():
-        out.print(f"[dim]{escape(name)}:[/dim] {escape(str(value))}")
+        out.print(f"[dim]{escape(name)}:[/dim] {escape(in_words(value))}")
+
+
+def in_words(value: object) -> str:
+    """A figure as people read it; a list one line each."""
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.4g}"
+        case int():
+            return f"{value:,}"
+        case dict():
+            return ", ".join(f"{name} {in_words(one)}" for name, one in value.items()) or "none"
+        case list() | tuple():
+            return "".join(f"\n  {in_words(one)}" for one in value) or "none"
+    return str(value)
 
 
 def show_policy_values(result: dict[str, Any], as_json: bool) -> None:
     """What `train` and `evaluate` found: a table per outcome, then what to make of it."""
-    from terminal import policy_table
+    from terminal import outcomes_of, policy_table
 
     if as_json:
         show(result, as_json)
         return
     out = Console()
-    for outcome in dict.fromkeys(record["outcome"] for record in result["policy_values"]):
+    for outcome in outcomes_of(result):
         out.print(policy_table(result["policy_values"], outcome))
-    show({name: value for name, value in result.items() if isinstance(value, str | int | float)}, as_json)
+    out.print(f"best_single_offer is the best by {result['objective']}. {result.get('says', '')}", soft_wrap=True)
+    if result["immature"]:
+        out.print(
+            f"{result['immature']:,} more decisions are too young to judge: the time that their groups give a "
+            "conversion (`within` in the catalog) has not passed.",
+            soft_wrap=True,
+        )
+    kept = ("model", "version", "decisions", "users", "conversions", "shrinkage", "ece", "auc", "seed")
+    show({name: result[name] for name in kept if name in result}, as_json)
+
+
+def welcome(address: str) -> None:
+    """Told to a person who watches; machines read the log."""
+    if people.is_terminal:
+        people.print(f"Serving on {address} (try {address}/docs). Ctrl-C stops.", highlight=False)
 
 
 def who() -> str:
@@ -527,7 +568,20 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    except OSError as error:
+        if debug:
+            raise
+        where = f" {error.filename}" if error.filename else ""
+        people.print(
+            f"[red]Error:[/red] Segue can't read or write{escape(where)}: {error.strerror}. "
+            "Check the path, its permissions and the disk, or choose another --home.",
+            highlight=False,
+            soft_wrap=True,
+        )
+        sys.exit(2)
     except Exception as error:
+        if "Query interrupted" in str(error):  # DuckDB's own word for Ctrl-C
+            sys.exit(130)
         if debug:
             raise
         kind = type(error).__name__

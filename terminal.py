@@ -56,6 +56,12 @@ def problem_words(failures: Sequence[TestFailure], warnings: Sequence[Problem]) 
         yield f"[yellow]Warning:[/yellow] {escape(str(warning))}"
 
 
+def outcomes_of(result: Mapping[str, Any]) -> list[str]:
+    """The outcomes of a table of policy values, the one that policies are made for first."""
+    names = dict.fromkeys(record["outcome"] for record in result["policy_values"])
+    return sorted(names, key=lambda name: name != result["objective"])
+
+
 def policy_table(records: Sequence[Mapping[str, Any]], outcome: str, reference: str = "best_single_offer") -> Table:
     """The values of the policies for one outcome: DR with its interval, SNIPS beside it, the paired difference."""
     table = Table(title=f"{outcome} per decision", title_justify="left", title_style="bold", box=SIMPLE_HEAD)
@@ -125,7 +131,7 @@ def decision_words(
     lines = [f"[{mark}]→[/{mark}] {escape(headline(catalog, decision, explanation))}"]
     for extra in decision.slate[1:]:
         lines.append(f"  slot {extra.slot}: {extra.offer}, score {extra.score:.4g}, chance {extra.probability:.1%}")
-    others = explanation.outranked + explanation.reasons
+    others = explanation.outranked + explanation.reasons[::-1]  # what was dropped last came closest
     shown = others[:most]
     for one in shown:
         where = f" [dim]({one.where})[/dim]" if one.where else ""

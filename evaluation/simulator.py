@@ -72,6 +72,7 @@ def simulate(
     files = read_catalog_files(catalog)
     rules = load_catalog(files)
     _check_home(files, rules, home.catalog)
+    home.path.mkdir(parents=True, exist_ok=True)  # better now than after a minute's work
     end = datetime.combine(until or datetime.now(UTC).date(), datetime.min.time(), UTC)
     started = time.perf_counter()
     run = Simulation(explorer(rules), users, days, seed, end)
