@@ -4,26 +4,47 @@ import re
 from pathlib import Path
 
 import pytest
+from constructs import EVERY, constructs
 
-from decisioning.catalog_conditions import OPERATORS
+from decisioning.catalog_conditions import MAX_CLAUSES
+from decisioning.catalog_keys import KEYS
 from decisioning.catalog_tests import run_tests
-from decisioning.catalog_yaml import SECTIONS, CatalogError, load_catalog
+from decisioning.catalog_yaml import MAX_TOTAL, MOST, CatalogError, load_catalog
+from decisioning.yaml_nodes import MAX_BYTES, MAX_DEPTH, MAX_PROBLEMS
 
 TEXT = (Path(__file__).parents[2] / "docs" / "catalog.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```yaml\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
+FILES = {f"{number:02}.yaml": block.encode() for number, block in enumerate(BLOCKS)}
 
 
 def test_the_reference_is_a_catalog_that_loads_and_passes_its_own_tests():
-    catalog = load_catalog({f"{number:02}.yaml": block.encode() for number, block in enumerate(BLOCKS)})
+    catalog = load_catalog(FILES)
     assert len(catalog.offers) == 4
     assert [str(failure) for failure in run_tests(catalog)] == []
 
 
-def test_the_reference_has_an_example_of_every_section_and_names_every_operator():
-    written = {line.split(":")[0] for block in BLOCKS for line in block.splitlines()}
-    assert set(SECTIONS) <= written
-    for operator in {operator for operators in OPERATORS.values() for operator in operators}:
-        assert f"{{{operator}:" in TEXT or f", {operator}:" in TEXT, operator
+def test_the_reference_has_an_example_of_every_construct():
+    assert sorted(EVERY - constructs(FILES)) == []
+
+
+def test_the_reference_explains_every_key():
+    told = re.sub(r"^```yaml\n.*?^```", "", TEXT, flags=re.DOTALL | re.MULTILINE)
+    for keys in KEYS.values():
+        for key in keys:
+            assert re.search(rf"\b{key}\b", told), key
+
+
+def test_the_limits_in_the_reference_are_the_checkers():
+    limits = dict(re.findall(r"^\| ([^|]+) \| ([\d,; ]+) \|$", TEXT, re.MULTILINE))
+    assert limits == {
+        "offers": f"{MOST['offers']:,}",
+        "surfaces": f"{MOST['surfaces']:,}",
+        "clauses of a condition, those of its audiences included": f"{MAX_CLAUSES}",
+        "bytes of a file; of all files": f"{MAX_BYTES:,}; {MAX_TOTAL:,}",
+        "levels of nesting": f"{MAX_DEPTH}",
+        "values of a set feature": "24",
+        "problems told at once": f"{MAX_PROBLEMS}",
+    }
 
 
 def test_the_error_in_the_reference_is_what_is_printed():

@@ -5,10 +5,11 @@ from pathlib import Path
 from time import perf_counter
 
 import pytest
+from constructs import EVERY, constructs
 
 from decisioning.catalog import Catalog
 from decisioning.catalog_tests import run_tests
-from decisioning.catalog_yaml import load_catalog
+from decisioning.catalog_yaml import check_catalog, load_catalog
 from decisioning.domain import Facts, Request
 from decisioning.engine import Release, decide
 from features.definitions import SCHEMA
@@ -43,6 +44,14 @@ def left(catalog: Catalog, surface: str, **features) -> set[str]:
 def test_its_own_tests_pass(catalog):
     assert [str(failure) for failure in run_tests(catalog)] == []
     assert len(catalog.tests) >= 8
+
+
+def test_it_uses_every_construct_of_the_language():
+    assert sorted(EVERY - constructs(FILES)) == []
+
+
+def test_it_has_no_warning_while_its_dates_last():
+    assert [str(one) for one in check_catalog(FILES, NOW)[1]] == []
 
 
 def test_its_own_tests_notice_when_a_rule_is_gone(catalog):
