@@ -101,8 +101,8 @@ def examine(release: Release, request: Request, facts: Facts) -> Case:
         raise UserError(f"There is no surface of that name. The catalog has: {known}.")
     values = release.knowledge.values(request, facts)
     holdout = release.assignment.holdout(request.user, request.surface)
-    arms = {} if holdout else release.assignment.arms(request.user, values, request.now)
     screen = plan.screen(request, facts, values)
+    arms = {} if holdout else release.assignment.arms(request.user, screen.audiences)
     return Case(release, plan, request, facts, values, screen, arms, holdout.name if holdout else None)
 
 

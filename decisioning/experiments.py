@@ -10,8 +10,6 @@ from itertools import accumulate
 import mmh3
 
 from decisioning.catalog import Ablations, Catalog, Experiment, Factor, Holdout
-from decisioning.conditions import Condition, holds
-from decisioning.domain import Value
 
 BUCKETS = 1_000_000
 
@@ -45,8 +43,11 @@ class Assignment:
                 return holdout
         return None
 
-    def arms(self, user: str, values: Mapping[str, Value], now: float) -> dict[str, str]:
-        """The arm of each experiment that the user takes part in, by experiment name; and their ablation, if any."""
+    def arms(self, user: str, audiences: int) -> dict[str, str]:
+        """The arm of each experiment that the user takes part in, by experiment name; and their ablation, if any.
+
+        Bit n of `audiences` says whether the user is in the audience of the catalog's n-th experiment.
+        """
         arms = {}
         if self._ablations:
             seat = bucket(f"layer:{ABLATION}", user)
@@ -54,12 +55,14 @@ class Assignment:
                 if start <= seat < end:
                     arms[ABLATION] = arm
         seats: dict[str, int] = {}
-        for experiment in self._experiments:
+        for n, experiment in enumerate(self._experiments):
+            if not audiences >> n & 1:
+                continue
             found = seats.get(experiment.layer)
             if found is None:
                 found = seats[experiment.layer] = bucket(experiment.layer, user)
             if experiment.start <= found < experiment.end:
-                drawn = experiment.arm(user, values, now)
+                drawn = experiment.arm(user)
                 if drawn is not None:
                     arms[experiment.name] = drawn
         return arms
@@ -74,17 +77,17 @@ class _Seats:
     """The salt of the layer."""
     start: int
     end: int
-    audience: Condition | None
     salt: str
     arms: tuple[tuple[int, str], ...]
     """(the first bucket that is no longer the arm's, its name)."""
 
-    def arm(self, user: str, values: Mapping[str, Value], now: float) -> str | None:
+    def arm(self, user: str) -> str | None:
         """The arm of a user who has a seat."""
-        if self.audience is not None and not holds(self.audience, values, now):
-            return None
         spot = bucket(self.salt, user)
-        return next((name for upper, name in self.arms if spot < upper), None)
+        for upper, name in self.arms:
+            if spot < upper:
+                return name
+        return None
 
 
 def _seats(experiment: Experiment) -> _Seats:
@@ -92,7 +95,7 @@ def _seats(experiment: Experiment) -> _Seats:
     upper = accumulate(arm.percent for arm in experiment.arms)
     arms = tuple((_threshold(end), arm.name) for end, arm in zip(upper, experiment.arms, strict=True))
     layer, salt = f"layer:{experiment.layer}", f"arm:{experiment.name}"
-    return _Seats(experiment.name, layer, _threshold(start), _threshold(end), experiment.audience, salt, arms)
+    return _Seats(experiment.name, layer, _threshold(start), _threshold(end), salt, arms)
 
 
 def _ablations(ablations: Ablations) -> Iterator[tuple[int, int, str]]:

@@ -38,6 +38,8 @@ class Screen(NamedTuple):
     drops: Sequence[Drop]
     weights: int
     """Which context weights hold, one bit each."""
+    audiences: int
+    """Which experiments the user is in the audience of, one bit each."""
 
 
 class Left(NamedTuple):
@@ -113,8 +115,10 @@ class SurfacePlan:
         self._weights = tuple(weight for weight in catalog.context_weights if self.covered(weight.scope))
         conditions = [offer.eligible or AllOf(()) for offer in self.offers] + [rule.condition for rule in self.rules]
         conditions += [weight.when for weight in self._weights]
+        conditions += [experiment.audience or AllOf(()) for experiment in catalog.experiments]
         self._after_offers, self._after_rules = len(self.offers), len(self.offers) + len(self.rules)
-        self._every_rule = (1 << len(self.rules)) - 1
+        self._after_weights = self._after_rules + len(self._weights)
+        self._every_rule, self._every_weight = (1 << len(self.rules)) - 1, (1 << len(self._weights)) - 1
         self.index = build_index(conditions, catalog.features)
         self._live = _Timeline([(o.live_from, o.live_until) for o in self.offers], self._live_at)
         self._levers = _Timeline([(lever.starts, lever.until) for lever in catalog.levers], self._levers_at)
@@ -159,7 +163,8 @@ class SurfacePlan:
         left = self.everything
         for _, _, mask in drops:
             left &= ~mask
-        return Screen(left, word, drops, alive >> self._after_rules)
+        weights = alive >> self._after_rules & self._every_weight
+        return Screen(left, word, drops, weights, alive >> self._after_weights)
 
     def _live_at(self, now: float) -> int:
         """live_from ≤ now < live_until."""

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from decisioning.catalog import Arm, Catalog, Experiment, Holdout
-from decisioning.conditions import Op, Test
+from decisioning.conditions import Op, Test, holds
 from decisioning.domain import MILLION
 from decisioning.experiments import Assignment, bucket
 from decisioning.exploration import certain, chosen, mixture
@@ -23,7 +23,9 @@ def experiment(percent=100.0, starts_at=0.0, name="price", **changes):
 
 
 def arms(user, *experiments, values=None):
-    return Assignment(Catalog("h", experiments=experiments)).arms(user, values or {}, 0.0)
+    audiences = (one.audience is None or holds(one.audience, values or {}, 0.0) for one in experiments)
+    bits = sum(inside << n for n, inside in enumerate(audiences))
+    return Assignment(Catalog("h", experiments=experiments)).arms(user, bits)
 
 
 def test_buckets_are_those_of_the_published_algorithm():

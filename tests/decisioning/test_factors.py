@@ -144,7 +144,7 @@ ALL = tuple(Factor)
 
 
 def arm_of(user: str, percent: float = 25.0, factors=ALL) -> str | None:
-    return Assignment(Catalog("h", ablations=Ablations(percent, factors))).arms(user, {}, NOW).get(ABLATION)
+    return Assignment(Catalog("h", ablations=Ablations(percent, factors))).arms(user, 0).get(ABLATION)
 
 
 def test_each_factor_has_its_own_percent_of_users():
