@@ -186,7 +186,8 @@ def test_several_audiences_mean_any_of_them():
 def test_a_clause_knows_its_line():
     text = "offers:\n  t:\n    owner: a\n    group: x\n    surfaces: [shelf]\n    eligible:\n      tier: free\n"
     condition = load(text).offers["t"].eligible
-    assert condition == Test("tier", Op.IS, ("free",), Place("0.yaml", 7, 13))
+    assert condition == Test("tier", Op.IS, ("free",))
+    assert condition.place == Place("0.yaml", 7, 13)
 
 
 @pytest.mark.parametrize(
@@ -449,6 +450,13 @@ def test_an_invariant_that_eligibility_does_not_prove_is_an_error(text):
     found = only_problem(INVARIANT, offer(text))
     assert found.startswith("offers.tested.eligible: its eligibility lets users through for whom tier is premium.")
     assert "invariants.no_upsell (0.yaml:1) forbids it" in found
+
+
+def test_no_rule_that_lets_an_offer_in_gets_past_an_invariant():
+    forbidden = "invariants: {no_free_stuff: {when: {tier: premium}, never: {group: free_stuff}}}"
+    assert "mix.eligible: its eligibility lets users through for whom tier is premium" in only_problem(forbidden)
+    guard = "guards: {g: {block_if: {tier: premium}, only: {group: x}}}"
+    assert "its eligibility lets users through" in only_problem(INVARIANT, guard, offer("{student: true}"))
 
 
 def test_what_can_not_be_proved_in_time_is_an_error_too():
