@@ -17,6 +17,8 @@ EARLIEST = 946_684_800.0
 STORE_DOWN = "store:down"
 LOG_FAILED = "log:failed"
 """The disk refused the line: the counters know of the event, but no training run will."""
+UNKNOWN_TYPE = "event:unknown_type"
+"""No rule and no group knows such a type: an outcome of the client's own, or a typo."""
 
 _encoder = msgspec.json.Encoder()
 
@@ -53,6 +55,8 @@ async def _take(runtime: Runtime, sent: EventRequest, index: int, result: Events
     budgets = current.spends(event.offer, at) if event.type == EventType.IMPRESSION else ()
     is_new = await runtime.store.apply(event, budgets, current.schema)
     result.accepted += 1
+    if event.type not in current.event_types:
+        _admit(result, UNKNOWN_TYPE)
     if is_new is None:
         _admit(result, STORE_DOWN)
     elif not is_new:

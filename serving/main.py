@@ -83,7 +83,9 @@ def _listening(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except (OSError, OverflowError) as error:
         why = getattr(error, "strerror", None) or error
-        raise UserError(f"The server can't listen on {host}, port {port} ({why}): choose another --port.") from None
+        raise UserError(
+            f"The server can't listen on {host}, port {port} ({why}): choose another --host or --port."
+        ) from None
 
 
 def _store(redis_url: str | None, namespace: str) -> OnlineStore:

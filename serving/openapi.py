@@ -38,7 +38,7 @@ _DECISION_ANSWER = {
     "degraded": [],
     "release": "4be1a07c9d2f",
     "model": "upsell/3",
-    "expires_at": "2026-12-01T08:05:00.000Z",
+    "expires_at": "2026-03-01T08:05:00.000Z",
     "reasons": [
         {
             "offer": "student",
@@ -56,7 +56,7 @@ _EVENT = {
     "decision_id": "9f0c6b3e8a5f4f0d8e0f3f7a6f1c2d4b",
     "offer": "premium_annual",
     "user_id": "listener-1042",
-    "at": "2026-12-01T08:00:02Z",
+    "at": "2026-03-01T08:00:02Z",
 }
 _EVENTS_ANSWER = {
     "accepted": 1,

@@ -14,7 +14,7 @@ import structlog
 
 from decisioning.catalog import Budget, Catalog
 from decisioning.catalog_yaml import load_catalog
-from decisioning.domain import Facts, Request
+from decisioning.domain import EventType, Facts, Request
 from decisioning.engine import Release, decide
 from decisioning.limits import allowance
 from features.schema import Schema
@@ -44,6 +44,8 @@ class Current:
     """By surface: the budgets that its offers need to know."""
     hard: dict[str, Budget]
     """By name: the budgets of which a unit is needed to show an offer."""
+    event_types: frozenset[str]
+    """Those that some rule or group can know; others are kept all the same."""
 
     @classmethod
     def of(cls, release: Release) -> "Current":
@@ -54,7 +56,8 @@ class Current:
             for surface in catalog.surfaces
         }
         hard = {one.name: one for one in catalog.budgets if one.hard}
-        return cls(release, Schema.of(catalog.features), budgets, read, hard)
+        types = frozenset(EventType) | {group.converts_on for group in catalog.groups.values()}
+        return cls(release, Schema.of(catalog.features), budgets, read, hard, types)
 
     def spends(self, offer: str, at: float) -> tuple[str, ...]:
         """The budgets of which an impression of an offer at a moment takes one unit."""

@@ -94,3 +94,8 @@ def test_an_empty_list_is_nothing_done(client):
 def test_only_impressions_spend_a_budget(client, event, store):
     report(client, [event, event | {"event_id": "e2", "type": "click"}, event | {"event_id": "e3", "offer": "student"}])
     assert client.run(store.read("nobody", Schema(()), ["winter"])).budgets == {"winter": 1}
+
+
+def test_a_type_that_no_rule_knows_is_kept_and_said_as_it_may_be_a_typo(client, event, logged):
+    assert report(client, event | {"type": "impresion"})["degraded"] == ["event:unknown_type"]
+    assert logged("events")[0]["type"] == "impresion"
