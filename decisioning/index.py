@@ -181,7 +181,7 @@ def _look_up(number: int, table: _Table, scope: dict[str, Any]) -> list[ast.stmt
     read.value.args[0] = ast.Constant(table.spec.name)  # type: ignore[attr-defined]
     if table.hangs_on_now:
         scope[f"cell{number}"] = table.cell
-        return [read, *_parse(f"state |= cell{number}(value, now)")]
+        return [read, *_parse(f"state |= {table.cell(None)} if value is None else cell{number}(value, now)")]
     if table.is_ordered:
         points = table.points
         scope |= {f"points{number}": points, f"cells{number}": tuple(map(table.cell, _probes(points)))}
