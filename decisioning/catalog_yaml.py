@@ -111,8 +111,11 @@ def _merge(files: Mapping[str, bytes], problems: Problems) -> _Sections:
             Place("", 0), "", f"the files have {total:,} bytes, more than the {MAX_TOTAL:,} that are allowed"
         )
         problems.raise_any()
+    unread = False
     for name, content in sorted(files.items()):
+        known = len(problems.found)
         root = read_yaml(name, content, problems)
+        unread = unread or (root is None and len(problems.found) > known)
         if root is None or root.is_null:
             continue
         if not isinstance(root.value, dict):
@@ -121,6 +124,8 @@ def _merge(files: Mapping[str, bytes], problems: Problems) -> _Sections:
         for section, node in root.value.items():
             if not node.is_null:
                 _add_section(section, node, sections, problems)
+    if unread:  # whatever the others miss may be in there: their complaints would bury the mistake
+        problems.raise_any()
     for section, most in MOST.items():
         nodes = list(sections.named[section].values())
         if len(nodes) > most:

@@ -604,3 +604,9 @@ def test_whatever_is_written_the_answer_is_a_catalog_or_a_catalog_error(data):
     except CatalogError as error:
         told = str(error)
         assert told.startswith("The catalog has ")
+
+
+def test_a_file_that_is_no_yaml_is_not_buried_under_what_others_miss_of_it():
+    offers = "offers:\n  plus: {owner: a, group: x, surfaces: [shelf]\n"
+    rules = "budgets: {push: {offers: [plus], impressions: 10}}"
+    assert only_problem(offers, rules).startswith("this is not YAML")
