@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help setup setup-dev demo demo-check test test-heavy lint format lock clean
+.PHONY: help setup setup-dev demo demo-check test test-heavy bench-decide lint format lock clean
 
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -39,6 +39,18 @@ test: setup-dev  ## The whole suite, in minutes
 test-heavy: setup-dev  ## The slow tests that `make test` leaves out
 	@$(BIN)/python -m pytest -q -m heavy $(ARGS)
 
+# The rule engines to compare with live in an environment of their own: no part of Segue needs them.
+.venv-bench/.stamp: requirements/bench.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Segue needs Python 3.11 or later, and found none: install it, or name it: make PYTHON=/path/to/python3"; exit 2; }
+	@echo "Preparing .venv-bench from requirements/bench.txt (a minute or two, once)"
+	@test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
+	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
+	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+bench-decide: .venv-bench/.stamp  ## How long decisions take, beside their targets and other rule engines
+	@.venv-bench/bin/python benchmarks/decide.py $(ARGS)
+
 lint: setup-dev  ## Format, style, types of the decision core, import contracts
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -53,4 +65,4 @@ lock:  ## Resolve the requirements again (needs uv)
 	@requirements/lock $(ARGS)
 
 clean:  ## Remove .venv and caches; leaves .segue alone
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info build
+	rm -rf .venv .venv-bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info build
