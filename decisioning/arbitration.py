@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from math import isfinite
 from operator import mul
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from decisioning.catalog import Surface
-from decisioning.domain import NOTHING, Scorer, Value
+from decisioning.domain import NOTHING, Scorer, Value, record
 from decisioning.identity import tie_break
 from decisioning.plan import Factors, Left, SurfacePlan
 
@@ -22,7 +22,8 @@ def score(effect: Number, worth: Number) -> Number:
     return effect * worth
 
 
-class Ranking(NamedTuple):
+@record
+class Ranking:
     """What is left of a surface's offers in the eyes of one set of scorers. Sequences go with `left.names`."""
 
     left: Left

@@ -1,12 +1,13 @@
 """The records that everything else speaks in: what is asked, what is known, what was decided, what followed.
 
-All are frozen. Times are seconds since the Unix epoch (UTC) as floats; durations are seconds.
+All are frozen; those that every decision makes anew, in the eyes of the type checker alone (`record`). Times are
+seconds since the Unix epoch (UTC) as floats; durations are seconds.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, TypeVar, dataclass_transform
 
 # The value of a feature. A missing value is None or an absent key, never NaN. Times are epoch seconds.
 Value = str | int | float | bool | frozenset[str] | None
@@ -16,6 +17,19 @@ NOTHING = "nothing"
 
 MILLION = 1_000_000
 """Selection probabilities are integers per million, so that what is logged is exactly what was used."""
+
+
+_T = TypeVar("_T")
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+def record(cls: type[_T]) -> type[_T]:
+    """A frozen record that is made for every decision.
+
+    The type checker holds it frozen; at run time nothing does, as `dataclass(frozen=True)` takes three times as long to
+    make one: together a tenth of what a decision costs.
+    """
+    return dataclass(slots=True, unsafe_hash=True)(cls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +200,7 @@ class Candidate:
     priority: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Shown:
     """One slot of the answer."""
 
@@ -200,7 +214,7 @@ class Shown:
     """The chance that the policy had of putting this offer in this slot, after everything."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Policy:
     """The distribution that the draw used, as its parts, in integers per million.
 
@@ -234,7 +248,7 @@ class Policy:
         return tuple(found)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Decision:
     """The answer to one Request, with all that is needed to audit it. `explain` tells why, from the same inputs."""
 

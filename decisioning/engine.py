@@ -6,11 +6,10 @@ Pure: the same release, request and facts give the same Decision, to the last bi
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
 
 from decisioning.arbitration import Ranking, arbitrate, choice, order
 from decisioning.catalog import Catalog, Factor
-from decisioning.domain import MILLION, NOTHING, Decision, Facts, Policy, Request, Scorer, Shown, Source, Value
+from decisioning.domain import MILLION, NOTHING, Decision, Facts, Policy, Request, Scorer, Shown, Source, Value, record
 from decisioning.errors import UserError
 from decisioning.experiments import Assignment, ablated
 from decisioning.exploration import certain, chosen, mixture
@@ -48,7 +47,8 @@ class Release:
         return tuple(f"model:{name}:none" for name in self.catalog.models if name not in self.scorers)
 
 
-class Case(NamedTuple):
+@record
+class Case:
     """One request on its way to a decision: what was asked, what is known, and what the rules left."""
 
     release: Release

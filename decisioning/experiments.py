@@ -19,8 +19,8 @@ ABLATION = "ablation"
 
 def bucket(salt: str, user: str, buckets: int = BUCKETS) -> int:
     """A user's bucket in [0, buckets): MurmurHash3 x64_128 of `salt|user`, its low 64 bits shifted right by 4."""
-    low = mmh3.hash64(f"{salt}|{user}", 0, True, False)[0]
-    return int(low >> 4) % buckets
+    low: int = mmh3.hash64(f"{salt}|{user}", 0, True, False)[0]
+    return (low >> 4) % buckets
 
 
 def _threshold(percent: float) -> int:

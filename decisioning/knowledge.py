@@ -22,12 +22,12 @@ class Knowledge:
         A snapshot value older than its `max_age` is missing; a missing value takes its default. Of the context, only
         names that the catalog declares `from: context` count: a client can't slip a feature past the rules.
         """
-        known = {**self._defaults, **facts.features}
+        context = request.context
+        if not context.keys() <= self._context:
+            context = {name: value for name, value in context.items() if name in self._context}
+        known = {**self._defaults, **facts.features, **context}
         if facts.as_of is not None and request.now - facts.as_of > self._freshest:
             self._forget_stale(known, request.now - facts.as_of)
-        for name, value in request.context.items():
-            if name in self._context:
-                known[name] = value
         if None in known.values():
             known = {name: self._defaults.get(name) if value is None else value for name, value in known.items()}
             known = {name: value for name, value in known.items() if value is not None}

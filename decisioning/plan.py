@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import compress, count
 from math import prod
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 from decisioning.catalog import Catalog, ContextWeight, Factor, Lever, Offer, Scope, Surface
 from decisioning.conditions import AllOf, Condition, Op, Test, reads
-from decisioning.domain import DECISION, Facts, Place, Reason, Request, Stage, Value
+from decisioning.domain import DECISION, Facts, Place, Reason, Request, Stage, Value, record
 from decisioning.experiments import ablated, overrides_of
 from decisioning.index import build_index
 from decisioning.limits import Drop, Limits
@@ -29,7 +29,8 @@ K = TypeVar("K")
 T = TypeVar("T")
 
 
-class Screen(NamedTuple):
+@record
+class Screen:
     """What the rules leave of a surface's offers, and what each of them drops, in the order of evaluation."""
 
     left: int
@@ -42,7 +43,8 @@ class Screen(NamedTuple):
     """Which experiments the user is in the audience of, one bit each."""
 
 
-class Left(NamedTuple):
+@record
+class Left:
     """The offers of a bit set."""
 
     flags: bytes
