@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from math import ulp
 
 from decisioning.catalog import Budget, Cap, CapBy, Catalog, Exclusive, Offer, QuietHours, Same, Suppression
-from decisioning.conditions import AllOf, Condition, holds
+from decisioning.conditions import AllOf, AnyOf, Condition, holds
 from decisioning.domain import Change, EventType, Facts, HistoryEvent, Request, Stage, Value
 from decisioning.limits import is_quiet, silent_until, span
 from decisioning.plan import SurfacePlan
@@ -78,7 +78,7 @@ def _unmet(condition: Condition, values: Mapping[str, Value], now: float) -> str
     if isinstance(condition, AllOf):
         unmet = [_unmet(child, values, now) for child in condition.children if not holds(child, values, now)]
         return " and ".join(unmet) or words(condition)
-    return words(condition)
+    return f"({words(condition)})" if isinstance(condition, AnyOf) and len(condition.children) > 1 else words(condition)
 
 
 def _after_silence(catalog: Catalog, rule: Suppression, offer: Offer, facts: Facts, now: float) -> Change:
