@@ -168,13 +168,15 @@ def killed_offers(home: Home, url: str) -> list[dict[str, Any]]:
 
 
 def replay_log(home: Home, last: int) -> dict[str, Any]:
-    """Replays the end of the decision log with the releases of the work folder."""
+    """Replays the end of the decision log with the releases of the work folder, and checks it against its policies."""
+    from evaluation.log_checks import check_log
     from evaluation.replay import replay
-    from stores.decision_log import decided_at
+    from stores.decision_log import decided_at, decode, distinct
     from stores.event_log import tail
     from stores.releases import ReleaseStore
 
-    report = replay(tail(home.logs / "decisions", last, decided_at), ReleaseStore(home.releases).load)
+    lines = tail(home.logs / "decisions", last, decided_at)
+    report = replay(lines, ReleaseStore(home.releases).load)
     if not report.decisions:
         raise UserError(f"There are no decisions in {home.logs / 'decisions'} yet: serve some first.")
     return {
@@ -182,6 +184,7 @@ def replay_log(home: Home, last: int) -> dict[str, Any]:
         "identical": report.identical,
         "different": list(report.different),
         "unloadable_releases": list(report.unloadable),
+        "log": list(check_log(record.decision for record in distinct(map(decode, lines))).problems()) or "ok",
         "ok": report.ok,
     }
 
