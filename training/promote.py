@@ -10,7 +10,7 @@ from decisioning.catalog_tests import run_tests
 from decisioning.catalog_yaml import load_catalog
 from decisioning.domain import NOTHING
 from decisioning.errors import UserError
-from evaluation.policy_values import REFERENCE, TRAINED
+from evaluation.worth import worth
 from features.schema import Schema
 from models import artifact
 from models.artifact import Model
@@ -21,9 +21,6 @@ from stores.releases import ReleaseStore
 from training.evaluate import version_number
 from training.prepare import model_name
 from training.train import EVIDENCE
-
-ALLOWED_LOSS = 0.01
-"""The one-sided 95 % lower bound may lie this share of the best single offer's value below it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,27 +109,16 @@ def _worth(model: Model, evidence: Mapping[str, Any] | None) -> list[Line]:
     lines = [Line("evidence", True, f"{evidence['decisions']:,} decisions of {evidence['users']:,} users")]
     if model.shrinkage == 0.0:
         return [*lines, Line("worth", True, "λ = 0: it is the best single offer itself")]
-    ours, best = (_record(evidence, policy, outcome) for policy in (TRAINED, REFERENCE))
-    if ours is None or best is None:
+    found = worth(evidence["policy_values"], outcome)
+    if found is None:
         return [*lines, Line("worth", False, f"there is no cross-fitted DR value of {outcome}: train it again")]
-    allowed = -ALLOWED_LOSS * abs(best["value"])
-    lower = ours["diff_lower"]
+    lower = "none" if found.lower is None else f"{found.lower:+.4g}"
     return [
         *lines,
-        Line("support", ours["note"] is None, ours["note"] or f"effective sample size {ours['ess']:,.0f}"),
-        Line("worth", ours["diff"] >= 0, f"{ours['diff']:+.4g} {outcome} a decision against the best single offer"),
-        Line(
-            "certainty",
-            lower is not None and lower >= allowed,
-            f"one-sided 95 % lower bound {'none' if lower is None else f'{lower:+.4g}'}, at least {allowed:+.4g}",
-        ),
+        Line("support", found.note is None, found.note or f"effective sample size {found.ess:,.0f}"),
+        Line("worth", found.difference >= 0, f"{found.difference:+.4g} {outcome} against the best single offer"),
+        Line("certainty", found.is_certain, f"one-sided 95 % lower bound {lower}, at least {found.allowed:+.4g}"),
     ]
-
-
-def _record(evidence: Mapping[str, Any], policy: str, outcome: str) -> Mapping[str, Any] | None:
-    wanted = (policy, outcome, "dr")
-    rows = evidence["policy_values"]
-    return next((row for row in rows if (row["policy"], row["outcome"], row["estimator"]) == wanted), None)
 
 
 def _fits_catalog(catalog: Catalog, model: Model, released: Collection[str]) -> list[Line]:

@@ -1,7 +1,7 @@
 """From logged decisions to a registered challenger: label, cross-fit, fit on everything, write down, register."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from decisioning.catalog import Catalog
 from decisioning.domain import Value
 from evaluation.crossfit import CrossFit, Fitted
 from evaluation.policy_values import TRAINED, policy_values
+from evaluation.worth import worth
 from models.artifact import Model, record_golden, save
 from models.encoding import Encoding
 from models.frames import facts_row
@@ -19,7 +20,7 @@ from models.predictors import Predictor
 from stores.home import Home
 from stores.registry import CHALLENGER, Registry
 from training.config import Config, read_config
-from training.prepare import Progress, description, model_name, prepare, silent, write_metrics
+from training.prepare import Progress, description, model_name, objective, prepare, silent, write_metrics
 
 EVIDENCE = "evidence.json"
 GOLDEN_ROWS = 6
@@ -49,12 +50,16 @@ def train(
 ) -> TrainResult:
     """Fit a model, judge it against the best single offer, and register it as the challenger.
 
-    Nothing is promoted. Raises UserError for a model or config that doesn't exist and for data that can't teach.
+    A model that can't show a gain, as surely as the gate will ask, stays at λ = 0. Nothing is promoted.
+    Raises UserError for a model or config that doesn't exist and for data that can't teach.
     """
     settings, name = read_config(config), model_name(catalog, model)
     tables, fits = prepare(home, catalog, name, settings, folds=folds, seed=seed, progress=progress)
     table = policy_values(fits)
     predictor, fitted = fits.final()
+    shown = worth(table.records, objective(fits.logged))
+    if fitted.shrinkage and (shown is None or not shown.is_shown):
+        fitted = replace(fitted, shrinkage=0.0)
     found = description(tables, fits, table, settings, seed)
     metrics = {"model": name, "version": 0, "shrinkage": fitted.shrinkage, "says": verdict(fitted), **found}
     metrics["gains"] = [dict(zip(("shrinkage", "gain", "error"), gain, strict=True)) for gain in fitted.gains]
@@ -69,8 +74,8 @@ def verdict(fitted: Fitted) -> str:
     """What the shrinkage means, in words."""
     if fitted.shrinkage == 0.0:
         return (
-            "No gain over the best single offer could be shown, so the model stays at λ = 0: everybody gets the best "
-            "single offer that they are eligible for."
+            "No gain over the best single offer could be shown surely enough, so the model stays at λ = 0: everybody "
+            "gets the best single offer that they are eligible for."
         )
     return (
         f"The model goes {fitted.shrinkage:.0%} of the way from the best single offer to full personalisation "
