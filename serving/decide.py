@@ -55,8 +55,6 @@ async def answer(runtime: Runtime, body: bytes) -> bytes:
     desk = Desk(runtime.store, current, request, expires - now, left)
     decision, facts, is_new = await _settle(desk, surface, facts, before, sent.dry_run)
     decided = perf_counter()
-    if not sent.dry_run:
-        runtime.surfaces.remember(request.decision_id, request.surface)
     if is_new:
         durations = {"parse": parsed - started, "read": read - parsed, "decide": decided - read}
         runtime.decisions.append(encode(DecisionRecord(request, facts, decision, durations)))
@@ -150,7 +148,8 @@ def _request(
     context, ignored = read_context(catalog, sent.context)
     user = user_key(runtime.secret, sent.user_id)
     period = surface.sticky
-    decision_id = sticky_decision_id(user, surface.name, now, period) if period else uuid.uuid4().hex
+    unique = sticky_decision_id(user, surface.name, now, period) if period else uuid.uuid4().hex
+    decision_id = f"{unique}.{surface.name}"  # so that any server knows where an event's decision was made
     request = Request(decision_id, user, surface.name, now, context, sent.slots, frozenset(sent.exclude))
     return request, ignored
 

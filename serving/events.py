@@ -42,7 +42,7 @@ async def answer(runtime: Runtime, body: bytes) -> bytes:
 async def _take(runtime: Runtime, sent: EventRequest, index: int, result: EventsAnswer) -> None:
     current, now = runtime.current, runtime.clock()
     at = sent.at if isinstance(sent.at, float) else sent.at.timestamp()
-    surface = runtime.surfaces.get(sent.decision_id) or sent.surface or ""
+    surface = _surface(current, sent)
     if reason := _objection(current, sent.type, sent.offer, surface, at, now):
         result.rejected.append(Rejected(index, reason, sent.event_id))
         return
@@ -61,6 +61,12 @@ async def _take(runtime: Runtime, sent: EventRequest, index: int, result: Events
         _admit(result, STORE_DOWN)
     elif not is_new:
         result.duplicates += 1
+
+
+def _surface(current: Current, sent: EventRequest) -> str:
+    """Where the decision was made: its id says so; for an id of somebody else's making, what the client says."""
+    named = sent.decision_id.partition(".")[2]
+    return named if named in current.release.catalog.surfaces else sent.surface or ""
 
 
 def _objection(current: Current, type: str, offer: str, surface: str, at: float, now: float) -> str | None:

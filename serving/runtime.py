@@ -3,10 +3,9 @@
 import asyncio
 import gc
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 
@@ -27,7 +26,6 @@ from stores.releases import ReleaseStore
 POLL_EVERY = 0.5
 RETRY_AFTER = 10.0
 """Seconds before a release that did not load is tried again: its files may only just be on their way."""
-REMEMBERED_DECISIONS = 100_000
 
 log = structlog.get_logger()
 
@@ -104,22 +102,6 @@ def rules_of(folder: Path) -> Release:
     return Release(f"catalog-{catalog.hash[:12]}", catalog)
 
 
-class Surfaces:
-    """Where the latest decisions were made, so that their events need not say so. Bounded: the oldest are forgotten."""
-
-    def __init__(self, limit: int = REMEMBERED_DECISIONS) -> None:
-        self._of: OrderedDict[str, str] = OrderedDict()
-        self._limit = limit
-
-    def remember(self, decision_id: str, surface: str) -> None:
-        self._of[decision_id] = surface
-        if len(self._of) > self._limit:
-            self._of.popitem(last=False)
-
-    def get(self, decision_id: str) -> str | None:
-        return self._of.get(decision_id)
-
-
 @dataclass
 class Runtime:
     """Built by `serving.main`, or by a test. `start` before the first request, `stop` after the last."""
@@ -133,7 +115,6 @@ class Runtime:
     """A catalog folder to decide by rules from, as long as there is no release."""
     clock: Callable[[], float] = time.time
     current: Current = NOTHING_LOADED
-    surfaces: Surfaces = field(default_factory=Surfaces)
     draining: bool = False
     _poll: asyncio.Task[None] | None = None
     _refused: tuple[str, float] = ("", 0.0)

@@ -80,7 +80,7 @@ class EventRequest(msgspec.Struct, frozen=True):
     type: Annotated[
         str,
         Meta(
-            pattern="^[a-z][a-z0-9_]{0,63}$",
+            pattern=r"^[a-z][a-z0-9_]{0,63}(?!\n)$",
             description="`impression`, `click`, `dismiss`, `convert`, or an outcome of your own.",
         ),
     ]
@@ -89,7 +89,7 @@ class EventRequest(msgspec.Struct, frozen=True):
     user_id: Id
     at: Annotated[Moment, Meta(description="When it happened: RFC 3339 with a time zone, or seconds since 1970.")]
     value: Annotated[float, Meta(description="In the catalog's currency, or a count.")] | None = None
-    surface: Annotated[Name, Meta(description="Needed only where the decision is older than the server remembers.")] | (
+    surface: Annotated[Name, Meta(description="Needed only for decisions that this service did not make.")] | (
         None
     ) = None
 

@@ -75,6 +75,10 @@ def test_the_surface_is_that_of_the_decision_and_needs_not_be_sent(client, ask, 
     assert [line["surface"] for line in logged("events")] == ["shelf", "banner", ""]
 
 
+def test_a_type_with_a_line_end_is_no_type(client, event):
+    assert client.post("/v1/events", json=event | {"type": "impression\n"}).status_code == 422
+
+
 def test_a_single_event_of_wrong_shape_is_422_with_the_field(client, event):
     answer = client.post("/v1/events", json=event | {"value": "much"})
     assert answer.status_code == 422

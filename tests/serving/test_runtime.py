@@ -10,7 +10,7 @@ import structlog
 from decisioning.engine import Release
 from decisioning.errors import UserError
 from serving import runtime as module
-from serving.runtime import NOTHING_LOADED, Surfaces
+from serving.runtime import NOTHING_LOADED
 
 
 class Shelf:
@@ -135,10 +135,3 @@ def test_a_release_that_cannot_decide_is_refused(following, shelf, monkeypatch):
         assert following.current.release.id == "r1"
 
     asyncio.run(story())
-
-
-def test_the_surfaces_of_the_oldest_decisions_are_forgotten():
-    surfaces = Surfaces(limit=2)
-    for number in range(3):
-        surfaces.remember(f"d{number}", "banner")
-    assert [surfaces.get(f"d{number}") for number in range(3)] == [None, "banner", "banner"]
