@@ -193,7 +193,9 @@ def promote(
     home: HomeOption = DEFAULT_HOME,
     catalog: CatalogOption = None,
     model: ModelOption = None,
-    version: Annotated[str | None, typer.Option(help="A registered version; default: the challenger.")] = None,
+    version: Annotated[
+        str | None, typer.Option(help="Default: the challenger; where none waits, the model in use.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Promote against the evidence; needs --why.")] = False,
     why: WhyOption = "",
     as_json: JsonOption = False,
@@ -212,11 +214,10 @@ def promote(
 @app.command(epilog="Example: segue rollback --why 'conversions fell in Brazil'")
 def rollback(home: HomeOption = DEFAULT_HOME, why: WhyOption = "", as_json: JsonOption = False) -> None:
     """Point the servers to the release before the current one."""
-    from stores.releases import ReleaseStore
+    from training.promote import rollback
 
-    releases = ReleaseStore(Home(home).releases)
-    before = releases.current()
-    show({"from": before, "to": releases.rollback(who=who(), why=why, now=time.time())}, as_json)
+    before, after = rollback(Home(home), who=who(), why=why, now=time.time())
+    show({"from": before, "to": after}, as_json)
 
 
 @catalog.command("check", epilog="Example: segue catalog check catalog/")

@@ -125,6 +125,10 @@ class Registry:
         with self._speaking():
             self._client.set_registered_model_alias(name, alias, str(version))
 
+    def drop_alias(self, name: str, alias: str) -> None:
+        with self._speaking():
+            self._client.delete_registered_model_alias(name, alias)
+
     def alias(self, name: str, alias: str) -> Version | None:
         """The version that an alias points to; None where there is none."""
         if self._is_empty:

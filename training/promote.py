@@ -16,7 +16,7 @@ from models import artifact
 from models.artifact import Model
 from models.encoding import Encoding, features_json
 from stores.home import Home
-from stores.registry import CHAMPION, Registry
+from stores.registry import CHALLENGER, CHAMPION, Registry
 from stores.releases import ReleaseStore
 from training.evaluate import version_number
 from training.prepare import model_name
@@ -62,7 +62,7 @@ def promote(
 ) -> Promotion:
     """Publish and activate a release of this catalog with this version, if its evidence passes the gate.
 
-    `version` is a number or an alias; without one, the challenger. `force` overrules evidence (not a broken release),
+    `version` is a number or an alias; without one, the challenger, or where none waits, the model in use. `force` overrules evidence (not a broken release),
     needs `why`, and is recorded. Raises UserError with every line of evidence when it refuses, and changes nothing.
     """
     if force and not why.strip():
@@ -70,14 +70,14 @@ def promote(
     catalog = load_catalog(catalog_files)
     name = model_name(catalog, model)
     registry = Registry(home.mlflow_uri, home.artifacts)
+    releases = ReleaseStore(home.releases)
+    before = releases.current()
+    if version is None and registry.alias(name, CHALLENGER) is None and before is not None:
+        version = _versions_of(releases, before).get(name)  # a change of rules keeps the model in use
     number = version_number(registry, name, version)
     files = registry.files(name, number)
     evidence = json.loads(files.pop(EVIDENCE, b"null"))
-    releases = ReleaseStore(home.releases)
-    before = releases.current()
-    released = (
-        {path.split("/")[1] for path in releases.files(before) if path.startswith("models/")} if before else set()
-    )
+    released = _versions_of(releases, before) if before else {}
     lines = gate(catalog, artifact.load(files), evidence, released)
     failed = [line for line in lines if not line.passed]
     if failed and not (force and all(line.forceable for line in failed)):
@@ -88,8 +88,29 @@ def promote(
     release = releases.publish(content, who=who, why=why, now=now)
     releases.activate(release, expected=before, who=who, why=why, now=now)
     registry.set_alias(name, CHAMPION, number)
+    challenger = registry.alias(name, CHALLENGER)
+    if challenger is not None and challenger.version == number:
+        registry.drop_alias(name, CHALLENGER)
     registry.tag(name, number, "gate", json.dumps({**record, "release": release, "who": who, "why": why, "at": now}))
     return Promotion(release, name, number, bool(failed), tuple(lines))
+
+
+def rollback(home: Home, *, who: str, why: str, now: float) -> tuple[str | None, str]:
+    """Return to the release before the current one, the champions with it. Returns the ids of both."""
+    releases = ReleaseStore(home.releases)
+    before = releases.current()
+    after = releases.rollback(who=who, why=why, now=now)
+    registry = Registry(home.mlflow_uri, home.artifacts)
+    for name, version in _versions_of(releases, after).items():
+        registry.set_alias(name, CHAMPION, version)
+    return before, after
+
+
+def _versions_of(releases: ReleaseStore, release: str) -> dict[str, int]:
+    """The version of each model that a release holds."""
+    files = releases.files(release)
+    models = {path.split("/")[1] for path in files if path.startswith("models/")}
+    return {name: int(json.loads(files[f"models/{name}/model.json"])["version"]) for name in models}
 
 
 def gate(

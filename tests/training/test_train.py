@@ -80,6 +80,7 @@ def test_evaluating_a_version_on_its_own_data_gives_the_table_of_its_training_ag
     assert found["policy_values"] == evidence["policy_values"]
     assert found["fold_shrinkages"] == evidence["fold_shrinkages"]
     assert json.loads((trained_home.path / "metrics.json").read_text())["policy_values"] == found["policy_values"]
+    registry(trained_home).set_alias("passes", CHALLENGER, 2)
     assert evaluate(trained_home, catalog).to_json()["version"] == 2  # the challenger
 
 
