@@ -205,8 +205,8 @@ FEATURES: tuple[Feature, ...] = (
         "insights",
         "the part of the last 28 days' minutes that began between 22:00 and 05:00, local time",
         of_events=lambda seen: p.share(
-            p.total(seen.amount, p.is_event(seen, "session", 28) & ((seen.hour >= 22) | (seen.hour < 5))),
-            p.amount(seen, "session", 28),
+            p.total(p.thousandths(seen), p.is_event(seen, "session", 28) & ((seen.hour >= 22) | (seen.hour < 5))),
+            p.total(p.thousandths(seen), p.is_event(seen, "session", 28)),
         ),
     ),
     Feature(

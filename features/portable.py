@@ -32,13 +32,18 @@ def total(value: ir.NumericValue, where: ir.BooleanValue) -> ir.NumericScalar:
     return ibis.ifelse(where, value, 0).sum()
 
 
+def thousandths(seen: ir.Table) -> ir.IntegerColumn:
+    """`amount` as a whole number: a sum of those is the same in whatever order an engine's threads add them up."""
+    return (seen.amount * 1000.0).round().cast("int64")
+
+
 def count(seen: ir.Table, type: str, days: int | None = None, item: str | None = None) -> ir.IntegerScalar:
     return total(ibis.literal(1, "int64"), is_event(seen, type, days, item))
 
 
 def amount(seen: ir.Table, type: str, days: int | None = None) -> ir.FloatingScalar:
-    """The total of `amount` (minutes, or how many) over events of a type."""
-    return total(seen.amount, is_event(seen, type, days))
+    """The total of `amount` (minutes, or how many) over events of a type, to the thousandth."""
+    return total(thousandths(seen), is_event(seen, type, days)) / 1000.0
 
 
 def distinct_items(seen: ir.Table, type: str, days: int) -> ir.IntegerScalar:

@@ -156,3 +156,12 @@ def test_a_catalog_of_something_else_than_listening_is_refused(tmp_path):
     (catalog / "all.yaml").write_text("features: {recency: {type: int}}\nsurfaces: {email: {fallback: null}}\n")
     with pytest.raises(UserError, match="reads recency, which simulated listeners don't have"):
         simulate(Home(tmp_path / "home"), catalog, users=100, days=7, until=UNTIL)
+
+
+def test_the_order_in_which_events_are_added_up_changes_no_bit_of_a_feature(result, home):
+    users, events = (pd.read_parquet(home.data / f"{name}.parquet") for name in ("users", "events"))
+    everybody = pd.DataFrame({"user_id": users["user_id"], "as_of": END})
+    shuffled = events.sample(frac=1.0, random_state=5).reset_index(drop=True)
+    found = [compute(users, rows, everybody) for rows in (events, shuffled)]
+    columns = ["minutes_7d", "minutes_28d", "audiobook_minutes_28d", "night_share_28d"]
+    pd.testing.assert_frame_equal(found[0][columns], found[1][columns], check_exact=True)
