@@ -34,7 +34,7 @@ demo-check: setup  ## The demo, verified over HTTP; fails when anything is off
 	@$(BIN)/segue demo --check $(ARGS)
 
 test: setup-dev  ## The whole suite, in minutes
-	@$(BIN)/python -m pytest -q $(ARGS)
+	@$(BIN)/python -m pytest -q -m "not heavy" $(ARGS)
 
 test-heavy: setup-dev  ## The slow tests that `make test` leaves out
 	@$(BIN)/python -m pytest -q -m heavy $(ARGS)

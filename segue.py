@@ -383,6 +383,11 @@ def decide(
 
     where = Home(home)
     release = current_release(where)
+    known = release.catalog.surfaces.get(surface)
+    if known is not None and slots is not None and slots > known.slots:
+        raise UserError(f"--slots {slots} is more than {surface} has: {known.slots}.")
+    if not user.strip():
+        raise UserError("The user's id is empty.")
     if catalog is not None:
         release = replace(release, id="draft", catalog=load_catalog_of(where, catalog))
     request = Request(

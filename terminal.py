@@ -78,7 +78,11 @@ def policy_table(records: Sequence[Mapping[str, Any]], outcome: str, reference: 
             record["policy"],
             _with_interval(value, low, high),
             _figure(snips.get(record["policy"])),
-            "reference" if record["policy"] == reference else difference,
+            "reference"
+            if record["policy"] == reference
+            else "too little support"
+            if record.get("note")
+            else difference,
             "" if record["ess"] is None else f"{record['ess']:,.0f}",
         )
     return table

@@ -167,16 +167,31 @@ def killed_offers(home: Home, url: str) -> list[dict[str, Any]]:
     return rows
 
 
+def release_of(home: Home, release: str) -> Release:
+    """A release by the id that a decision names: a published one, or the bare rules of a catalog folder."""
+    from decisioning.catalog_yaml import load_catalog
+    from stores.catalog_files import read_catalog_files
+    from stores.releases import ReleaseStore
+
+    if not release.startswith("catalog-"):
+        return ReleaseStore(home.releases).load(release)
+    for folder in (home.catalog, SAMPLE_CATALOG):
+        if folder.is_dir():
+            catalog = load_catalog(read_catalog_files(folder))
+            if release == f"catalog-{catalog.hash[:12]}":
+                return Release(release, catalog)
+    raise UserError(f"The catalog that made {release} has changed since: promote it, so that it is kept as a release.")
+
+
 def replay_log(home: Home, last: int) -> dict[str, Any]:
     """Replays the end of the decision log with the releases of the work folder, and checks it against its policies."""
     from evaluation.log_checks import check_log
     from evaluation.replay import replay
     from stores.decision_log import decided_at, decode, distinct
     from stores.event_log import tail
-    from stores.releases import ReleaseStore
 
     lines = tail(home.logs / "decisions", last, decided_at)
-    report = replay(lines, ReleaseStore(home.releases).load)
+    report = replay(lines, lambda release: release_of(home, release))
     if not report.decisions:
         raise UserError(f"There are no decisions in {home.logs / 'decisions'} yet: serve some first.")
     return {

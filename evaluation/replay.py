@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
+import msgspec
+
 from decisioning.engine import Release, decide
 from decisioning.errors import UserError
 from stores.decision_log import canonical, decode
@@ -31,8 +33,12 @@ def replay(lines: Iterable[bytes], load: Callable[[str], Release]) -> Replay:
     decisions = identical = 0
     different, unloadable = [], set()
     for line in lines:
-        record = decode(line)
         decisions += 1
+        try:
+            record = decode(line)
+        except msgspec.MsgspecError:
+            different.append("a line that is no decision")
+            continue
         try:
             release = loaded(record.decision.release)
         except UserError:

@@ -42,8 +42,8 @@ class Terminal:
         return json.loads(self.segue(*words, "--json"))
 
     @contextmanager
-    def serving(self) -> Iterator["Server"]:
-        command = [sys.executable, "-m", "segue", "serve", "--port", "0"]
+    def serving(self, *words: object) -> Iterator["Server"]:
+        command = [sys.executable, "-m", "segue", "serve", "--port", "0", *map(str, words)]
         process = subprocess.Popen(command, env=self.environment(), stderr=subprocess.PIPE, text=True)
         try:
             for line in process.stderr:

@@ -187,3 +187,22 @@ def _pid_of_the_store(folder: Path) -> int:
 
     with running(folder) as url:
         return Redis.from_url(url).info("server")["process_id"]
+
+
+def test_what_the_rules_alone_decided_is_replayed_too(terminal, tmp_path):
+    alone = type(terminal)(tmp_path / "rules", terminal.namespace + "-rules")
+    with alone.serving("--catalog", terminal.home / "catalog") as server:
+        answer = server.client.decide("reader-1", "front_page")
+        assert (answer["source"], answer["model"]) == ("rules", "none")
+    (alone.home / "catalog").symlink_to(terminal.home / "catalog")
+    assert alone.json("replay")["ok"]
+
+
+def test_an_impression_counts_for_its_surface_after_a_restart(terminal):
+    with terminal.serving() as server:
+        answer = server.client.decide("reader-9", "front_page")
+    with terminal.serving() as server:
+        offer = answer["offers"][0]["offer"]
+        assert server.client.report("impression", "reader-9", answer, offer, uuid.uuid4().hex)["accepted"] == 1
+    line = json.loads(sorted((terminal.home / "logs" / "events").iterdir())[-1].read_text().splitlines()[-1])
+    assert line["surface"] == "front_page"

@@ -53,3 +53,8 @@ def test_a_release_that_is_gone_is_said_and_counts_as_not_identical(records):
 
     report = replay(map(encode, records), gone)
     assert (report.identical, report.unloadable, report.ok) == (0, ("r1",), False)
+
+
+def test_a_line_that_is_no_decision_counts_as_not_identical(release, records):
+    report = replay([encode(records[0]), b'{"torn": '], lambda _: release)
+    assert (report.decisions, report.identical, report.ok) == (2, 1, False)
