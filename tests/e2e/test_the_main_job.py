@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from decisioning.catalog_yaml import load_catalog
+from demo_check import Client, exercise
+from stores.catalog_files import read_catalog_files
 from stores.embedded import running
 
 POLICIES = {"best_single_offer", "trained", "logging", "random"}
@@ -150,6 +153,34 @@ def test_an_event_counts_once(server):
     again = server.client.report("impression", "reader-2", answer, offer, event)
     assert (first["accepted"], first["duplicates"]) == (1, 0)
     assert (again["accepted"], again["duplicates"]) == (1, 1)
+
+
+LIES = {
+    "was shown with probability 0": lambda answer: (
+        answer["offers"][0].update(probability=0) if "offers" in answer else 0
+    ),
+    "no reason was given for": lambda answer: answer.update(reasons=[]) if "reasons" in answer else 0,
+    "with everything up was degraded": lambda answer: answer.update(degraded=["x"]) if "reasons" in answer else 0,
+    "events (accepted, duplicates, rejected)": lambda answer: (
+        answer.update(duplicates=0) if "rejected" in answer else 0
+    ),
+    "an unknown surface was answered with": lambda answer: answer.pop("error", 0),
+}
+
+
+@pytest.mark.parametrize("complaint", LIES)
+def test_the_tours_own_check_sees_when_an_answer_is_wrong(terminal, server, complaint):
+    class Lying(Client):
+        def call(self, path, body=None, raw=None):
+            status, answer = super().call(path, body, raw)
+            if path.startswith("/v1"):
+                LIES[complaint](answer)
+            return status, answer
+
+    catalog = load_catalog(read_catalog_files(terminal.home / "catalog"))
+    users = [f"reader-{n}" for n in range(20)]
+    assert exercise(server.client, catalog, users) == []
+    assert any(complaint in problem for problem in exercise(Lying(server.client.address), catalog, users))
 
 
 def test_a_product_manager_asks_why_at_the_terminal(terminal, server):
