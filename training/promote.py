@@ -63,7 +63,8 @@ def promote(
     """Publish and activate a release of this catalog with this version, if its evidence passes the gate.
 
     `version` is a number or an alias; without one, the challenger, or where none waits, the model in use. `force`
-    overrules evidence (not a broken release), needs `why`, and is recorded. Raises UserError with every line of evidence when it refuses, and changes nothing.
+    overrules evidence (not a broken release), needs `why`, and is recorded. Raises UserError with every line of
+    evidence when it refuses, and changes nothing.
     """
     if force and not why.strip():
         raise UserError("To promote against the evidence, say why with --why: it is recorded.")
