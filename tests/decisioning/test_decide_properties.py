@@ -65,6 +65,17 @@ def test_every_drop_has_its_true_reason_and_nothing_dropped_is_shown(document, s
 
 
 @given(documents(), visits)
+def test_a_slate_keeps_its_slots_its_group_limit_and_its_exclusions(document, some_visits):
+    for release, request, _, decision, _ in decided(document, some_visits):
+        surface, slate = release.catalog.surfaces[request.surface], [one.offer for one in decision.slate]
+        assert [one.slot for one in decision.slate] == list(range(1, len(slate) + 1))
+        assert len(slate) == len(set(slate)) <= min(request.slots or surface.slots, surface.slots)
+        groups = Counter(release.catalog.offers[name].group for name in slate)
+        assert surface.max_per_group is None or max(groups.values(), default=0) <= surface.max_per_group
+        assert all(len(rule.offers & set(slate)) <= 1 for rule in release.catalog.exclusives)
+
+
+@given(documents(), visits)
 def test_what_is_known_is_what_the_declarations_say(document, some_visits):
     release = made(document)
     for request, facts in some_visits:

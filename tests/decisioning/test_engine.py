@@ -214,6 +214,21 @@ def test_a_slate_keeps_its_slots_its_group_limit_and_its_exclusions(changes, a_r
         assert len(rule.offers.intersection(slate)) <= 1
 
 
+def test_exclusive_offers_never_share_a_slate_whichever_the_draw_puts_first():
+    rule = Exclusive("one", frozenset({"annual", "duo"}), DAY)
+    surfaces = {"home": Surface("home", slots=5, fallback="mix")}
+    a_release = release(catalog(exclusives=(rule,), surfaces=surfaces, exploration=Exploration(1.0)))
+    slates = [[one.offer for one in decide(a_release, request(f"d{n}"), Facts()).slate] for n in range(50)]
+    assert {slate[0] for slate in slates} == set(NAMES)
+    assert all(len(rule.offers.intersection(slate)) == 1 and len(slate) == 4 for slate in slates)
+
+
+def test_an_offer_is_live_from_its_first_moment_to_just_before_its_end():
+    offers = [offer("annual", live_from=NOW - DAY, live_until=NOW), offer("duo", live_from=NOW)]
+    _, explanation = told(release(catalog(offers)), request(), Facts())
+    assert [(reason.offer, reason.stage) for reason in explanation.reasons] == [("annual", Stage.LIVE)]
+
+
 def test_slot_probabilities_are_what_many_draws_show():
     a_release = release(catalog(exploration=Exploration(0.5)))
     decisions = [decide(a_release, request(f"d{n}"), Facts()) for n in range(4000)]

@@ -122,6 +122,13 @@ def test_an_event_from_the_future_counts_as_one_of_now():
     assert drop("annual", history, suppressions=(rule,)).detail.endswith("again in 1 d")
 
 
+def test_events_from_the_future_are_no_further_apart_than_now():
+    rule = Suppression("tired", "impression", DAY, count=2, within=3600.0)
+    history = [seen("annual", NOW - 1800), seen("annual", NOW + 400 * DAY)]
+    assert drop("annual", history, suppressions=(rule,)).detail.endswith("again in 1 d")
+    assert drop("annual", [seen("annual", NOW - 7200), history[1]], suppressions=(rule,)) is None
+
+
 def test_exclusive_offers_keep_away_from_one_another_but_not_from_themselves():
     rule = Exclusive("one_story", frozenset({"annual", "duo"}), 30 * DAY)
     history = [seen("annual", NOW - 29 * DAY)]

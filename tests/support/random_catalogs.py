@@ -226,22 +226,23 @@ def loaded(files) -> Catalog | None:
         return None
 
 
+contexts = one_of(
+    device=st.sampled_from(["phone", "tv"]),
+    timezone=st.sampled_from(ZONES),
+    app_version=st.sampled_from(["8.9.1", "7"]),
+    tier=st.just("premium"),  # not the client's to say
+    sessions=st.just(9),
+    unheard_of=st.just(1),
+)
 requests = st.builds(
-    lambda number, user, surface, now, device, zone, exclude, slots: Request(
-        f"d{number}",
-        f"u{user}",
-        surface,
-        now,
-        {name: value for name, value in [("device", device), ("timezone", zone), ("app_version", "8.9.1")] if value},
-        slots,
-        frozenset(exclude),
+    lambda number, user, surface, now, context, exclude, slots: Request(
+        f"d{number}", f"u{user}", surface, now, context, slots, frozenset(exclude)
     ),
     st.integers(0, 10**6),
     st.integers(0, 500),
     st.sampled_from(SURFACES),
     st.integers(0, 47).map(lambda hours: NOW + hours * 3600.0),
-    st.sampled_from(["phone", "tv", None]),
-    st.sampled_from([*ZONES, None]),
+    contexts,
     st.sampled_from([(), (), (), *zip(NAMES, strict=True)]),
     st.none() | st.integers(1, 4),
 )
