@@ -149,8 +149,10 @@ def _slate(case: Case, ranking: Ranking, policy: Policy) -> tuple[Shown, ...]:
         return (_shown(case, ranking, first, 1, policy.weight(first)),)
     names, scores = ranking.left.names, ranking.scores
     ranked = [(names[place], scores[place]) for place in order(ranking, case.request.user, case.release.id)]
-    slate = case.plan.slots.fill(ranked, slots, first)
-    odds = case.plan.slots.odds(ranked, slots, slate, policy)
+    rooms = case.plan.limits.rooms(case.request, case.facts, slots)
+    company = case.plan.slots.company(ranked, slots, rooms)
+    slate = company.slate(first)
+    odds = company.odds(slate, policy)
     return tuple(_shown(case, ranking, name, slot + 1, odds[slot]) for slot, name in enumerate(slate))
 
 

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 from decisioning.catalog import Budget, Cap, Catalog, Exclusive, Offer, QuietHours, Suppression
 from decisioning.domain import EventType, Facts, HistoryEvent, Reason, Request, Stage, Value
 from decisioning.past import Drop, Past, silent_until
+from decisioning.slate import Room
 
 __all__ = ["Drop", "Limits", "allowance", "is_quiet", "is_spent", "silent_until", "span"]
 
@@ -39,6 +40,10 @@ class Limits:
             if is_spent(budget, facts, now):
                 found.append((Stage.BUDGET, n, members))
         return found
+
+    def rooms(self, request: Request, facts: Facts, slots: int) -> list[Room]:
+        """How many offers of some sets a slate may hold, so that no cap is exceeded by what it shows at once."""
+        return self._past.rooms(facts.history, request.now, slots) if slots > 1 else []
 
     def reason(self, drop: Drop, offer: Offer, request: Request, facts: Facts) -> Reason:
         """A drop in words, for one of the offers that it takes."""

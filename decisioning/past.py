@@ -11,10 +11,13 @@ from math import inf
 from typing import NamedTuple
 
 from decisioning.catalog import Cap, CapBy, Catalog, Exclusive, Offer, Same, Scope, Suppression
-from decisioning.domain import EventType, HistoryEvent, Stage
+from decisioning.domain import DECISION, EventType, HistoryEvent, Stage
+from decisioning.slate import Room
 
 Drop = tuple[Stage, int, int]
 """The stage, the position of the rule among the catalog's rules of that stage, and the offers it drops as bits."""
+
+_COUNTED_AS_SHOWN = (EventType.IMPRESSION, DECISION)
 
 MEMO_LIMIT = 16_384
 """How many kinds of events are remembered; beyond that they are looked up anew."""
@@ -90,16 +93,33 @@ class Past:
 
     def drops(self, history: Sequence[HistoryEvent], now: float, *, unread: bool) -> list[Drop]:
         """What each rule drops, in the order of evaluation. A history that could not be read reaches every cap."""
-        added: list[int] = []
-        for event in history:
-            windows, tallies = self._bearings[event.type, event.offer, event.surface]
-            added += tallies[bisect_right(windows, now - event.at)]
+        added = self._added(history, now)
         masks = {n: rule.covers for n, rule in enumerate(self._rules) if rule.stage is Stage.CAP} if unread else {}
         for tally in set(added):
             need, n, bits = self._tallies[tally]
             if added.count(tally) >= need and (need == 1 or self._applies(self._rules[n].rule, tally, history, now)):
                 masks[n] = masks.get(n, 0) | bits
         return [(self._rules[n].stage, self._rules[n].position, masks[n]) for n in sorted(masks)]
+
+    def _added(self, history: Sequence[HistoryEvent], now: float) -> list[int]:
+        """The tallies that the events add to, each as often as they do."""
+        added: list[int] = []
+        for event in history:
+            windows, tallies = self._bearings[event.type, event.offer, event.surface]
+            added += tallies[bisect_right(windows, now - event.at)]
+        return added
+
+    def rooms(self, history: Sequence[HistoryEvent], now: float, slots: int) -> list[Room]:
+        """What caps leave for the offers of one slate together, where that is less than its slots."""
+        added, found = self._added(history, now), []
+        for n, rule in enumerate(self._rules):
+            if isinstance(rule.rule, Cap) and rule.rule.by is not CapBy.OFFER and rule.rule.counts in _COUNTED_AS_SHOWN:
+                keys = self._groups.values() if rule.rule.by is CapBy.GROUP else [rule.covers]
+                for bits in (key & rule.covers for key in keys):
+                    left = rule.need - added.count(self._numbers.get((n, bits), -1))
+                    if bits and left < slots:
+                        found.append((bits, left))
+        return found
 
     def _applies(
         self, rule: Suppression | Exclusive | Cap, tally: int, history: Sequence[HistoryEvent], now: float

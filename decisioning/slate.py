@@ -1,49 +1,75 @@
 """The slots of a surface: who fills them, and how likely each was to hold what it holds."""
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
 
 from decisioning.catalog import Catalog, Offer, Surface
 from decisioning.domain import NOTHING, Policy
 
 Ranked = Sequence[tuple[str, float]]
 """(offer, score), best first."""
-
-
-class _Kind(NamedTuple):
-    """What bears on the company of an offer: two of a kind leave room for the same others."""
-
-    group: str
-    """"" where the surface sets groups no limit."""
-    exclusives: frozenset[int]
+Room = tuple[int, int]
+"""Some offers as bits, and how many of them a slate may hold."""
+Kind = tuple[int, ...]
+"""The numbers of the rooms that an offer is in: two of a kind leave room for the same others."""
 
 
 class Slots:
-    """How a surface's slots are filled: greedily by rank, under its group limit and the catalog's exclusivity."""
+    """How a surface's slots are filled: greedily by rank, as far as there is room.
+
+    The surface's group limit, the catalog's exclusivity, and what caps still allow are alike: each lets a slate hold so
+    many of some offers. `offers` are the surface's: bit i stands for the i-th.
+    """
 
     def __init__(self, catalog: Catalog, surface: Surface, offers: Iterable[Offer]) -> None:
         self._surface = surface
-        self._kinds = {
-            offer.name: _Kind(
-                offer.group if surface.max_per_group is not None else "",
-                frozenset(n for n, rule in enumerate(catalog.exclusives) if offer.name in rule.offers),
-            )
-            for offer in offers
-        }
+        self._bits: dict[str, int] = {}
+        groups: dict[str, int] = {}
+        for position, offer in enumerate(offers):
+            self._bits[offer.name] = 1 << position
+            groups[offer.group] = groups.get(offer.group, 0) | 1 << position
+        self._rooms: list[Room] = []
+        if surface.max_per_group is not None:
+            self._rooms += [(group, surface.max_per_group) for group in groups.values()]
+        for rule in catalog.exclusives:
+            self._rooms.append((sum(bit for name, bit in self._bits.items() if name in rule.offers), 1))
+        self._kinds = {name: _numbers(self._rooms, bit) for name, bit in self._bits.items()}
 
-    def fill(self, ranked: Ranked, slots: int, first: str) -> list[str]:
+    def company(self, ranked: Ranked, slots: int, rooms: Sequence[Room] = ()) -> "Company":
+        """What fills the slots for one request; `rooms` are those that hang on the user."""
+        kinds: Mapping[str, Kind] = self._kinds
+        if rooms:
+            bits, first = self._bits, len(self._rooms)
+            kinds = {name: self._kinds[name] + _numbers(rooms, bits[name], first) for name, _ in ranked}
+        return Company(self._surface, ranked, slots, [*self._rooms, *rooms], kinds)
+
+
+def _numbers(rooms: Sequence[Room], bit: int, first: int = 0) -> Kind:
+    """The numbers of the rooms that an offer is in."""
+    return tuple([n for n, (bits, _) in enumerate(rooms, first) if bits & bit])
+
+
+class Company:
+    """The offers of one request, on their way into slots."""
+
+    def __init__(
+        self, surface: Surface, ranked: Ranked, slots: int, rooms: Sequence[Room], kinds: Mapping[str, Kind]
+    ) -> None:
+        self._may_be_empty, self._slots = surface.allow_nothing, slots
+        self._ranked, self._rooms, self._kinds = ranked, rooms, kinds
+
+    def slate(self, first: str) -> list[str]:
         """The slate that starts with `first`."""
-        return [first, *self._beside(self._kinds[first], ranked, slots - 1, without=first)]
+        return [first, *self._beside(self._kinds[first], without=first)]
 
-    def odds(self, ranked: Ranked, slots: int, slate: Sequence[str], policy: Policy) -> list[int]:
+    def odds(self, slate: Sequence[str], policy: Policy) -> list[int]:
         """The chance per million that each slot of a slate had of holding what it holds. Only slot 1 explores.
 
-        What the draw puts into slot 1 changes the others only by its kind; or by its absence, where it would be among
-        them. So there are few slates to fill, however many offers may come first.
+        What the draw puts into slot 1 changes the others only by the rooms that it is in; or by its absence, where it
+        would be among them. So there are few slates to fill, however many offers may come first.
         """
         odds = [policy.weight(slate[0]), *[0] * (len(slate) - 1)]
-        beside: dict[_Kind, list[str]] = {}
-        weights: dict[_Kind, int] = {}
+        beside: dict[Kind, list[str]] = {}
+        weights: dict[Kind, int] = {}
 
         def count(others: Sequence[str], weight: int) -> None:
             for slot, (ours, theirs) in enumerate(zip(slate[1:], others, strict=False), start=1):
@@ -54,30 +80,32 @@ class Slots:
                 continue
             kind = self._kinds[action]
             if kind not in beside:
-                beside[kind] = self._beside(kind, ranked, slots - 1)
+                beside[kind] = self._beside(kind)
             if action in beside[kind]:
-                count(self._beside(kind, ranked, slots - 1, without=action), weight)
+                count(self._beside(kind, without=action), weight)
             else:
                 weights[kind] = weights.get(kind, 0) + weight
         for kind, weight in weights.items():
             count(beside[kind], weight)
         return odds
 
-    def _beside(self, first: _Kind, ranked: Ranked, slots: int, without: str = "") -> list[str]:
+    def _beside(self, first: Kind, without: str = "") -> list[str]:
         """What fills the slots beside an offer of a kind.
 
         Where the surface may show nothing, an offer that is worth no more than nothing fills no further slot.
         """
-        most, groups, exclusives = self._surface.max_per_group, [first.group], first.exclusives
+        left = [most for _, most in self._rooms]
+        for n in first:
+            left[n] -= 1
         found: list[str] = []
-        for name, worth in ranked:
-            if len(found) == slots:
+        for name, worth in self._ranked:
+            if len(found) == self._slots - 1:
                 break
-            if name == without or (worth <= 0 and self._surface.allow_nothing):
+            if name == without or (worth <= 0 and self._may_be_empty):
                 continue
             kind = self._kinds[name]
-            if (most is None or groups.count(kind.group) < most) and exclusives.isdisjoint(kind.exclusives):
+            if all(left[n] > 0 for n in kind):
                 found.append(name)
-                groups.append(kind.group)
-                exclusives |= kind.exclusives
+                for n in kind:
+                    left[n] -= 1
         return found

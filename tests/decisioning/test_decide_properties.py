@@ -108,16 +108,17 @@ def delivered(shown, chance):
     return tuple(dict(sent).values())
 
 
-@settings(max_examples=25)
+@settings(max_examples=40)
 @given(
     st.integers(1, 4),
+    st.integers(1, 3),
     st.sampled_from([6, 24, 72]),
     st.sampled_from(["offer", "group", "surface", "user"]),
     st.integers(),
 )
-def test_a_cap_is_never_exceeded_whatever_the_order_and_duplication_of_events(most, hours, by, seed):
+def test_a_cap_is_never_exceeded_whatever_the_order_and_duplication_of_events(most, slots, hours, by, seed):
     document = {
-        "surfaces": {"home": {"slots": 1, "fallback": None}, "push": {"slots": 1, "fallback": None}},
+        "surfaces": {"home": {"slots": slots, "fallback": None}, "push": {"slots": 1, "fallback": None}},
         "groups": {"upgrade": {}, "merch": {}},
         "offers": {
             name: {"owner": "pm", "group": "merch" if name == "vinyl" else "upgrade", "surfaces": ["home", "push"]}

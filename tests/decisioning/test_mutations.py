@@ -133,7 +133,8 @@ HEAVY = [
         "return (low >> 4) % (buckets - 1)",
         "assignment_and_draw",
     ),
-    Mutation("exclusive offers share a slate", "slate", "exclusives.isdisjoint(kind.exclusives)", "True", "engine"),
+    Mutation("exclusive offers share a slate", "slate", "in rule.offers), 1))", "in rule.offers), 9))", "engine"),
+    Mutation("a slate exceeds a cap", "past", "if bits and left < slots:", "if False:", "decide_properties"),
     Mutation(
         "slot odds forget the exploring offers",
         "slate",
