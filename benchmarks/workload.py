@@ -115,8 +115,8 @@ def _eligible(random: Random) -> dict[str, Any]:
         "owned_addons": {"lacks": random.choice(ADDONS)},
         "days_on_tier": {"min": random.choice([7, 14, 30]), "max": random.choice([600, 900, 1200])},
         "sessions_7d": {"min": random.choice([1, 2, 3])},
-        "sessions_28d": {"min": random.choice([5, 8, 10])},
-        "minutes_7d": {"min": random.choice([30, 45.5, 60])},
+        "sessions_28d": {"min": random.choice([8, 10, 14])},
+        "minutes_7d": {"min": random.choice([45.5, 60, 75])},
         "app_version": {"version_min": random.choice(["8.1", "8.4.2"])},
     }
     for name in random.sample(sorted(templates), len(templates)):
@@ -219,7 +219,7 @@ def _context(random: Random) -> dict[str, Value]:
 
 def _features(random: Random) -> dict[str, Value]:
     found: dict[str, Value] = {
-        "tier": random.choices(["free", "basic", "premium"], [72, 13, 15])[0],
+        "tier": random.choices(["free", "basic", "premium"], [66, 16, 18])[0],
         "market": random.choices(MARKETS, [22, 18, 22, 6, 6, 5, 5, 6, 5, 5])[0],
         "age_band": random.choices(AGES, [5, 25, 35, 25, 10])[0],
         "is_student": random.random() < 0.2,

@@ -32,9 +32,9 @@ class Limits:
         """What each rule drops, in the order of the catalog's semantics; rules that drop nothing are left out."""
         now = request.now
         found = self._past.drops(facts.history, now, unread="history" in facts.unread)
-        quiet = [(Stage.QUIET, n, self._everything) for n, rule in self._quiet if is_quiet(rule, now, values)]
-        if quiet:  # after suppression, before exclusivity
+        if self._quiet:  # after suppression, before exclusivity
             silences = sum(drop[0] is Stage.SUPPRESSED for drop in found)
+            quiet = [(Stage.QUIET, n, self._everything) for n, rule in self._quiet if is_quiet(rule, now, values)]
             found[silences:silences] = quiet
         for n, budget, members in self._budgets:
             if is_spent(budget, facts, now):
@@ -105,7 +105,9 @@ def _budget_words(budget: Budget, facts: Facts) -> str:
 def is_spent(budget: Budget, facts: Facts, now: float) -> bool:
     """Whether a budget has nothing left by now. One that could not be read has nothing left if it is a hard one."""
     spent = facts.budgets.get(budget.name)
-    return budget.hard if spent is None else spent >= allowance(budget, now)
+    if spent is None:
+        return budget.hard
+    return spent >= (allowance(budget, now) if budget.even else budget.impressions)
 
 
 def allowance(budget: Budget, now: float) -> float:

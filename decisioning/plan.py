@@ -25,7 +25,6 @@ MEMO_LIMIT = 512
 
 _DIGITS = bytes.maketrans(b"01", b"\0\1")
 
-K = TypeVar("K")
 T = TypeVar("T")
 
 
@@ -196,7 +195,12 @@ class SurfacePlan:
         `simple`: without levers and context weights, for the held out.
         """
         key = (self._levers.segment(now), weights, simple, *arms.items())
-        return _remembered(self._factors, key, lambda: self._factors_of(self._levers.at(now), arms, weights, simple))
+        found = self._factors.get(key)
+        if found is None:
+            found = self._factors_of(self._levers.at(now), arms, weights, simple)
+            if len(self._factors) < MEMO_LIMIT:
+                self._factors[key] = found
+        return found
 
     def _factors_of(self, levers: Sequence[Lever], arms: Mapping[str, str], weights: int, simple: bool) -> Factors:
         set_to, off = overrides_of(self.catalog, arms), ablated(arms)
@@ -297,16 +301,6 @@ class _Timeline(Generic[T]):
 
     def at(self, now: float) -> T:
         return self._values[bisect_right(self._starts, now)]
-
-
-def _remembered(memo: dict[K, T], key: K, make: Callable[[], T]) -> T:
-    """A value from a bounded memo; the same whether it was remembered or made."""
-    found = memo.get(key)
-    if found is None:
-        found = make()
-        if len(memo) < MEMO_LIMIT:
-            memo[key] = found
-    return found
 
 
 def _rules(catalog: Catalog, plan: SurfacePlan) -> Iterator[Rule]:

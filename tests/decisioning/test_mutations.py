@@ -78,8 +78,8 @@ HEAVY = [
     Mutation(
         "an unreadable hard budget is open",
         "limits",
-        "budget.hard if spent is None",
-        "False if spent is None",
+        "return budget.hard",
+        "return False",
         "limits",
     ),
     Mutation(
