@@ -1,0 +1,158 @@
+"""`segue serve | decide | kill | revive | replay`: offers for users, and what was decided."""
+
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from decisioning.errors import UserError
+from stores.home import Home
+from verbs.options import DEFAULT_HOME, CatalogOption, HomeOption, JsonOption, RedisOption, WhyOption, group
+from verbs.telling import people, show, who
+from workbench import catalog_folder, current_release, load_catalog_of, online_store
+
+deciding = group()
+MOST_REASONS = 12
+"""How many offers `segue decide` speaks of without --explain."""
+
+
+@deciding.command(epilog="Example: segue serve --port 8080")
+def serve(
+    home: HomeOption = DEFAULT_HOME,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 8080,
+    catalog: CatalogOption = None,
+    redis_url: RedisOption = None,
+) -> None:
+    """Serve decisions until Ctrl-C: by the release in use, or by the rules alone with --catalog."""
+    from serving.main import run
+
+    where = Home(home)
+    if catalog is None and not (where.releases / "current").is_file():
+        raise UserError(
+            f"There is no release in {where.releases} yet: run `segue train` and `segue promote`, or serve by the "
+            "rules alone with --catalog DIR."
+        )
+    with online_store(where, redis_url) as url:
+        run(where, host, port, url, catalog=catalog_folder(where, catalog), on_ready=welcome)
+
+
+@deciding.command(epilog="Example: segue decide user-42 home_banner --context country=SE --explain")
+def decide(
+    user: Annotated[str, typer.Argument(help="The user's id.")],
+    surface: Annotated[str, typer.Argument(help="Where the offer would be shown.")],
+    context: Annotated[
+        list[str] | None, typer.Option(help="name=value, as the client would send it; repeatable.")
+    ] = None,
+    slots: Annotated[int | None, typer.Option(min=1, help="Fewer slots than the surface has.")] = None,
+    catalog: Annotated[Path | None, typer.Option("--catalog", help="Decide by a draft of the rules instead.")] = None,
+    why: Annotated[bool, typer.Option("--explain", help="Every offer's fate, and what would have shown it.")] = False,
+    home: HomeOption = DEFAULT_HOME,
+    redis_url: RedisOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Decide for one user and say why, and why not each of the others. Nothing is logged or counted."""
+    from dataclasses import replace
+
+    from decisioning.domain import Request
+    from decisioning.engine import decide
+    from decisioning.explain import explain
+    from decisioning.identity import user_key
+    from stores.decision_log import to_json
+    from terminal import decision_words
+    from workbench import read_context, read_facts
+
+    where = Home(home)
+    release = current_release(where)
+    known = release.catalog.surfaces.get(surface)
+    if known is not None and slots is not None and slots > known.slots:
+        raise UserError(f"--slots {slots} is more than {surface} has: {known.slots}.")
+    if not user.strip():
+        raise UserError("The user's id is empty.")
+    if catalog is not None:
+        release = replace(release, id="draft", catalog=load_catalog_of(where, catalog))
+    request = Request(
+        decision_id=uuid.uuid4().hex,
+        user=user_key(where.secret(), user),
+        surface=surface,
+        now=time.time(),
+        context=read_context(release.catalog, context or []),
+        slots=slots,
+    )
+    with online_store(where, redis_url) as url:
+        facts = read_facts(where, url, release.catalog, request.user)
+    decision = decide(release, request, facts)
+    if as_json:
+        sys.stdout.write(to_json(decision) + "\n")
+        return
+    explanation = explain(release, request, facts, decision)
+    most = None if why else MOST_REASONS
+    for line in decision_words(release.catalog, decision, explanation, most=most, changes=why):
+        Console(soft_wrap=True, highlight=False).print(line)
+
+
+@deciding.command(epilog="Example: segue kill premium_annual --why 'wrong price'; segue kill --list")
+def kill(
+    offer: Annotated[str | None, typer.Argument(help="The offer to turn off everywhere.")] = None,
+    why: WhyOption = "",
+    listing: Annotated[bool, typer.Option("--list", help="Show the offers that are off.")] = False,
+    home: HomeOption = DEFAULT_HOME,
+    redis_url: RedisOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn an offer off everywhere, within a second and without a release."""
+    from workbench import killed_offers, switch_offer
+
+    if (offer is None) != listing:
+        raise UserError("Name the offer to turn off, or say --list: one of the two.")
+    if offer is not None and not why.strip():
+        raise UserError(f"Say why, for the record: segue kill {offer} --why '…'.")
+    where = Home(home)
+    with online_store(where, redis_url) as url:
+        if offer is not None:
+            show(switch_offer(where, url, offer, kill=True, who=who(), why=why, now=time.time()), as_json)
+            return
+        off = killed_offers(where, url)
+    told = {row["offer"]: f"since {row['at']}, by {row['who']}: {row['why']}" if row["at"] else "off" for row in off}
+    show({"killed": off} if as_json else told or {"killed": "none"}, as_json)
+
+
+@deciding.command(epilog="Example: segue revive premium_annual --why 'the price is right again'")
+def revive(
+    offer: Annotated[str, typer.Argument(help="The offer to turn on again.")],
+    why: WhyOption = "",
+    home: HomeOption = DEFAULT_HOME,
+    redis_url: RedisOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn an offer on again that was killed."""
+    from workbench import switch_offer
+
+    where = Home(home)
+    with online_store(where, redis_url) as url:
+        show(switch_offer(where, url, offer, kill=False, who=who(), why=why, now=time.time()), as_json)
+
+
+@deciding.command(epilog="Example: segue replay --last 1000")
+def replay(
+    last: Annotated[int, typer.Option(min=1, help="How many of the latest decisions.")] = 1000,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Run recorded decisions again: all of them must come out identical, to the byte. Exits with 1 if one does not."""
+    from workbench import replay_log
+
+    report = replay_log(Home(home), last)
+    show(report, as_json)
+    if not report["ok"]:
+        raise typer.Exit(1)
+
+
+def welcome(address: str) -> None:
+    """Told to a person who watches; machines read the log."""
+    if people.is_terminal:
+        people.print(f"Serving on {address} (try {address}/docs). Ctrl-C stops.", highlight=False)

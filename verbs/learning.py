@@ -1,0 +1,107 @@
+"""`segue train | evaluate | promote | rollback`: from logs to a model in use, and back."""
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from stores.home import Home
+from terminal import Steps
+from verbs.options import DEFAULT_HOME, CatalogOption, HomeOption, JsonOption, ModelOption, SeedOption, WhyOption, group
+from verbs.telling import people, show, who
+from workbench import catalog_folder, load_catalog_of
+
+learning = group()
+
+
+@learning.command(epilog="Example: segue train --seed 1")
+def train(
+    home: HomeOption = DEFAULT_HOME,
+    catalog: CatalogOption = None,
+    model: ModelOption = None,
+    config: Annotated[Path | None, typer.Option(help="A learner's configuration in TOML.")] = None,
+    seed: SeedOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit a model, hold it against the best single offer, and register it in MLflow as the challenger."""
+    from training.train import train
+
+    where = Home(home)
+    with Steps(people).step("train", "Train, cross-fit and register") as progress:
+        result = train(where, load_catalog_of(where, catalog), model=model, config=config, seed=seed, progress=progress)
+    show_policy_values(result.to_json(), as_json)
+
+
+@learning.command(epilog="Example: segue evaluate --version 3")
+def evaluate(
+    home: HomeOption = DEFAULT_HOME,
+    catalog: CatalogOption = None,
+    model: ModelOption = None,
+    version: Annotated[str | None, typer.Option(help="A number, champion or challenger; default: challenger.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Draws the folds; default: as in its training.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The value of each policy on the recorded decisions, cross-fitted, with intervals."""
+    from training.evaluate import evaluate
+
+    where = Home(home)
+    with Steps(people).step("evaluate", "Evaluate the policies") as progress:
+        result = evaluate(
+            where, load_catalog_of(where, catalog), model=model, version=version, seed=seed, progress=progress
+        )
+    show_policy_values(result.to_json(), as_json)
+
+
+@learning.command(epilog="Example: segue promote --version 3 --why 'better on the premium markets'")
+def promote(
+    home: HomeOption = DEFAULT_HOME,
+    catalog: CatalogOption = None,
+    model: ModelOption = None,
+    version: Annotated[
+        str | None, typer.Option(help="Default: the challenger; where none waits, the model in use.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Promote against the evidence; needs --why.")] = False,
+    why: WhyOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Make a release of the catalog and a model that has shown its worth, and point the servers to it."""
+    from stores.catalog_files import read_catalog_files
+    from training.promote import promote
+
+    where = Home(home)
+    files = read_catalog_files(catalog_folder(where, catalog))
+    with Steps(people).step("promote", "Check the evidence and publish a release"):
+        promoted = promote(where, files, model, version, who=who(), why=why, force=force, now=time.time())
+    show(promoted.to_json(), as_json)
+
+
+@learning.command(epilog="Example: segue rollback --why 'conversions fell in Brazil'")
+def rollback(home: HomeOption = DEFAULT_HOME, why: WhyOption = "", as_json: JsonOption = False) -> None:
+    """Point the servers to the release before the current one."""
+    from training.promote import rollback
+
+    before, after = rollback(Home(home), who=who(), why=why, now=time.time())
+    show({"from": before, "to": after}, as_json)
+
+
+def show_policy_values(result: dict[str, Any], as_json: bool) -> None:
+    """What `train` and `evaluate` found: a table per outcome, then what to make of it."""
+    from terminal import outcomes_of, policy_table
+
+    if as_json:
+        show(result, as_json)
+        return
+    out = Console()
+    for outcome in outcomes_of(result):
+        out.print(policy_table(result["policy_values"], outcome))
+    out.print(f"best_single_offer is the best by {result['objective']}. {result.get('says', '')}", soft_wrap=True)
+    if result["immature"]:
+        out.print(
+            f"{result['immature']:,} more decisions are too young to judge: the time that their groups give a "
+            "conversion (`within` in the catalog) has not passed.",
+            soft_wrap=True,
+        )
+    kept = ("model", "version", "decisions", "users", "conversions", "shrinkage", "ece", "auc", "seed")
+    show({name: result[name] for name in kept if name in result}, as_json)
