@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import pytest
 import structlog
+from bad_catalogs import BAD, GOOD
 
 from decisioning.engine import Release
 from decisioning.errors import UserError
 from serving import runtime as module
 from serving.runtime import NOTHING_LOADED
+from stores.releases import ReleaseStore
 
 
 class Shelf:
@@ -135,3 +137,32 @@ def test_a_release_that_cannot_decide_is_refused(following, shelf, monkeypatch):
         assert following.current.release.id == "r1"
 
     asyncio.run(story())
+
+
+@pytest.mark.parametrize("wrong", BAD)
+def test_no_bad_catalog_takes_the_place_of_the_release_in_use(runtime, tmp_path, wrong):
+    releases = ReleaseStore(tmp_path / "releases")
+
+    def put(name: str, content: bytes, before: str | None) -> str:
+        made = releases.publish({f"catalog/{name}": content, "catalog/all.yaml": GOOD}, who="t", why="t", now=1.0)
+        releases.activate(made, expected=before, who="t", why="t", now=1.0)
+        return made
+
+    runtime.releases, runtime.current = releases, NOTHING_LOADED
+    good = put("note.yaml", b"caps: {}", None)
+    asyncio.run(runtime.refresh())
+    assert runtime.current.release.id == good
+    in_use = runtime.current
+
+    content, words = BAD[wrong]
+    bad = put("bad.yaml", content, good)
+    with structlog.testing.capture_logs() as lines:
+        asyncio.run(runtime.refresh())
+    assert runtime.current is in_use
+    (refused,) = lines
+    assert (refused["event"], refused["release"], refused["kept"]) == ("release_refused", bad, good)
+    assert words in refused["why"]
+
+    mended = put("note.yaml", b"levers: {}", bad)
+    asyncio.run(runtime.refresh())
+    assert runtime.current.release.id == mended
