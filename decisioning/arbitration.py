@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from decisioning.catalog import Surface
 from decisioning.domain import NOTHING, Scorer, Value, record
+from decisioning.factors import Factors
 from decisioning.identity import tie_break
-from decisioning.plan import Factors, Left, SurfacePlan
+from decisioning.plan import Left, SurfacePlan
 
 Number = TypeVar("Number", float, NDArray[np.float64])
 

@@ -8,6 +8,7 @@ from decisioning.catalog import Catalog
 from decisioning.conditions import AllOf, conjuncts
 from decisioning.domain import NOTHING, Candidate, Change, Decision, Facts, Reason, Request, Source, Stage
 from decisioning.engine import Case, Release, examine, rank
+from decisioning.reasons import reason, reasons
 from decisioning.remedy import reach_score, undo
 from decisioning.words import Failure, words
 
@@ -68,8 +69,8 @@ def _dropped(case: Case, ranking: Ranking) -> list[Reason]:
     """What the rules dropped, then what missed a threshold; the fallback too, where even that may not be shown."""
     plan = case.plan
     found = {
-        name: replace(reason, change=_undone(case, name))
-        for name, reason in plan.reasons(case.screen, case.request, case.facts, case.values).items()
+        name: replace(why, change=_undone(case, name))
+        for name, why in reasons(plan, case.screen, case.request, case.facts, case.values).items()
     }
     for offer, (p_convert, score) in ranking.below.items():
         least_p, least_score = plan.surface.min_p_convert, ranking.factors.min_score
@@ -84,8 +85,8 @@ def _dropped(case: Case, ranking: Ranking) -> list[Reason]:
     drop = plan.against_fallback(case.screen)
     if drop is not None and plan.surface.fallback and not ranking.left.names:
         fallback = case.release.catalog.offers[plan.surface.fallback]
-        reason = plan.reason(drop, fallback, case.request, case.facts, case.values)
-        found[fallback.name] = replace(reason, change=_undone(case, fallback.name))
+        why = reason(plan, drop, fallback, case.request, case.facts, case.values)
+        found[fallback.name] = replace(why, change=_undone(case, fallback.name))
     return list(found.values())
 
 

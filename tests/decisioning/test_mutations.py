@@ -105,7 +105,7 @@ HEAVY = [
     ),
     Mutation(
         "the held out get levers",
-        "plan",
+        "factors",
         "if simple or off is Factor.LEVERS",
         "if off is Factor.LEVERS",
         "engine factors",

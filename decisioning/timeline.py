@@ -1,0 +1,22 @@
+"""What changes at known moments only, worked out once for each stretch between two of them."""
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Timeline(Generic[T]):
+    """Something that changes at known moments only."""
+
+    def __init__(self, spans: Iterable[tuple[float | None, float | None]], at: Callable[[float], T]) -> None:
+        self._starts = sorted({moment for span in spans for moment in span if moment is not None})
+        before = self._starts[0] - 1.0 if self._starts else 0.0
+        self._values = [at(before), *map(at, self._starts)]
+
+    def segment(self, now: float) -> int:
+        return bisect_right(self._starts, now)
+
+    def at(self, now: float) -> T:
+        return self._values[bisect_right(self._starts, now)]
