@@ -8,6 +8,7 @@ DRos (Su and others 2020). Gate on `dr` alone; the clipped ones may rank.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import sqrt
 
 import numpy as np
@@ -65,7 +66,20 @@ def dros(rows: Rows, shrink: float) -> tuple[np.ndarray, np.ndarray]:
     return rows.dm + shrunk * (rows.reward - rows.q_logged), np.ones(len(rows.reward))
 
 
-ESTIMATORS: Mapping[str, Callable[[Rows], tuple[np.ndarray, np.ndarray]]] = {"dr": dr, "snips": snips, "ips": ips}
+SWITCH_LIMIT, DROS_SHRINK = 10.0, 100.0
+"""λ of Switch-DR (a weight) and of DRos (a square of weights) in tables: both hold weights to about ten and below."""
+
+Terms = Callable[[Rows], tuple[np.ndarray, np.ndarray]]
+ESTIMATORS: Mapping[str, Terms] = {
+    "dr": dr,
+    "snips": snips,
+    "ips": ips,
+    "dm": dm,
+    "switch_dr": partial(switch_dr, limit=SWITCH_LIMIT),
+    "dros": partial(dros, shrink=DROS_SHRINK),
+}
+RANKING_ONLY = ("dm", "switch_dr", "dros")
+"""They trade bias for variance, and their intervals don't know of the bias: they may rank candidates, never gate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +203,11 @@ def standard_error(deviations: np.ndarray) -> float:
 
 
 def _by_user(user: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The users, sorted, and the sums of their rows."""
+    if not len(user):
+        return np.zeros(0, np.intp), np.zeros((0, columns.shape[1]))
+    if user.min() >= 0 and user.max() < 4 * len(user):  # ids are close together: no need to sort
+        users = np.flatnonzero(np.bincount(user))
+        return users, np.column_stack([np.bincount(user, weights=column)[users] for column in columns.T])
     users, codes = np.unique(user, return_inverse=True)
-    sums = [np.bincount(codes, weights=column, minlength=len(users)) for column in columns.T]
-    return users, np.column_stack(sums) if len(users) else np.zeros((0, 2))
+    return users, np.column_stack([np.bincount(codes, weights=column) for column in columns.T])

@@ -1,126 +1,58 @@
 """The table of policy values: what each policy would have earned on the logged decisions, and by how much it beats the
 best single offer. Cross-fitted: the part of the data that a policy is judged on had no say in it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
 import numpy as np
 
-from evaluation.arm_means import arm_means, table
-from evaluation.crossfit import CrossFit, Fitted, expected, shrunk
-from evaluation.estimators import ESTIMATORS, Estimate, Rows, difference
-from evaluation.labels import NET_VALUE, Logged
-from evaluation.policy_choice import chosen
+from evaluation.crossfit import CrossFit
+from evaluation.estimators import ESTIMATORS, RANKING_ONLY, Estimate, difference
+from evaluation.judged import LOGGING, RANDOM, REFERENCE, TRAINED, Judged, judge
 
-REFERENCE, TRAINED, LOGGING, RANDOM = "best_single_offer", "trained", "logging", "random"
-MOST_ARMS_SHOWN = 6
+__all__ = ["LOGGING", "RANDOM", "REFERENCE", "TRAINED", "Record", "Table", "policy_values"]
+
 Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Table:
-    """The records, and what the folds decided on the way."""
+    """The records, and what they come from."""
 
     records: list[Record]
-    shrinkages: tuple[float, ...]
-    """λ of each fold."""
-    p_shown: np.ndarray
-    """(n,) the cross-fitted p_convert, as served, of the arm that was shown."""
-    q_shown: np.ndarray
-    """(n,) the same without shrinkage: the learner's calibrated probability, or the mean where it has none."""
+    judged: Judged
+
+    @property
+    def shrinkages(self) -> tuple[float, ...]:
+        """λ of each fold."""
+        return self.judged.shrinkages
+
+    @property
+    def p_shown(self) -> np.ndarray:
+        """(n,) the cross-fitted p_convert, as served, of the arm that was shown."""
+        return self.judged.p_shown
+
+    @property
+    def q_shown(self) -> np.ndarray:
+        """(n,) the same without shrinkage: the learner's calibrated probability, or the mean where it has none."""
+        return self.judged.q_shown
 
 
 def policy_values(fits: CrossFit) -> Table:
     """The table for a procedure of training, which chooses λ in each fold anew."""
-    logged = fits.logged
-    choices = {REFERENCE: np.empty(logged.n, np.intp), TRAINED: np.empty(logged.n, np.intp)}
-    q = np.empty((logged.n, len(logged.arms)))
-    p_shown = np.empty(logged.n)
-    shrinkages = []
-    for fold in range(fits.folds):
-        found = fits.fitted(frozenset({fold}))
-        rows = np.flatnonzero(fits.fold == fold)
-        raw = fits.raw(frozenset({fold}), fold)
-        p = _judge(fits, found, rows, raw, choices, q)
-        p_shown[rows] = p[np.arange(len(rows)), logged.action[rows]]
-        shrinkages.append(found.shrinkage)
-    policies = _policies(logged, choices)
-    records = [record for name in logged.outcomes for record in _records(fits, policies, name, q)]
-    return Table(records, tuple(shrinkages), p_shown, q[np.arange(logged.n), logged.action])
+    judged = judge(fits)
+    return Table([record for name in fits.logged.outcomes for record in _records(judged, name)], judged)
 
 
-def _judge(
-    fits: CrossFit, found: Fitted, rows: np.ndarray, raw: np.ndarray, choices: Mapping[str, np.ndarray], q: np.ndarray
-) -> np.ndarray:
-    """Fill in what the policies of one fold choose on its own rows, and q̂ there. Returns p_convert of all arms."""
-    logged = fits.logged
-    means = table(found.means, logged)[logged.surface[rows]]
-    q[rows] = expected(raw, means, found.calibration)
-    choices[REFERENCE][rows] = chosen(logged, rows, means)
-    p = shrunk(raw, means, found.calibration, found.shrinkage)
-    choices[TRAINED][rows] = chosen(logged, rows, p)
-    return p
-
-
-Seen = Callable[[np.ndarray, np.ndarray], Rows]
-
-
-def _policies(logged: Logged, choices: Mapping[str, np.ndarray]) -> dict[str, Seen]:
-    """By name, the function from a reward and q̂ (n, A) to the rows as the policy sees them."""
-    found = {name: _deterministic(logged, choice) for name, choice in choices.items()}
-    found[LOGGING] = lambda reward, q: Rows(logged.user, reward, np.ones(logged.n), reward, reward)
-    found[RANDOM] = _uniform(logged)
-    if len(logged.arms) <= MOST_ARMS_SHOWN:
-        for arm, name in enumerate(logged.arms):
-            only = np.where(logged.eligible[:, arm], arm, choices[REFERENCE])
-            found[f"only:{name}"] = _deterministic(logged, only)
-    return found
-
-
-def _deterministic(logged: Logged, choice: np.ndarray) -> Seen:
-    at, weight = np.arange(logged.n), (choice == logged.action) / logged.probability
-
-    def seen(reward: np.ndarray, q: np.ndarray) -> Rows:
-        return Rows(logged.user, reward, weight, q[at, logged.action], q[at, choice])
-
-    return seen
-
-
-def _uniform(logged: Logged) -> Seen:
-    share = 1.0 / logged.eligible.sum(axis=1)
-    weight = share / logged.probability
-
-    def seen(reward: np.ndarray, q: np.ndarray) -> Rows:
-        dm = np.where(logged.eligible, q, 0.0).sum(axis=1) * share
-        return Rows(logged.user, reward, weight, q[np.arange(logged.n), logged.action], dm)
-
-    return seen
-
-
-def _records(fits: CrossFit, policies: Mapping[str, Seen], outcome: str, q: np.ndarray) -> Iterator[Record]:
-    logged = fits.logged
-    reward = logged.outcomes[outcome]
-    if outcome == NET_VALUE:
-        q = q * logged.net
-    elif outcome != logged.primary:
-        q = _arm_means_q(fits, reward)
-    seen = {name: policy(reward, q) for name, policy in policies.items()}
+def _records(judged: Judged, outcome: str) -> Iterator[Record]:
+    reward, q = judged.outcome(outcome)
+    seen = {name: policy(reward, q) for name, policy in judged.policies.items()}
     for estimator, terms in ESTIMATORS.items():
         estimates = {name: Estimate.of(rows, *terms(rows)) for name, rows in seen.items()}
         for name, estimate in estimates.items():
             yield _record(name, outcome, estimator, estimate, estimates[REFERENCE])
-
-
-def _arm_means_q(fits: CrossFit, reward: np.ndarray) -> np.ndarray:
-    """q̂ (n, A) of another outcome: its cross-fitted mean per surface and arm."""
-    logged = fits.logged
-    q = np.empty((logged.n, len(logged.arms)))
-    for fold in range(fits.folds):
-        mine = fits.fold == fold
-        q[mine] = table(arm_means(logged, np.flatnonzero(~mine), reward), logged)[logged.surface[mine]]
-    return q
 
 
 def _record(policy: str, outcome: str, estimator: str, estimate: Estimate, reference: Estimate) -> Record:
@@ -129,6 +61,7 @@ def _record(policy: str, outcome: str, estimator: str, estimate: Estimate, refer
         "policy": policy,
         "outcome": outcome,
         "estimator": estimator,
+        "ranking_only": estimator in RANKING_ONLY,
         "value": estimate.value,
         "low": low,
         "high": high,

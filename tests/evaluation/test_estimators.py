@@ -21,6 +21,7 @@ from evaluation.estimators import (
     switch_dr,
 )
 
+# Three small logs and what obp 0.5.7 computes on them: figures, not data of anybody's.
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "obp_vectors.json").read_text())["cases"]
 
 
@@ -66,7 +67,10 @@ def test_two_arms_by_hand():
     rows = rows_of(logging, target, np.tile([0.0, 0.5], (4, 1)), np.array([0, 1, 1, 1]), [1, 1, 0, 0])
     value = {name: Estimate.of(rows, *terms(rows)).value for name, terms in ESTIMATORS.items()}
     # Σ w r = 2; Σ w = 6; DM = 0.5; the corrections are 2 (1 − .5), 2 (0 − .5), 2 (0 − .5) over 4 rows
-    assert value == pytest.approx({"ips": 2 / 4, "snips": 2 / 6, "dr": 0.5 - 1 / 4})
+    # Switch-DR keeps weights up to 10; DRos takes 100 × 2 / (4 + 100) for 2.
+    assert value == pytest.approx(
+        {"ips": 2 / 4, "snips": 2 / 6, "dm": 0.5, "dr": 0.5 - 1 / 4, "switch_dr": 0.5 - 1 / 4, "dros": 0.5 - 25 / 104}
+    )
 
 
 @pytest.mark.parametrize("estimator", sorted(ESTIMATORS))

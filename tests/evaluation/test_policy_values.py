@@ -42,7 +42,12 @@ def test_every_policy_outcome_and_estimator_has_a_record(table):
         "best_single_offer", "trained", "logging", "random", "only:a", "only:b",
     }  # fmt: skip
     assert all(set(record) >= KEYS for record in table.records)
-    assert len(table.records) == 6 * 3
+    assert len(table.records) == 6 * 6
+
+
+def test_what_may_only_rank_is_marked(table):
+    marked = {record["estimator"] for record in table.records if record["ranking_only"]}
+    assert marked == {"dm", "switch_dr", "dros"}
 
 
 def test_a_gain_that_is_there_is_found(table):

@@ -1,0 +1,126 @@
+"""What cross-fitting says about each logged decision: what the policies would choose there, and what would follow.
+
+Everything here about a decision comes from models that never saw its user.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from evaluation.arm_means import arm_means, table
+from evaluation.crossfit import CrossFit, expected, shrunk
+from evaluation.estimators import Rows
+from evaluation.labels import NET_VALUE, Logged
+from evaluation.policy_choice import chosen
+
+REFERENCE, TRAINED, LOGGING, RANDOM = "best_single_offer", "trained", "logging", "random"
+MOST_ARMS_SHOWN = 6
+Seen = Callable[[np.ndarray, np.ndarray], Rows]
+"""From a reward (n,) and q̂ (n, A) to the rows as a policy sees them."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """n decisions over A arms, cross-fitted."""
+
+    fits: CrossFit
+    choices: Mapping[str, np.ndarray]
+    """REFERENCE and TRAINED: (n,) the arm that each would show."""
+    q: np.ndarray
+    """(n, A) q̂ of a conversion: the learner's calibrated probability, or the mean where it has none."""
+    p: np.ndarray
+    """(n, A) p_convert as served: q̂ shrunk to the mean."""
+    shrinkages: tuple[float, ...]
+    """λ of each fold."""
+
+    @property
+    def logged(self) -> Logged:
+        return self.fits.logged
+
+    @property
+    def q_shown(self) -> np.ndarray:
+        """(n,) q̂ of the arm that was shown."""
+        return self.q[np.arange(self.logged.n), self.logged.action]
+
+    @property
+    def p_shown(self) -> np.ndarray:
+        """(n,) p_convert, as served, of the arm that was shown."""
+        return self.p[np.arange(self.logged.n), self.logged.action]
+
+    @property
+    def objective(self) -> str:
+        """The outcome that policies are made for: net value where offers differ in it, else the conversion."""
+        return NET_VALUE if NET_VALUE in self.logged.outcomes else self.logged.primary
+
+    @cached_property
+    def policies(self) -> dict[str, Seen]:
+        """By name: the two that were trained, what ran, an even draw, and each arm alone where there are few."""
+        logged = self.logged
+        found = {name: _deterministic(logged, choice) for name, choice in self.choices.items()}
+        found[LOGGING] = lambda reward, q: Rows(logged.user, reward, np.ones(logged.n), reward, reward)
+        found[RANDOM] = _uniform(logged)
+        if len(logged.arms) <= MOST_ARMS_SHOWN:
+            for arm, name in enumerate(logged.arms):
+                only = np.where(logged.eligible[:, arm], arm, self.choices[REFERENCE])
+                found[f"only:{name}"] = _deterministic(logged, only)
+        return found
+
+    def outcome(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """(n,) the reward, and (n, A) q̂ of it."""
+        reward = self.logged.outcomes[name]
+        if name == NET_VALUE:
+            return reward, self.q * self.logged.net
+        return reward, self.q if name == self.logged.primary else self._arm_means(reward)
+
+    def rows(self, policy: str, outcome: str) -> Rows:
+        """The decisions as a policy sees them."""
+        return self.policies[policy](*self.outcome(outcome))
+
+    def _arm_means(self, reward: np.ndarray) -> np.ndarray:
+        """(n, A) q̂ of another outcome: its cross-fitted mean per surface and arm."""
+        logged, fits = self.logged, self.fits
+        q = np.empty((logged.n, len(logged.arms)))
+        for fold in range(fits.folds):
+            mine = fits.fold == fold
+            q[mine] = table(arm_means(logged, np.flatnonzero(~mine), reward), logged)[logged.surface[mine]]
+        return q
+
+
+def judge(fits: CrossFit) -> Judged:
+    """Judge a procedure of training, which chooses λ in each fold anew."""
+    logged = fits.logged
+    choices = {REFERENCE: np.empty(logged.n, np.intp), TRAINED: np.empty(logged.n, np.intp)}
+    q, p = (np.empty((logged.n, len(logged.arms))) for _ in range(2))
+    shrinkages = []
+    for fold in range(fits.folds):
+        others = frozenset({fold})
+        found, raw, rows = fits.fitted(others), fits.raw(others, fold), np.flatnonzero(fits.fold == fold)
+        means = table(found.means, logged)[logged.surface[rows]]
+        q[rows] = expected(raw, means, found.calibration)
+        p[rows] = shrunk(raw, means, found.calibration, found.shrinkage)
+        choices[REFERENCE][rows] = chosen(logged, rows, means)
+        choices[TRAINED][rows] = chosen(logged, rows, p[rows])
+        shrinkages.append(found.shrinkage)
+    return Judged(fits, choices, q, p, tuple(shrinkages))
+
+
+def _deterministic(logged: Logged, choice: np.ndarray) -> Seen:
+    at, weight = np.arange(logged.n), (choice == logged.action) / logged.probability
+
+    def seen(reward: np.ndarray, q: np.ndarray) -> Rows:
+        return Rows(logged.user, reward, weight, q[at, logged.action], q[at, choice])
+
+    return seen
+
+
+def _uniform(logged: Logged) -> Seen:
+    share = 1.0 / logged.eligible.sum(axis=1)
+    weight = share / logged.probability
+
+    def seen(reward: np.ndarray, q: np.ndarray) -> Rows:
+        dm = np.where(logged.eligible, q, 0.0).sum(axis=1) * share
+        return Rows(logged.user, reward, weight, q[np.arange(logged.n), logged.action], dm)
+
+    return seen
