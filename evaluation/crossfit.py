@@ -14,10 +14,11 @@ from evaluation.estimators import RULE_OF_THREE, standard_error
 from evaluation.labels import Logged
 from evaluation.policy_choice import chosen
 from models.artifact import Means
-from models.calibration import Calibration, Platt
+from models.calibration import Calibration
 from models.encoding import Encoding
+from models.fitting.calibrating import fit_calibration
+from models.fitting.sample import Sample
 from models.frames import encode_facts
-from models.learners import Sample, fit_platt
 from models.predictors import Predictor
 
 GRID = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -105,7 +106,7 @@ class CrossFit:
         raw = np.concatenate([self.raw(left_out | {fold}, fold) for fold in inner])
         means = np.concatenate([self._means(left_out | {fold}, fold) for fold in inner])
         shown = raw[np.arange(len(rows)), self.logged.action[rows]]
-        calibration = Platt(*fit_platt(shown, self.logged.conversion[rows]))
+        calibration = fit_calibration("platt", shown, self.logged.conversion[rows])
         shrinkage, gains = self._choose(rows, raw, means, calibration)
         return Fitted(arm_means(self.logged, self.rows(left_out)), calibration, shrinkage, gains)
 

@@ -1,6 +1,6 @@
 """A model as files, and back: what a release carries and serving loads with numpy alone.
 
-    save(model) -> {"model.json": …, "model.txt": … (trees only)}
+    save(model) -> {"model.json": …} and, of models with trees, {"model.txt": …, "model-000.txt": …}
     load(files, groups={offer: group}) -> Model, which is a `decisioning.domain.Scorer`
 
 The score of an offer is p = m + λ (s − m): m its mean, s the learner's calibrated score, λ the shrinkage found in
@@ -19,12 +19,14 @@ from decisioning.domain import NOTHING, Scores, Value
 from decisioning.errors import UserError
 from models.calibration import Calibration, Platt, calibration_from_json
 from models.encoding import Encoding, Traits, features_from_json, features_json, value_from_json, value_json
-from models.predictors import Predictor, predictor_from_json
+from models.predictors import TEXT, Predictor, predictor_from_json
 
-FORMAT = 1
-JSON, TEXT = "model.json", "model.txt"
+FORMAT = 2
+READABLE = (1, FORMAT)
+"""Format 1 had one text model at most, `model.txt`."""
+JSON = "model.json"
 TOLERANCE = 1e-12
-"""How far a golden probability may move between machines (their `exp` may differ); raw scores must be equal."""
+"""How far a golden probability may move between machines (their `exp` may differ); raw sums must be equal."""
 
 
 class ArtifactError(UserError):
@@ -157,11 +159,8 @@ def record_golden(model: Model, rows: Sequence[tuple[Mapping[str, Value], str]])
 
 
 def save(model: Model) -> dict[str, bytes]:
-    """The files of a model: `model.json`, and LightGBM's native `model.txt` where it has trees."""
-    files = {}
-    text = getattr(model.predictor, "text", None)
-    if text is not None:
-        files[TEXT] = text.encode()
+    """The files of a model: `model.json`, and LightGBM's native text models where it has trees."""
+    files = {name: text.encode() for name, text in model.predictor.texts.items()}
     encoding, means = model.encoding, model.means
     obj = {
         "format": FORMAT,
@@ -184,7 +183,7 @@ def save(model: Model) -> dict[str, bytes]:
         "shrinkage": model.shrinkage,
         "calibration": model.calibration.to_json(),
         "predictor": {"kind": model.predictor.kind, **model.predictor.to_json()},
-        "model_sha256": sha256(files[TEXT]).hexdigest() if files else None,
+        "files": {name: sha256(content).hexdigest() for name, content in files.items()},
         "info": dict(model.info),
         "golden": [_golden_json(row) for row in model.golden],
     }
@@ -212,19 +211,28 @@ def load(files: Mapping[str, bytes], groups: Mapping[str, str] = MappingProxyTyp
         label = f"{obj['name']}/{obj['version']}"
     except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise ArtifactError(f"{JSON} is missing or no model ({error!r}): train the model again.") from None
-    if obj.get("format") != FORMAT:
-        raise ArtifactError(f"Model {label} has format {obj.get('format')!r}, and this program reads {FORMAT}.")
+    if obj.get("format") not in READABLE:
+        raise ArtifactError(f"Model {label} has format {obj.get('format')!r}, and this program reads up to {FORMAT}.")
     try:
-        model = _model(obj, files.get(TEXT), groups)
+        model = _model(obj, files, groups)
     except (KeyError, ValueError, TypeError, IndexError, AttributeError, OverflowError) as error:
         raise ArtifactError(f"Model {label} is damaged: {error}. Publish it again from the registry.") from None
     _check_golden(model)
     return model
 
 
-def _model(obj: Mapping[str, object], text: bytes | None, groups: Mapping[str, str]) -> Model:
-    if obj["model_sha256"] != (sha256(text).hexdigest() if text is not None else None):
-        raise ValueError(f"the sha256 of {TEXT} is not the one that {JSON} records")
+def _texts(obj: Mapping[str, object], files: Mapping[str, bytes]) -> dict[str, str]:
+    """The text models that the JSON names, each as it was written."""
+    digests = {TEXT: obj["model_sha256"]} if obj["format"] == 1 else obj["files"]
+    digests = {name: digest for name, digest in digests.items() if digest is not None}
+    for name, digest in digests.items():
+        if name not in files or sha256(files[name]).hexdigest() != digest:
+            raise ValueError(f"{name} is missing, or its sha256 is not the one that {JSON} records")
+    return {name: files[name].decode() for name in digests}
+
+
+def _model(obj: Mapping[str, object], files: Mapping[str, bytes], groups: Mapping[str, str]) -> Model:
+    texts = _texts(obj, files)
     offers = tuple(Traits(o["name"], o["group"], dict(o["attributes"])) for o in obj["offers"])
     encoding = Encoding(features_from_json(obj["features"]), tuple(obj["surfaces"]), offers)
     if [*encoding.context_columns, *encoding.offer_columns] != obj["columns"] or encoding.hash != obj["schema_hash"]:
@@ -248,9 +256,7 @@ def _model(obj: Mapping[str, object], text: bytes | None, groups: Mapping[str, s
         ),
         uplift=bool(obj["uplift"]),
         shrinkage=shrinkage,
-        predictor=predictor_from_json(
-            predictor.pop("kind"), predictor, None if text is None else text.decode(), encoding
-        ),
+        predictor=predictor_from_json(predictor.pop("kind"), predictor, texts, encoding),
         calibration=calibration_from_json(obj["calibration"]),
         info=obj["info"],
         groups=groups,
@@ -282,10 +288,11 @@ def _golden(obj: Mapping[str, object]) -> Golden:
 
 
 def _check_golden(model: Model) -> None:
+    slack = 0.0 if model.predictor.is_exact else TOLERANCE
     for number, row in enumerate(model.golden):
         raw = model.raw(row.features, row.surface, row.offers)
         p = model.score(row.features, row.surface, row.offers).p_convert
-        same_raw = [_same(raw[name], wanted) for name, wanted in zip(row.offers, row.raw, strict=True)]
+        same_raw = [_same(raw[name], wanted, slack) for name, wanted in zip(row.offers, row.raw, strict=True)]
         same_p = [abs(found - wanted) <= TOLERANCE for found, wanted in zip(p, row.p, strict=True)]
         if not all(same_raw) or not all(same_p):
             raise ArtifactError(
@@ -294,5 +301,5 @@ def _check_golden(model: Model) -> None:
             )
 
 
-def _same(found: float, wanted: float) -> bool:
-    return found == wanted or (found != found and wanted != wanted)
+def _same(found: float, wanted: float, slack: float) -> bool:
+    return abs(found - wanted) <= slack * max(1.0, abs(wanted)) or (found != found and wanted != wanted)

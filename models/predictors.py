@@ -3,19 +3,26 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
 
 from models.encoding import Encoding
-from models.scorer import TreeScorer
+from models.scorer import ForestsScorer, TreeScorer
 from models.trees import parse
+
+TEXT = "model.txt"
+LEAST_P = 1e-6
+"""A sum of a rate and an effect is held this far inside (0, 1): its log-odds are finite."""
 
 
 class Predictor(Protocol):
     """Raw log-odds of a conversion. NaN where the predictor has nothing personal to say of an offer."""
 
     kind: str
+    is_exact: bool
+    """Whether raw scores are sums in a fixed order, and so the same to the last bit on every machine."""
 
     def raw(self, context: Sequence[float], offers: Sequence[int]) -> Sequence[float]:
         """One context row, some offers by their row in the encoding."""
@@ -27,12 +34,17 @@ class Predictor(Protocol):
 
     def to_json(self) -> dict[str, object]: ...
 
+    @property
+    def texts(self) -> Mapping[str, str]:
+        """LightGBM's native text models, by file name; they are stored beside the JSON."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Constant:
     """Says nothing personal: every offer stays at its mean."""
 
-    kind = "constant"
+    kind, is_exact, texts = "constant", True, MappingProxyType({})
 
     def raw(self, context: Sequence[float], offers: Sequence[int]) -> Sequence[float]:
         return [math.nan] * len(offers)
@@ -55,7 +67,7 @@ class Linear:
     fill: tuple[float, ...]
     weights: tuple[tuple[float, ...] | None, ...]
     intercepts: tuple[float, ...]
-    kind = "linear"
+    kind, is_exact, texts = "linear", True, MappingProxyType({})
 
     def raw(self, context: Sequence[float], offers: Sequence[int]) -> Sequence[float]:
         filled = [mean if value != value else value for value, mean in zip(context, self.fill, strict=True)]
@@ -83,7 +95,7 @@ class Linear:
 class Trees:
     """A LightGBM model over context and offer columns, scored without LightGBM."""
 
-    kind = "trees"
+    kind, is_exact = "trees", True
 
     def __init__(self, text: str, encoding: Encoding) -> None:
         """Raises TreeError for a text that the scorer can't do, ValueError for one of other columns."""
@@ -99,17 +111,107 @@ class Trees:
     def to_json(self) -> dict[str, object]:
         return {}
 
+    @property
+    def texts(self) -> Mapping[str, str]:
+        return {TEXT: self.text}
 
-def predictor_from_json(kind: str, obj: Mapping[str, object], text: str | None, encoding: Encoding) -> Predictor:
-    """The inverse of `to_json`. Raises ValueError (TreeError included), KeyError or TypeError for anything else."""
+
+class Forests:
+    """A LightGBM model per offer, over the context block alone; an offer without one has nothing personal."""
+
+    kind, is_exact = "forests", True
+
+    def __init__(self, models: Mapping[int, str], encoding: Encoding) -> None:
+        """`models`: text models by row of the encoding. Raises TreeError or ValueError as `Trees` does."""
+        self._models = dict(sorted(models.items()))
+        if not self._models or not set(self._models) <= set(range(len(encoding.offers))):
+            raise ValueError("the forests don't match the offers")
+        self._place = {offer: place for place, offer in enumerate(self._models)}
+        self._scorer = ForestsScorer([parse(text) for text in self._models.values()], len(encoding.context_columns))
+
+    def raw(self, context: Sequence[float], offers: Sequence[int]) -> Sequence[float]:
+        found, place = self._scorer.raw(context).tolist(), self._place
+        return [found[place[offer]] if offer in place else math.nan for offer in offers]
+
+    def matrix(self, contexts: np.ndarray, offers: Sequence[int]) -> np.ndarray:
+        found = self._scorer.matrix(contexts)
+        out = np.full((len(contexts), len(offers)), math.nan)
+        for column, offer in enumerate(offers):
+            if offer in self._place:
+                out[:, column] = found[:, self._place[offer]]
+        return out
+
+    def to_json(self) -> dict[str, object]:
+        return {"offers": list(self._models)}
+
+    @property
+    def texts(self) -> Mapping[str, str]:
+        return {_file(offer): text for offer, text in self._models.items()}
+
+
+def _file(offer: int) -> str:
+    return f"model-{offer:03d}.txt"
+
+
+class Contrast:
+    """A baseline's probability, and what each other offer adds to it: log-odds of σ(base) + τ."""
+
+    kind, is_exact = "contrast", False
+
+    def __init__(self, baseline: int, base: Trees, effects: Forests) -> None:
+        self._baseline, self._base, self._effects = baseline, base, effects
+
+    def raw(self, context: Sequence[float], offers: Sequence[int]) -> Sequence[float]:
+        (base,) = self._base.raw(context, [self._baseline])
+        rate = 1.0 / (1.0 + math.exp(-max(base, -700.0)))
+        effects = self._effects.raw(context, offers)
+        return [
+            base if offer == self._baseline else _log_odds(rate + effect)
+            for offer, effect in zip(offers, effects, strict=True)
+        ]
+
+    def matrix(self, contexts: np.ndarray, offers: Sequence[int]) -> np.ndarray:
+        base = self._base.matrix(contexts, [self._baseline])
+        rate = 1.0 / (1.0 + np.exp(-np.maximum(base, -700.0)))
+        p = np.clip(rate + self._effects.matrix(contexts, offers), LEAST_P, 1.0 - LEAST_P)
+        return np.where(np.array(offers) == self._baseline, base, np.log(p / (1.0 - p)))
+
+    def to_json(self) -> dict[str, object]:
+        return {"baseline": self._baseline, **self._effects.to_json()}
+
+    @property
+    def texts(self) -> Mapping[str, str]:
+        return {**self._base.texts, **self._effects.texts}
+
+
+def _log_odds(p: float) -> float:
+    if p != p:
+        return p
+    p = min(max(p, LEAST_P), 1.0 - LEAST_P)
+    return math.log(p / (1.0 - p))
+
+
+def predictor_from_json(
+    kind: str, obj: Mapping[str, object], texts: Mapping[str, str], encoding: Encoding
+) -> Predictor:
+    """The inverse of `to_json` and `texts`. Raises ValueError (TreeError included), KeyError or TypeError otherwise."""
     if kind == "constant":
         return Constant()
     if kind == "trees":
-        if text is None:
-            raise ValueError("model.txt is missing")
-        return Trees(text, encoding)
-    if kind != "linear":
+        return Trees(texts[TEXT], encoding)
+    if kind == "linear":
+        return _linear(obj, encoding)
+    if kind not in ("forests", "contrast"):
         raise ValueError(f"no predictor is called {kind!r}")
+    forests = Forests({offer: texts[_file(offer)] for offer in obj["offers"]}, encoding)
+    if kind == "forests":
+        return forests
+    if not 0 <= obj["baseline"] < len(encoding.offers):
+        raise ValueError("the baseline is none of the offers")
+    return Contrast(obj["baseline"], Trees(texts[TEXT], encoding), forests)
+
+
+def _linear(obj: Mapping[str, object], encoding: Encoding) -> Linear:
     weights = tuple(None if row is None else tuple(map(float, row)) for row in obj["weights"])
     linear = Linear(tuple(map(float, obj["fill"])), weights, tuple(map(float, obj["intercepts"])))
     columns = len(encoding.context_columns)

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.trees import ZERO, Forest, leaves_in_order, left_leaves
+from models.trees import ZERO, Forest, Tree, leaves_in_order, left_leaves
 
 BATCH = 4096
+NO_TREE = Tree((), (), (), (), (), (), (0.0,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,34 +72,81 @@ class TreeScorer:
 
     def raw(self, context: Sequence[float], offers: np.ndarray) -> np.ndarray:
         """The raw scores of the offers with these row numbers, for one context row: (len(offers),) float64."""
-        rows = [column.row(context[column.column]) for column in self._context]
-        user = np.bitwise_and.reduce(self._table[rows], axis=0)
-        return self._sum(self._offers[:, offers] & user[:, None])
-
-    def batch(self, contexts: np.ndarray, offer: int) -> np.ndarray:
-        """The raw scores of one offer for many context rows: (n, context columns) → (n,) float64."""
-        return self.matrix(contexts, np.array([offer]))[:, 0]
+        return self._sum(self._offers[:, offers] & self._user(context)[:, None])
 
     def matrix(self, contexts: np.ndarray, offers: np.ndarray) -> np.ndarray:
         """The raw scores of some offers for many context rows: (n, context columns) → (n, len(offers)) float64."""
         out = np.empty((len(contexts), len(offers)))
         for start in range(0, len(contexts), BATCH):
-            chunk = contexts[start : start + BATCH]
-            user = np.full((self._table.shape[1], len(chunk)), np.iinfo(self._word).max, self._word)
-            for column in self._context:
-                user &= self._table[column.rows(chunk[:, column.column].astype(np.float64))].T
+            user = self._users(contexts[start : start + BATCH])
             for index, offer in enumerate(offers):
                 out[start : start + BATCH, index] = self._sum(user & self._offers[:, offer, None])
         return out
 
-    def _sum(self, masks: np.ndarray) -> np.ndarray:
-        """(trees, m) masks of reachable leaves → (m,) sums of the lowest ones, added in tree order."""
+    def leaves(self, contexts: np.ndarray | Sequence[float]) -> np.ndarray:
+        """What each tree gives the first offer: (n, context columns), or one row of them → (trees, n) float64."""
+        users = self._users(contexts) if isinstance(contexts, np.ndarray) else self._user(contexts)[:, None]
+        return self._leaves(users & self._offers[:, 0, None])
+
+    def _user(self, context: Sequence[float]) -> np.ndarray:
+        """(trees,) masks of the leaves that one context row leaves open."""
+        rows = [column.row(context[column.column]) for column in self._context]
+        return np.bitwise_and.reduce(self._table[rows], axis=0)
+
+    def _users(self, contexts: np.ndarray) -> np.ndarray:
+        """(trees, n) masks of the leaves that the context columns leave open."""
+        user = np.full((self._table.shape[1], len(contexts)), np.iinfo(self._word).max, self._word)
+        for column in self._context:
+            user &= self._table[column.rows(contexts[:, column.column].astype(np.float64))].T
+        return user
+
+    def _leaves(self, masks: np.ndarray) -> np.ndarray:
+        """(trees, m) masks of open leaves → (trees, m) values of the lowest ones."""
         leaf = np.bitwise_count(~masks & (masks - self._word(1)))
-        # Reducing axis 0 of a C-ordered array adds row by row. One column alone would be summed pairwise: pad it.
-        values = self._values.take(leaf + self._first)
-        if values.shape[1] == 1:
-            return np.add.accumulate(values, axis=0)[-1] if len(values) else np.zeros(1)
-        return np.add.reduce(values, axis=0)
+        return self._values.take(leaf + self._first)
+
+    def _sum(self, masks: np.ndarray) -> np.ndarray:
+        """(trees, m) masks → (m,) sums over the trees."""
+        return in_order(self._leaves(masks))
+
+
+class ForestsScorer:
+    """Several forests over the same context columns, scored at once: their trees stand interleaved in one table.
+
+    Forests with fewer trees are filled up with trees that add 0, so that every sum keeps its order and its bits.
+    """
+
+    def __init__(self, forests: Sequence[Forest], context_columns: int) -> None:
+        if any(forest.columns != context_columns for forest in forests):
+            raise ValueError(f"a forest has other columns than the {context_columns} of the context")
+        self._rounds, self._forests = max(len(forest.trees) for forest in forests), len(forests)
+        rounds = [[*forest.trees, *[NO_TREE] * (self._rounds - len(forest.trees))] for forest in forests]
+        trees = tuple(tree for together in zip(*rounds, strict=True) for tree in together)
+        self._scorer = TreeScorer(Forest(context_columns, trees), context_columns, np.zeros((1, 0)))
+        self._batch = max(1, BATCH // len(forests))
+
+    def raw(self, context: Sequence[float]) -> np.ndarray:
+        """(forests,) float64 raw scores of one context row."""
+        return in_order(self._scorer.leaves(list(context)).reshape(self._rounds, self._forests))
+
+    def matrix(self, contexts: np.ndarray) -> np.ndarray:
+        """(n, context columns) → (n, forests) float64."""
+        out = np.empty((len(contexts), self._forests))
+        for start in range(0, len(contexts), self._batch):
+            leaves = self._scorer.leaves(contexts[start : start + self._batch])
+            count = leaves.shape[1]
+            out[start : start + self._batch] = in_order(leaves.reshape(self._rounds, -1)).reshape(-1, count).T
+        return out
+
+
+def in_order(values: np.ndarray) -> np.ndarray:
+    """(trees, m) → (m,) sums in tree order, as LightGBM adds.
+
+    Reducing axis 0 of a C-ordered array adds row by row. One column alone would be summed pairwise: it is accumulated.
+    """
+    if values.shape[1] == 1:
+        return np.add.accumulate(values, axis=0)[-1] if len(values) else np.zeros(1)
+    return np.add.reduce(values, axis=0)
 
 
 def _tabulate(forest: Forest, order: Sequence[Sequence[int]], word: type) -> tuple[list[_Column], np.ndarray]:

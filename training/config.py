@@ -48,4 +48,4 @@ def read_config(config: Path | str | None) -> Config:
 
 
 def _filled(learner: str, params: Params) -> Config:
-    return Config(learner, {**LEARNERS[learner][1], **params})
+    return Config(learner, {**LEARNERS[learner].defaults, **params})

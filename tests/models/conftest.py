@@ -7,7 +7,7 @@ from decisioning.catalog import FeatureSpec, FeatureType
 from decisioning.domain import NOTHING
 from models.artifact import Means, Model, record_golden
 from models.encoding import Encoding, Traits
-from models.learners import Sample, fit
+from models.learners import LEARNERS, Sample, fit
 
 FEATURES = (
     FeatureSpec("age", FeatureType.INT),
@@ -23,6 +23,15 @@ OFFERS = (
     Traits("vinyl", "merch", {"price": 30.0}),
 )
 SURFACES = ("home", "shelf")
+TREES = {"num_trees": 20, "min_data_in_leaf": 20, "num_threads": 1}
+PER_OFFER = {**TREES, "min_rows": 100, "min_positives": 10}
+SMALL = {
+    "lightgbm": TREES,
+    "s_learner": TREES,
+    "t_learner": PER_OFFER,
+    "dr_learner": {**PER_OFFER, "effect_learning_rate": 0.2, "effect_trees": 20, "effect_min_data": 50},
+}
+"""Parameters for the 2,000 rows of `sample`."""
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +59,12 @@ def sample(encoding):
     paying = np.array([row["paying"] for row in values])
     p = np.where(offers == 0, np.where(paying, 0.6, 0.1), np.where(offers == 3, np.where(paying, 0.2, 0.4), 0.2))
     contexts = np.array([encoding.context(v, s) for v, s in zip(values, surfaces, strict=True)], np.float32)
-    return Sample(contexts, offers, (rng.random(n) < p).astype(float), np.ones(n))
+    return Sample(contexts, offers, (rng.random(n) < p).astype(float), np.ones(n), np.full(n, 0.25))
+
+
+@pytest.fixture(scope="session")
+def small():
+    return SMALL
 
 
 @pytest.fixture(scope="session")
@@ -78,11 +92,11 @@ def models(encoding, sample):
                     learner,
                     encoding,
                     sample,
-                    {"num_trees": 20, "min_data_in_leaf": 20} if "light" in learner else {},
+                    SMALL.get(learner, {}),
                     1,
                 ),
             ),
             [({}, "home"), (question, "shelf")],
         )
-        for learner in ("constant", "logistic", "lightgbm")
+        for learner in LEARNERS
     }

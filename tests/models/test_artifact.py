@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from decisioning.domain import NOTHING
 from models.artifact import JSON, TEXT, ArtifactError, load, save, stamp
+from models.learners import LEARNERS
 
 NAMES = ["annual", "monthly", NOTHING, "vinyl", "brand_new"]
 QUESTION = {"age": 41, "paying": True, "tier": "free", "likes": frozenset({"jazz"})}
 
 
-@pytest.fixture(params=["constant", "logistic", "lightgbm"])
+@pytest.fixture(params=sorted(LEARNERS))
 def model(models, request):
     return models[request.param]
 
@@ -34,7 +35,7 @@ def test_what_is_saved_scores_the_same_when_loaded(model):
 
 @given(order=st.permutations(NAMES), size=st.integers(1, len(NAMES)))
 @settings(max_examples=60, deadline=None)
-@pytest.mark.parametrize("learner", ["logistic", "lightgbm"])
+@pytest.mark.parametrize("learner", ["logistic", "lightgbm", "t_learner", "dr_learner"])
 def test_an_offers_score_does_not_depend_on_the_others_asked(models, learner, order, size):
     everything = models[learner].score(QUESTION, "home", NAMES)
     asked = order[:size]
@@ -95,6 +96,28 @@ def test_any_changed_byte_of_the_trees_is_refused(models):
             load({**files, TEXT: damaged})
     with pytest.raises(ArtifactError, match="sha256"):
         load({JSON: files[JSON]})
+
+
+def test_every_text_model_is_checked(models):
+    """The T-learner has one for each offer, and the DR-learner one more for its baseline."""
+    for learner, count in (("t_learner", 4), ("dr_learner", 4)):
+        files = save(models[learner])
+        texts = [name for name in files if name != JSON]
+        assert len(texts) == count
+        for name in texts:
+            damaged = files[name].replace(b"leaf_value=", b"leaf_value=9", 1)
+            with pytest.raises(ArtifactError, match=name):
+                load({**files, name: damaged})
+            with pytest.raises(ArtifactError, match=name):
+                load({other: content for other, content in files.items() if other != name})
+
+
+def test_a_model_of_the_first_format_still_loads(models):
+    files = save(models["lightgbm"])
+    obj = json.loads(files[JSON])
+    first = {**obj, "format": 1, "model_sha256": obj.pop("files")[TEXT]}
+    again = load({**files, JSON: json.dumps(first).encode()})
+    assert again.score(QUESTION, "home", NAMES) == models["lightgbm"].score(QUESTION, "home", NAMES)
 
 
 def test_a_model_that_scores_golden_rows_differently_is_refused(models):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.scorer import TreeScorer
+from models.scorer import ForestsScorer, TreeScorer
 from models.trees import ZERO, TreeError, parse
 
 MISSING = {"nan": {}, "zero": {"zero_as_missing": True}, "none": {"use_missing": False}}
@@ -79,6 +79,26 @@ def test_many_trees_are_summed_in_their_order():
         expected = model.predict(np.hstack([np.tile(one, (30, 1)), offers]), raw_score=True)
         assert scorer.raw(one.tolist(), np.arange(30)).tolist() == expected.tolist()
         assert [scorer.raw(one.tolist(), np.array([o]))[0] for o in range(30)] == expected.tolist()
+
+
+@given(seed=st.integers(0, 2**32 - 1), sizes=st.lists(st.integers(1, 12), min_size=1, max_size=4))
+@settings(max_examples=25, deadline=None)
+def test_forests_together_equal_each_alone_to_the_last_bit(seed, sizes):
+    """Of different sizes, with the offer block left out."""
+    rng = np.random.default_rng(seed)
+    models = [booster(rng, 3, 1, int(rng.integers(2, 32)), trees, "nan") for trees in sizes]
+    contexts = grid(rng, 15, 4)
+    scorer = ForestsScorer([parse(model.model_to_string()) for model in models], 4)
+    expected = np.column_stack([model.predict(contexts.astype(float), raw_score=True) for model in models])
+    assert scorer.matrix(contexts).tolist() == expected.tolist()
+    for row, one in enumerate(contexts.astype(float)):
+        assert scorer.raw(one.tolist()).tolist() == expected[row].tolist()
+
+
+def test_forests_of_other_columns_are_refused():
+    model = booster(np.random.default_rng(0), 2, 2, 5, 2, "nan")
+    with pytest.raises(ValueError, match="other columns than the 3"):
+        ForestsScorer([parse(model.model_to_string())], 3)
 
 
 def test_trees_without_a_split_score_their_constant():

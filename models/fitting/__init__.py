@@ -1,0 +1,1 @@
+"""How models are fitted, one learner per module. Offline only: this pulls LightGBM and scikit-learn in."""

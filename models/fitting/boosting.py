@@ -1,0 +1,106 @@
+"""LightGBM, fitted so that `models.scorer` can score it: the booster behind four of the learners."""
+
+import os
+from collections.abc import Mapping, Sequence
+
+# Read when OpenMP loads. Threads that spin while they wait made a fit eight times slower on cores shared with others.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import lightgbm
+import numpy as np
+
+from decisioning.catalog import FeatureType
+from decisioning.errors import UserError
+from models.encoding import Encoding
+from models.fitting.sample import Params
+from models.trees import TreeError, parse
+
+DEFAULTS: Params = {
+    # Measured on real trials: anything freer than this did worse than the best single offer.
+    "num_trees": 80,
+    "num_leaves": 7,
+    "min_data_in_leaf": 200,
+    "learning_rate": 0.1,
+    "lambda_l2": 1.0,
+    "num_threads": 2,
+}
+OURS = ("objective", "boosting", "num_class", "linear_tree", "monotone_constraints", "seed")
+"""What a config can't say: the scorer serves sums of plain trees in log-odds, and the rest is told otherwise."""
+NUMBERS = (FeatureType.INT, FeatureType.FLOAT, FeatureType.BOOL)
+
+
+def boost(
+    matrix: np.ndarray,
+    outcome: np.ndarray,
+    weights: np.ndarray | None,
+    params: Params,
+    seed: int,
+    *,
+    constraints: Sequence[int] = (),
+    objective: str = "binary",
+) -> str:
+    """LightGBM's native text model of an outcome (n,) over a float32 matrix (n, columns).
+
+    Raises UserError for parameters that LightGBM refuses, that are not a config's to say, or whose model can't be
+    served.
+    """
+    taken = sorted(set(params) & set(OURS))
+    if taken:
+        raise UserError(f"A training config can't set LightGBM's {taken[0]}: take it out of [params].")
+    settings = {
+        **{key: value for key, value in params.items() if key != "num_trees"},
+        "objective": objective,
+        "deterministic": True,
+        "force_row_wise": True,
+        "seed": seed,
+        "verbosity": -1,
+    }
+    if any(constraints):
+        settings["monotone_constraints"] = list(constraints)
+    data = lightgbm.Dataset(matrix, outcome, weight=weights, params={"verbosity": -1})
+    try:
+        text = lightgbm.train(settings, data, num_boost_round=int(params["num_trees"])).model_to_string()
+        parse(text)
+    except (lightgbm.basic.LightGBMError, TreeError) as error:
+        raise UserError(f"LightGBM refuses these parameters: {error}. Check the training config.") from None
+    return text
+
+
+def design(encoding: Encoding, contexts: np.ndarray, offers: np.ndarray, *, arms_only: bool = False) -> np.ndarray:
+    """(n, columns) float32: the context block beside the block of the offer shown.
+
+    With `arms_only` an offer is no more than its name, and NOTHING is none: group and attributes stay 0 everywhere.
+    """
+    block = encoding.offer_matrix.astype(np.float32)
+    if arms_only:
+        named = np.array(
+            [column.startswith("offer=") and column != "offer=nothing" for column in encoding.offer_columns]
+        )
+        block = np.where(named, block, np.float32(0.0))
+    width = contexts.shape[1]
+    out = np.empty((len(contexts), width + block.shape[1]), np.float32)
+    out[:, :width] = contexts
+    out[:, width:] = block[offers]
+    return out
+
+
+def monotone_names(encoding: Encoding) -> tuple[str, ...]:
+    """What may be declared monotone: the features and offer attributes that are numbers."""
+    numbers = [spec.name for spec in encoding.features if spec.type in NUMBERS]
+    return (*numbers, *(name for name in encoding.offer_columns if name.startswith("attribute.") and "=" not in name))
+
+
+def constraints(encoding: Encoding, monotone: Mapping[str, int], *, offers: bool = True) -> list[int]:
+    """LightGBM's constraint of each column: +1 rises, −1 falls, 0 free. Without `offers`, of the context block alone.
+
+    Raises UserError for a name that is no number of the encoding.
+    """
+    known = monotone_names(encoding)
+    unknown = sorted(set(monotone) - set(known))
+    if unknown:
+        raise UserError(
+            f"[monotone] names {unknown[0]}, which is no number that the model sees. "
+            f"It sees: {', '.join(known) or 'none'}."
+        )
+    columns = (*encoding.context_columns, *(encoding.offer_columns if offers else ()))
+    return [monotone.get(column, 0) for column in columns]
