@@ -5,7 +5,7 @@ one is a module in `models/fitting` with a function of `Fit`'s signature, a line
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from decisioning.errors import UserError
 from models.encoding import Encoding
@@ -22,8 +22,7 @@ from models.predictors import Predictor
 __all__ = ["LEARNERS", "Learner", "Params", "Sample", "fit"]
 
 
-@dataclass(frozen=True, slots=True)
-class Learner:
+class Learner(NamedTuple):
     fit: Fit
     defaults: Params
     boosted: bool = False
