@@ -4,6 +4,7 @@ Versions are plain files under a run's artifacts. No flavour, no pyfunc: loading
 from the artifact; `models.artifact.load` reads bytes.
 """
 
+import json
 import logging
 import os
 import tempfile
@@ -31,6 +32,8 @@ EXPERIMENT = "segue"
 FOLDER = "model"
 CHAMPION, CHALLENGER = "champion", "challenger"
 MOST_PARAM_CHARACTERS = 500
+ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+"""What MLflow says of a model, or an alias, that isn't there. All else is trouble, such as a server out of reach."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +139,22 @@ class Registry:
         with self._speaking():
             try:
                 return _version(self._client.get_model_version_by_alias(name, alias))
-            except MlflowException:
-                return None
+            except MlflowException as error:
+                if error.error_code in ABSENT:
+                    return None
+                raise
 
     def tag(self, name: str, version: int, key: str, value: str) -> None:
         with self._speaking():
             self._client.set_model_version_tag(name, str(version), key, value)
+
+    def record(self, name: str, version: int, key: str, record: Mapping[str, Any]) -> None:
+        """Store a record on a version: as its tag `key` (the latest counts), and in its run, where all are kept."""
+        text = json.dumps(record, indent=1)
+        run = self.version(name, version).run
+        with self._speaking():
+            self._client.log_text(run, text + "\n", f"{key}/{int(time.time() * 1000)}.json")
+        self.tag(name, version, key, text)
 
     def _experiment(self) -> str:
         found = self._client.get_experiment_by_name(EXPERIMENT)
@@ -153,7 +166,9 @@ class Registry:
     def _ensure_model(self, name: str) -> None:
         try:
             self._client.get_registered_model(name)
-        except MlflowException:
+        except MlflowException as error:
+            if error.error_code not in ABSENT:
+                raise
             self._client.create_registered_model(name)
 
     @contextmanager

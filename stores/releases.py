@@ -1,7 +1,8 @@
 """Releases in a folder: immutable bundles named by the hash of their manifest, and the pointer to the one in use.
 
 <id>/manifest.json   the salt, and the sha256 of every other file
-<id>/…               catalog/*.yaml, schema.json, models/<name>/…, challengers/<name>/…, evidence.json
+<id>/…               catalog/*.yaml, schema.json, models/<name>/…, evidence.json; where a version is tried beside the
+                     champion, challengers/<name>/… and challenge.json with its share of the decisions
 current              the id of the release in use
 history.jsonl        who moved the pointer, when and why; only ever appended to
 """
@@ -14,7 +15,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
@@ -30,6 +31,7 @@ from models import artifact
 MANIFEST = "manifest.json"
 PUBLISHED = "published.json"
 SCHEMA = "schema.json"
+CHALLENGE = "challenge.json"
 ID_DIGITS = 16
 ID = re.compile(f"[0-9a-f]{{{ID_DIGITS}}}")
 DEFAULT_SALT = "segue"
@@ -123,6 +125,9 @@ class ReleaseStore:
         files = self.files(release)
         manifest = json.loads((self._folder / release / MANIFEST).read_bytes())
         catalog = load_catalog(_below(files, "catalog"))
+        if CHALLENGE in files:
+            share = float(json.loads(files[CHALLENGE])["share"])
+            catalog = replace(catalog, exploration=replace(catalog.exploration, challenger=share))
         groups = {name: offer.group for name, offer in catalog.offers.items()}
         return Release(
             id=release,

@@ -1,4 +1,4 @@
-"""The gate, and the way through it: from a registered version with evidence to a release that servers use."""
+"""The way through the gate: from a registered version with evidence to a release that servers use, and back."""
 
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -6,35 +6,29 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from decisioning.catalog import Catalog
-from decisioning.catalog_tests import run_tests
 from decisioning.catalog_yaml import load_catalog
-from decisioning.domain import NOTHING
 from decisioning.errors import UserError
-from evaluation.worth import worth
-from features.schema import Schema
+from evaluation.gate import (
+    Line,
+    Shadow,
+    Verdict,
+    calibration_lines,
+    evidence_lines,
+    refused,
+    segment_lines,
+    shadow_lines,
+)
 from models import artifact
 from models.artifact import Model
-from models.encoding import Encoding, features_json
 from stores.home import Home
-from stores.registry import CHALLENGER, CHAMPION, Registry
+from stores.registry import CHALLENGER, Registry
 from stores.releases import ReleaseStore
 from training.evaluate import version_number
-from training.prepare import model_name
+from training.evidence import BEST, Rivalry, against_best, calibration_of, rivalry, segments_of
+from training.prepare import Progress, model_name, silent
+from training.release_files import Files, below, files_of, fits_catalog, follow, promoted_files, versions_of
+from training.shadowing import shadow_of
 from training.train import EVIDENCE
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One line of evidence."""
-
-    check: str
-    passed: bool
-    detail: str
-    forceable: bool = True
-    """Whether a person may overrule it; a release that would not work can't be forced."""
-
-    def __str__(self) -> str:
-        return f"{'pass' if self.passed else 'FAIL'}  {self.check}: {self.detail}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +53,7 @@ def promote(
     why: str,
     force: bool = False,
     now: float,
+    progress: Progress = silent,
 ) -> Promotion:
     """Publish and activate a release of this catalog with this version, if its evidence passes the gate.
 
@@ -70,131 +65,132 @@ def promote(
         raise UserError("To promote against the evidence, say why with --why: it is recorded.")
     catalog = load_catalog(catalog_files)
     name = model_name(catalog, model)
-    registry = Registry(home.mlflow_uri, home.artifacts)
-    releases = ReleaseStore(home.releases)
-    before = releases.current()
-    if version is None and registry.alias(name, CHALLENGER) is None and before is not None:
-        version = _versions_of(releases, before).get(name)  # a change of rules keeps the model in use
+    registry, releases = Registry(home.mlflow_uri, home.artifacts), ReleaseStore(home.releases)
+    in_use = releases.current()
+    before = files_of(releases, in_use)
+    if version is None and registry.alias(name, CHALLENGER) is None and in_use is not None:
+        version = versions_of(before).get(name)  # a change of rules keeps the model in use
     number = version_number(registry, name, version)
     files = registry.files(name, number)
     evidence = json.loads(files.pop(EVIDENCE, b"null"))
-    released = _versions_of(releases, before) if before else {}
-    lines = gate(catalog, artifact.load(files), evidence, released)
-    failed = [line for line in lines if not line.passed]
-    if failed and not (force and all(line.forceable for line in failed)):
-        raise UserError(_refusal(f"{name}/{number}", lines, failed))
-    record = {"model": name, "version": number, "forced": bool(failed), "gate": [str(line) for line in lines]}
-    content = _release_files(releases, before, catalog, catalog_files, name, files)
+    candidate = artifact.load(files)
+    champion = _champion(before, name)
+    lines = gate(
+        catalog,
+        candidate,
+        evidence,
+        champion=champion,
+        released=versions_of(before).keys(),
+        shadow=shadow_of(home, releases, candidate),
+        rival=_rivalry(home, catalog, candidate, champion, versions_of(before), progress),
+    )
+    if refused(lines, force=force):
+        raise UserError(_refusal(candidate.label, lines))
+    forced = bool(refused(lines))
+    record = {
+        "model": name,
+        "version": number,
+        "champion": champion.label if champion else None,
+        "forced": forced,
+        "gate": [str(line) for line in lines],
+    }
+    content = promoted_files(before, catalog, catalog_files, name, files)
     content["evidence.json"] = (json.dumps({**record, "evidence": evidence}, indent=1) + "\n").encode()
     release = releases.publish(content, who=who, why=why, now=now)
-    releases.activate(release, expected=before, who=who, why=why, now=now)
-    registry.set_alias(name, CHAMPION, number)
+    releases.activate(release, expected=in_use, who=who, why=why, now=now)
+    follow(registry, releases, before)
     challenger = registry.alias(name, CHALLENGER)
     if challenger is not None and challenger.version == number:
         registry.drop_alias(name, CHALLENGER)
-    registry.tag(name, number, "gate", json.dumps({**record, "release": release, "who": who, "why": why, "at": now}))
-    return Promotion(release, name, number, bool(failed), tuple(lines))
+    registry.record(name, number, "gate", {**record, "release": release, "who": who, "why": why, "at": now})
+    return Promotion(release, name, number, forced, tuple(lines))
 
 
 def rollback(home: Home, *, who: str, why: str, now: float) -> tuple[str | None, str]:
     """Return to the release before the current one, the champions with it. Returns the ids of both."""
     releases = ReleaseStore(home.releases)
-    before = releases.current()
+    in_use = releases.current()
+    before = files_of(releases, in_use)
     after = releases.rollback(who=who, why=why, now=now)
-    registry = Registry(home.mlflow_uri, home.artifacts)
-    for name, version in _versions_of(releases, after).items():
-        registry.set_alias(name, CHAMPION, version)
-    return before, after
-
-
-def _versions_of(releases: ReleaseStore, release: str) -> dict[str, int]:
-    """The version of each model that a release holds."""
-    files = releases.files(release)
-    models = {path.split("/")[1] for path in files if path.startswith("models/")}
-    return {name: int(json.loads(files[f"models/{name}/model.json"])["version"]) for name in models}
+    follow(Registry(home.mlflow_uri, home.artifacts), releases, before)
+    return in_use, after
 
 
 def gate(
-    catalog: Catalog, model: Model, evidence: Mapping[str, Any] | None, released: Collection[str] = ()
+    catalog: Catalog,
+    model: Model,
+    evidence: Mapping[str, Any] | None,
+    *,
+    champion: Model | None = None,
+    released: Collection[str] = (),
+    shadow: Shadow | None = None,
+    rival: Rivalry | None = None,
 ) -> list[Line]:
-    """Each line of evidence: what the policy is worth, and whether the release would work.
+    """Every line: what was seen in shadow, calibration, what the policy is worth, and whether the release would work.
 
-    `released`: the models of the release in use, which the new one keeps.
+    `champion` is the version in use and `rival` the comparison with it; `released`: the models of the release in use,
+    which the new one keeps. The champion itself, with other rules, has nothing to prove against itself.
     """
-    return [*_worth(model, evidence), *_fits_catalog(catalog, model, released)]
-
-
-def _worth(model: Model, evidence: Mapping[str, Any] | None) -> list[Line]:
+    fits = fits_catalog(catalog, model, released)
+    if champion is not None and champion.version == model.version:
+        return [Line("champion", Verdict.PASS, f"{model.label} is in use already: what changes is the catalog"), *fits]
     if not evidence or not evidence.get("policy_values"):
-        return [Line("evidence", False, "none is registered with this version: train it again")]
-    outcome = evidence["objective"]
-    lines = [Line("evidence", True, f"{evidence['decisions']:,} decisions of {evidence['users']:,} users")]
-    if model.shrinkage == 0.0:
-        return [*lines, Line("worth", True, "λ = 0: it is the best single offer itself")]
-    found = worth(evidence["policy_values"], outcome)
-    if found is None:
-        return [*lines, Line("worth", False, f"there is no cross-fitted DR value of {outcome}: train it again")]
-    lower = "none" if found.lower is None else f"{found.lower:+.4g}"
+        return [Line("evidence", Verdict.FAIL, "none is registered with this version: train it again"), *fits]
     return [
-        *lines,
-        Line("support", found.note is None, found.note or f"effective sample size {found.ess:,.0f}"),
-        Line("worth", found.difference >= 0, f"{found.difference:+.4g} {outcome} against the best single offer"),
-        Line("certainty", found.is_certain, f"one-sided 95 % lower bound {lower}, at least {found.allowed:+.4g}"),
+        Line("evidence", Verdict.PASS, f"{evidence['decisions']:,} decisions of {evidence['users']:,} users"),
+        *shadow_lines(shadow),
+        *calibration_lines(calibration_of(model, evidence)),
+        *_worth(model, evidence, champion, rival),
+        *fits,
     ]
 
 
-def _fits_catalog(catalog: Catalog, model: Model, released: Collection[str]) -> list[Line]:
-    absent = sorted(set(catalog.models) - {model.name, *released})
-    unknown = [o.name for o in model.encoding.offers if o.name != NOTHING and o.name not in catalog.offers]
-    theirs = features_json(model.encoding.features)
-    ours = features_json(Encoding.of(catalog, model.encoding.surfaces, ()).features)
-    moved = sorted({str(row["name"]) for row in [*theirs, *ours] if row not in theirs or row not in ours})
-    failures = run_tests(catalog)
-    fresh = sorted(
-        offer.name
-        for offer in catalog.offers.values()
-        if offer.score.model == model.name and offer.name not in model.encoding.index
-    )
-    unseen = _listed("never trained on, scored at their group's rate", fresh)
-    known = "; ".join(filter(None, ["all that it was trained on are in the catalog", unseen]))
-    return [
-        Line("offers", not unknown, _listed("unknown to the catalog", unknown) or known, False),
-        Line("models", True, _listed("not in the release, so offers that ask for them go by priors", absent) or "all"),
-        Line("schema", not moved, _listed("features that changed since training", moved) or "as trained", False),
-        Line("catalog tests", not failures, " ".join(map(str, failures)) or f"{len(catalog.tests)} pass", False),
-    ]
+def _worth(model: Model, evidence: Mapping[str, Any], champion: Model | None, rival: Rivalry | None) -> list[Line]:
+    """Steps 3 and 4. A personalised policy proves a gain over the champion; the simplest one, that it costs nothing."""
+    is_simple = model.shrinkage == 0.0
+    lines = []
+    if is_simple:
+        lines.append(Line("worth", Verdict.PASS, "λ = 0: it is the best single offer itself"))
+    else:
+        best = against_best(evidence)
+        if best is None:
+            lines.append(Line("worth", Verdict.FAIL, "no cross-fitted DR value of it is registered: train it again"))
+        else:
+            lines += evidence_lines(best, proof=False)
+    if champion is None:
+        lines.append(Line("champion", Verdict.UNSHOWN, "there is none yet to compare with"))
+        return lines if is_simple else [*lines, *segment_lines(segments_of(evidence), BEST)]
+    if rival is None:
+        return [*lines, Line("champion", Verdict.FAIL, f"not compared with {champion.label} before the release works")]
+    lines += evidence_lines(rival.comparison, proof=not is_simple)
+    return [*lines, *segment_lines(rival.segments, "the champion")]
 
 
-def _listed(what: str, names: Sequence[str]) -> str:
-    return f"{what}: {', '.join(names)}" if names else ""
+def _champion(before: Files, name: str) -> Model | None:
+    files = below(before, f"models/{name}")
+    return artifact.load(files) if files else None
 
 
-def _refusal(label: str, lines: Sequence[Line], failed: Sequence[Line]) -> str:
+def _rivalry(
+    home: Home,
+    catalog: Catalog,
+    candidate: Model,
+    champion: Model | None,
+    released: Collection[str],
+    progress: Progress,
+) -> Rivalry | None:
+    """None where there is nothing to compare with, or no need to: a release that would not work."""
+    if champion is None or champion.version == candidate.version:
+        return None
+    if refused(fits_catalog(catalog, candidate, released), force=True):
+        return None
+    return rivalry(home, catalog, candidate, champion, progress)
+
+
+def _refusal(label: str, lines: Sequence[Line]) -> str:
     todo = (
         "What no --force overrules: mend the catalog, or train again on it as it is."
-        if not all(line.forceable for line in failed)
+        if refused(lines, force=True)
         else "Bring more evidence, or overrule it with --force and --why."
     )
     return "\n".join([f"{label} was not promoted; what is in use stays.", *(f"  {line}" for line in lines), todo])
-
-
-def _release_files(
-    releases: ReleaseStore,
-    before: str | None,
-    catalog: Catalog,
-    catalog_files: Mapping[str, bytes],
-    name: str,
-    files: Mapping[str, bytes],
-) -> dict[str, bytes]:
-    """The release's files: the catalog, the schema, this model, and the other models of the release in use."""
-    content = {f"catalog/{path}": text for path, text in catalog_files.items()}
-    content["schema.json"] = (json.dumps(Schema.of(catalog.features).to_json(), indent=1) + "\n").encode()
-    others = releases.files(before) if before else {}
-    for path, text in others.items():
-        folder, _, rest = path.partition("/")
-        if folder == "models" and rest.split("/")[0] in catalog.models:
-            content[path] = text
-    gone = [path for path in content if path.startswith(f"models/{name}/")]
-    for path in gone:
-        del content[path]
-    return content | {f"models/{name}/{file}": text for file, text in files.items()}

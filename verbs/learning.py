@@ -1,4 +1,4 @@
-"""`segue train | evaluate | promote | rollback`: from logs to a model in use, and back."""
+"""`segue train | evaluate | promote | challenge | rollback`: from logs to a model in use, and back."""
 
 import time
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from decisioning.errors import UserError
 from stores.home import Home
 from terminal import Steps
 from verbs.options import DEFAULT_HOME, CatalogOption, HomeOption, JsonOption, ModelOption, SeedOption, WhyOption, group
@@ -72,9 +73,39 @@ def promote(
 
     where = Home(home)
     files = read_catalog_files(catalog_folder(where, catalog))
-    with Steps(people).step("promote", "Check the evidence and publish a release"):
-        promoted = promote(where, files, model, version, who=who(), why=why, force=force, now=time.time())
+    with Steps(people).step("promote", "Check the evidence and publish a release") as progress:
+        promoted = promote(
+            where, files, model, version, who=who(), why=why, force=force, now=time.time(), progress=progress
+        )
     show(promoted.to_json(), as_json)
+
+
+@learning.command(epilog="Example: segue challenge --version 3 --share 0.05 --why 'hears of concerts'")
+def challenge(
+    home: HomeOption = DEFAULT_HOME,
+    model: ModelOption = None,
+    version: Annotated[str | None, typer.Option(help="A number or alias; default: the challenger.")] = None,
+    share: Annotated[
+        float | None,
+        typer.Option(help="Of the decisions, to show its choice in; 0: none (shadow). Default: as the catalog says."),
+    ] = None,
+    end: Annotated[bool, typer.Option("--end", help="Take the challenger out again.")] = False,
+    why: WhyOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Let a version score live traffic beside the champion: unseen, or shown in a share of the decisions."""
+    from training.shadowing import challenge, withdraw
+
+    if end and (version, share) != (None, None):
+        raise UserError("--end takes out whatever challenges: it goes without --version and --share.")
+    if not why.strip():
+        raise UserError("Say why, for the record, with --why.")
+    if end:
+        before, after = withdraw(Home(home), who=who(), why=why, now=time.time())
+        show({"from": before, "to": after}, as_json)
+        return
+    made = challenge(Home(home), model, version, share, who=who(), why=why, now=time.time())
+    show(made.to_json(), as_json)
 
 
 @learning.command(epilog="Example: segue rollback --why 'conversions fell in Brazil'")

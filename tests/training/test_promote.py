@@ -12,6 +12,7 @@ from stores.releases import ReleaseStore
 from training.promote import gate, promote
 
 FAILING_TEST = b"tests:\n  - {name: no crime, given: {}, on: front, expect: {never: [crime_pass]}}\n"
+CERTAINTY = "certainty against the best single offer"
 BY = {"who": "ann", "why": "it earns more", "now": 1_780_000_000.0}
 
 
@@ -69,19 +70,24 @@ def test_promoting_the_same_again_is_the_same_release(trained_home, catalog_file
     assert first.release == again.release
 
 
-def test_without_a_version_the_challenger_goes(trained_home, catalog_files):
-    promoted = promote(trained_home, catalog_files, None, None, **BY)
-    assert promoted.version == 2
-    assert any("best single offer itself" in line.detail for line in promoted.lines)
+def test_without_a_version_the_challenger_goes_and_has_to_match_the_champion(trained_home, catalog_files, releases):
+    """Version 2 is the best single offer, and worth a third less than the champion."""
+    promote(trained_home, catalog_files, None, 1, **BY)
+    before = releases.current()
+    with pytest.raises(
+        UserError, match=r"passes/2 was not promoted(.|\n)*FAIL       worth against the champion passes/1"
+    ):
+        promote(trained_home, catalog_files, None, None, **BY)
+    assert releases.current() == before
 
 
 @pytest.mark.parametrize(
     ("change", "fails"),
     [
-        ({"diff": -0.001}, "worth"),
-        ({"diff_lower": -0.01}, "certainty"),
-        ({"diff_lower": None}, "certainty"),
-        ({"note": "not enough support: 3 matched positives, needs 10"}, "support"),
+        ({"diff": -0.001}, "worth against the best single offer"),
+        ({"diff_lower": -0.01}, "certainty against the best single offer"),
+        ({"diff_lower": None}, "certainty against the best single offer"),
+        ({"note": "not enough support: 3 matched positives, needs 10"}, "support against the best single offer"),
     ],
 )
 def test_each_line_of_evidence_can_fail(catalog, proven, change, fails):
@@ -94,8 +100,8 @@ def test_each_line_of_evidence_can_fail(catalog, proven, change, fails):
 def test_a_bound_within_one_percent_of_the_best_single_offer_passes(catalog, proven):
     model, evidence = proven
     best = next(r["value"] for r in evidence["policy_values"] if r["policy"] == "best_single_offer")
-    assert results(gate(catalog, model, changed(evidence, diff_lower=-0.0099 * best)))["certainty"]
-    assert not results(gate(catalog, model, changed(evidence, diff_lower=-0.0101 * best)))["certainty"]
+    assert results(gate(catalog, model, changed(evidence, diff_lower=-0.0099 * best)))[CERTAINTY]
+    assert not results(gate(catalog, model, changed(evidence, diff_lower=-0.0101 * best)))[CERTAINTY]
 
 
 def test_no_evidence_no_promotion(catalog, proven):
@@ -117,9 +123,9 @@ def test_a_harmful_version_is_refused_with_every_line_and_changes_nothing(
     with pytest.raises(UserError) as refused:
         promote(trained_home, catalog_files, None, harmful, **BY)
     text = str(refused.value)
-    assert "FAIL  worth" in text
-    assert "FAIL  certainty" in text
-    assert "pass  schema" in text
+    assert "FAIL       worth against" in text
+    assert "FAIL       certainty against" in text
+    assert "pass       schema" in text
     assert "--force" in text
     assert releases.current() == before
     assert registry.alias("passes", CHAMPION) == champion
@@ -139,8 +145,7 @@ def test_force_needs_a_reason_and_is_recorded(trained_home, catalog_files, regis
     [
         ("features.yaml", b"age: {type: int}", b"age: {type: float}", "features that changed since training: age"),
         ("features.yaml", b"age: {type: int}", b"height: {type: int}", "changed since training: age, height"),
-        ("offers.yaml", b"poetry_pass", b"prose_pass", "unknown to the catalog: poetry_pass"),
-        ("tests.yaml", b"", FAILING_TEST, "FAIL  catalog tests"),
+        ("tests.yaml", b"", FAILING_TEST, "FAIL       catalog tests"),
     ],
 )
 def test_a_release_that_would_not_work_cannot_be_forced(trained_home, catalog_files, file, old, new, message):

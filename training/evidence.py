@@ -1,0 +1,120 @@
+"""Where the gate's evidence comes from: what was registered with a version, and a comparison with the champion."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from decisioning.catalog import Catalog
+from decisioning.errors import UserError
+from evaluation.arm_means import table
+from evaluation.crossfit import shrunk
+from evaluation.duel import compared, deterministic
+from evaluation.gate import Calibration, Comparison
+from evaluation.judged import REFERENCE, TRAINED, Judged, judge
+from evaluation.labels import Logged
+from evaluation.policy_choice import chosen
+from evaluation.reliability import CalibrationCell
+from evaluation.segments import SegmentDifference, segment_differences, segment_labels
+from evaluation.worth import worth
+from models.artifact import Model
+from models.frames import encode_facts
+from stores.home import Home
+from training.config import Config
+from training.prepare import Progress, prepare
+
+BEST = "the best single offer"
+
+
+@dataclass(frozen=True, slots=True)
+class Rivalry:
+    """A candidate and the champion on the same decisions."""
+
+    comparison: Comparison
+    segments: tuple[SegmentDifference, ...]
+
+
+def against_best(evidence: Mapping[str, Any]) -> Comparison | None:
+    """The worth that training registered; None where its table doesn't have it."""
+    found = worth(evidence["policy_values"], evidence["objective"])
+    if found is None:
+        return None
+    best = next(
+        row["value"]
+        for row in evidence["policy_values"]
+        if (row["policy"], row["outcome"], row["estimator"]) == (REFERENCE, found.outcome, "dr")
+    )
+    return Comparison(BEST, found.outcome, best, found.difference, found.lower, found.ess, found.note)
+
+
+def calibration_of(model: Model, evidence: Mapping[str, Any]) -> Calibration | None:
+    """Of the learner's own probabilities. None for λ = 0, which serves each offer's mean and claims no more."""
+    if model.shrinkage == 0.0 or "ece" not in evidence:
+        return None
+    cells = tuple(map(CalibrationCell.from_json, evidence.get("calibration", ())))
+    return Calibration(evidence["ece"], evidence.get("ece_by_chance"), cells)
+
+
+def segments_of(evidence: Mapping[str, Any]) -> tuple[SegmentDifference, ...]:
+    """Against the best single offer, as registered."""
+    return tuple(map(SegmentDifference.from_json, evidence.get("segments", ())))
+
+
+def rivalry(home: Home, catalog: Catalog, candidate: Model, champion: Model, progress: Progress) -> Rivalry:
+    """Hold a candidate against the champion on the decisions at hand, neither of them having seen their users.
+
+    The candidate's procedure of training is cross-fitted. The champion itself chooses where all decisions are later
+    than those that it learned from; else its procedure is cross-fitted as well, on the same folds. Where the data at
+    hand can't tell, the comparison says why instead.
+    """
+    try:
+        return _rivalry(home, catalog, candidate, champion, progress)
+    except UserError as error:
+        why = f"the data in {home.data} can't tell: {error}"
+        return Rivalry(Comparison(f"the champion {champion.label}", "", 0.0, 0.0, None, 0.0, why), ())
+
+
+def _rivalry(home: Home, catalog: Catalog, candidate: Model, champion: Model, progress: Progress) -> Rivalry:
+    judged, source = _judged(home, catalog, candidate, progress), "its procedure cross-fitted"
+    logged = judged.logged
+    if logged.start > float(champion.info.get("until", np.inf)):
+        theirs = choices_of(champion, logged)
+        source += f", {champion.label} as it is on decisions after its training"
+    else:
+        theirs = _own_choice(champion, _judged(home, catalog, champion, progress))
+        source += f", and that of {champion.label} too"
+    mine = _own_choice(candidate, judged)
+    reward, q = judged.outcome(judged.objective)
+    ours, other = (
+        deterministic(logged.user, reward, logged.action, logged.probability, choice, q) for choice in (mine, theirs)
+    )
+    differing = float((mine != theirs).mean())
+    said = f"{logged.n:,} decisions; {source}"
+    comparison = compared(
+        f"the champion {champion.label}", judged.objective, ours, other, differing=differing, source=said
+    )
+    return Rivalry(comparison, segment_differences(ours, other, segment_labels(logged)))
+
+
+def _judged(home: Home, catalog: Catalog, model: Model, progress: Progress) -> Judged:
+    config = Config(model.learner, dict(model.info.get("params", {})))
+    folds, seed = int(model.info.get("folds", 5)), int(model.info.get("seed", 0))
+    _, fits = prepare(home, catalog, model.name, config, folds=folds, seed=seed, progress=progress)
+    return judge(fits)
+
+
+def _own_choice(model: Model, judged: Judged) -> np.ndarray:
+    """(n,) what the procedure chooses; at λ = 0 that is the best single offer."""
+    return judged.choices[REFERENCE if model.shrinkage == 0.0 else TRAINED]
+
+
+def choices_of(model: Model, logged: Logged) -> np.ndarray:
+    """(n,) what a fitted model would have shown, by its own means, calibration and shrinkage."""
+    means = table(model.means, logged)[logged.surface]
+    raw = np.full(means.shape, np.nan)
+    own = {arm: model.encoding.index[name] for arm, name in enumerate(logged.arms) if name in model.encoding.index}
+    if own and model.shrinkage:
+        contexts = encode_facts(model.encoding, logged.facts, np.array(logged.surfaces, object)[logged.surface])
+        raw[:, list(own)] = model.predictor.matrix(contexts, list(own.values()))
+    return chosen(logged, np.arange(logged.n), shrunk(raw, means, model.calibration, model.shrinkage))
