@@ -99,14 +99,14 @@ class UpliftCurve:
         """Why this is not enough to say anything, or None."""
         if (self._held > 0).sum() < 2:
             return "the predicted gain is the same everywhere: there is no order to judge"
-        for name, (weight, squares, largest, positives) in zip(("treatment", "control"), self.arms, strict=True):
+        if self.arms[:, 3].sum() < LEAST_POSITIVES:
+            return f"not enough support: {int(self.arms[:, 3].sum())} matched positives, needs {LEAST_POSITIVES}"
+        for name, (weight, squares, largest, _) in zip(("treatment", "control"), self.arms, strict=True):
             ess = weight**2 / squares if squares else 0.0
             if ess < LEAST_ESS:
                 return f"not enough support: the {name}'s effective sample size is {ess:,.0f}, needs {LEAST_ESS:,.0f}"
             if largest > MOST_WEIGHT:
                 return f"not enough support: the {name}'s largest weight is {largest:,.0f}, at most {MOST_WEIGHT:,.0f}"
-            if positives < LEAST_POSITIVES:
-                return f"not enough support: {int(positives)} positives of the {name}, needs {LEAST_POSITIVES}"
         return None
 
     def weighted(self, weights: np.ndarray) -> Difference:

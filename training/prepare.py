@@ -12,9 +12,9 @@ from decisioning.catalog import Catalog
 from decisioning.domain import NOTHING
 from decisioning.errors import UserError
 from evaluation.crossfit import CrossFit
+from evaluation.findings import findings
 from evaluation.labels import Logged, label
 from evaluation.policy_values import Table
-from models.calibration import expected_calibration_error
 from models.encoding import Encoding
 from models.learners import fit
 from stores.home import Home
@@ -86,13 +86,10 @@ def _check_learnable(logged: Logged, folds: int) -> None:
 def quality(logged: Logged, table: Table) -> dict[str, float]:
     """How well cross-fitted probabilities of what was shown fit what followed.
 
-    They are the learner's own, calibrated. What is served moves them towards the mean, and with them away from truth:
-    `ece_served` says how far.
+    They are the learner's own, calibrated.
     """
     p, seen = np.clip(table.q_shown, 1e-9, 1 - 1e-9), logged.conversion
     return {
-        "ece": expected_calibration_error(p, seen),
-        "ece_served": expected_calibration_error(table.p_shown, seen),
         "log_loss": float(log_loss(seen, p)),
         "brier": float(((p - seen) ** 2).mean()),
         "auc": float(roc_auc_score(seen, p)),
@@ -119,6 +116,7 @@ def description(tables: Tables, fits: CrossFit, table: Table, config: Config, se
         "source": str(tables.dataset.get("source", "unknown")),
         "uplift": logged.nothing is not None,
         **quality(logged, table),
+        **findings(table.judged),
         "fold_shrinkages": list(table.shrinkages),
         "policy_values": table.records,
     }

@@ -111,7 +111,7 @@ def test_curves_add_up_over_the_same_edges(seed, cut):
     [
         (lambda p, t, c, r, u: (p, t * 0, c, r, u), "treatment's effective sample size is 0"),
         (lambda p, t, c, r, u: (p, t, c * 0, r, u), "control's effective sample size is 0"),
-        (lambda p, t, c, r, u: (p, t, c, r * 0, u), "0 positives"),
+        (lambda p, t, c, r, u: (p, t, c, r * 0, u), "0 matched positives"),
         (lambda p, t, c, r, u: (p, np.where(u == 0, 300.0, t), c, r, u), "largest weight is 300"),
     ],
 )
