@@ -42,6 +42,11 @@ class Release:
         return Assignment(self.catalog)
 
     @cached_property
+    def rivals(self) -> Mapping[str, Scorer]:
+        """What a challenger decides with: its own models, and the champions of those that nobody challenges."""
+        return {**self.scorers, **self.challengers}
+
+    @cached_property
     def absent(self) -> tuple[str, ...]:
         """What an answer must admit: models that the catalog asks for and nobody brought."""
         return tuple(f"model:{name}:none" for name in self.catalog.models if name not in self.scorers)
@@ -123,7 +128,7 @@ def _policy(case: Case, ranking: Ranking, first: str, fate: int) -> Policy:
     actions = (*ranking.left.names, NOTHING) if surface.allow_nothing else ranking.left.names
     challenger = None
     if release.challengers:
-        theirs = choice(rank(case, release.challengers), surface, case.request.user, release.id)
+        theirs = choice(rank(case, release.rivals), surface, case.request.user, release.id)
         challenger = theirs if theirs in actions else None
     exploration = release.catalog.exploration
     return mixture(actions, first, challenger, uniform=exploration.uniform, canary=exploration.challenger, draw=fate)

@@ -10,10 +10,7 @@ from evaluation.gate import Shadow
 from evaluation.replay import replay
 from features.schema import Schema
 from features.snapshots import Snapshot, snapshot_rows
-from stores.decision_log import DecisionRecord, encode
-
-CHALLENGER = "challenger"
-"""The duration in a decision's record: seconds that its challenger's scoring took."""
+from stores.decision_log import CHALLENGER, DecisionRecord, encode
 
 
 def shadow(

@@ -20,8 +20,8 @@ from serving.context import read_context
 from serving.errors import ApiError, invalid
 from serving.runtime import Current, Runtime
 from serving.schemas import DecisionAnswer, DecisionRequest, OfferAnswer, ReasonAnswer, read_decision
-from serving.units import Desk
-from stores.decision_log import DecisionRecord, encode
+from serving.units import Decide, Desk
+from stores.decision_log import CHALLENGER, DecisionRecord, encode
 
 SHORTEST_WAIT, LONGEST_WAIT = 0.005, 0.050
 """The bounds, in seconds, of what the surface's deadline leaves for each question to the store."""
@@ -53,10 +53,13 @@ async def answer(runtime: Runtime, body: bytes) -> bytes:
     read = perf_counter()
 
     desk = Desk(runtime.store, current, request, expires - now, left)
-    decision, facts, is_new = await _settle(desk, surface, facts, before, sent.dry_run)
+    scoring: list[float] = []
+    decision, facts, is_new = await _settle(desk, surface, facts, before, sent.dry_run, scoring)
     decided = perf_counter()
     if is_new:
         durations = {"parse": parsed - started, "read": read - parsed, "decide": decided - read}
+        if scoring:
+            durations[CHALLENGER] = sum(scoring)  # a part of `decide`
         runtime.decisions.append(encode(DecisionRecord(request, facts, decision, durations)))
         await _count(desk, decision)
     why = _reasons(current, request, facts, decision) if sent.explain else None
@@ -64,18 +67,19 @@ async def answer(runtime: Runtime, body: bytes) -> bytes:
 
 
 async def _settle(
-    desk: Desk, surface: Surface, facts: Facts, before: bytes | None, dry_run: bool
+    desk: Desk, surface: Surface, facts: Facts, before: bytes | None, dry_run: bool, scoring: list[float]
 ) -> tuple[Decision, Facts, bool]:
     """The answer, the facts that it was made of, and whether it is new: neither given before nor a dry run.
 
-    The answer of a sticky decision is `before`, as long as the rules allow it.
+    The answer of a sticky decision is `before`, as long as the rules allow it. `scoring` takes the seconds that
+    challengers took.
     """
     again = _again(desk, surface, facts, before)
     if again is not None and (dry_run or await desk.holds(again.slate)):
         return again, facts, False
     if dry_run:
         return _decide(desk.current, desk.request, facts), facts, False
-    decision, facts = await desk.decide(_decide, facts)
+    decision, facts = await desk.decide(_timed(scoring) if desk.current.watch else _decide, facts)
     if sticky.is_same(decision, before):
         return decision, facts, False
     if surface.sticky:
@@ -175,6 +179,21 @@ def _decide(current: Current, request: Request, facts: Facts) -> Decision:
             "",
             None,
         )
+
+
+def _timed(scoring: list[float]) -> Decide:
+    """`_decide` that adds the seconds of its challengers. Nothing else decides meanwhile: it never awaits."""
+
+    def decide(current: Current, request: Request, facts: Facts) -> Decision:
+        watch = current.watch
+        if watch is None:
+            return _decide(current, request, facts)
+        watch.seconds = 0.0
+        decision = _decide(current, request, facts)
+        scoring.append(watch.seconds)
+        return decision
+
+    return decide
 
 
 def _reasons(current: Current, request: Request, facts: Facts, decision: Decision) -> Sequence[Reason]:

@@ -18,6 +18,7 @@ from decisioning.engine import Release, decide
 from decisioning.limits import allowance
 from features.schema import Schema
 from serving.breaker import GuardedStore
+from serving.stopwatch import Stopwatch, watched
 from stores.budgets import Want
 from stores.catalog_files import read_catalog_files
 from stores.event_log import Log
@@ -44,9 +45,12 @@ class Current:
     """By name: the budgets of which a unit is needed to show an offer."""
     event_types: frozenset[str]
     """Those that some rule or group can know; others are kept all the same."""
+    watch: Stopwatch | None = None
+    """What a challenger's scoring takes; None where nothing challenges."""
 
     @classmethod
     def of(cls, release: Release) -> "Current":
+        release, watch = watched(release)
         catalog = release.catalog
         budgets = {name: tuple(one for one in catalog.budgets if name in one.offers) for name in catalog.offers}
         read = {
@@ -55,7 +59,7 @@ class Current:
         }
         hard = {one.name: one for one in catalog.budgets if one.hard}
         types = frozenset(EventType) | {group.converts_on for group in catalog.groups.values()}
-        return cls(release, Schema.of(catalog.features), budgets, read, hard, types)
+        return cls(release, Schema.of(catalog.features), budgets, read, hard, types, watch)
 
     def spends(self, offer: str, at: float) -> tuple[str, ...]:
         """The budgets of which an impression of an offer at a moment takes one unit."""

@@ -7,6 +7,9 @@ import msgspec
 
 from decisioning.domain import Decision, Event, Facts, Request
 
+CHALLENGER = "challenger"
+"""The duration that a challenger's scoring took; a part of `decide`."""
+
 
 @dataclass(frozen=True, slots=True)
 class DecisionRecord:
