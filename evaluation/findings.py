@@ -20,7 +20,7 @@ CONTROL_LEVEL, WIDER = 0.999, 3.2905 / 1.9600
 
 
 def findings(judged: Judged) -> dict[str, Any]:
-    """`ece`, `ece_by_chance`, `segments`, `reliability`, `calibration`, `uplift_curves` and `controls`.
+    """`ece`, `ece_by_chance`, `segments`, `reliability`, `calibration_cells`, `uplift_curves` and `controls`.
 
     docs/learning.md tells what each means.
     """
@@ -35,7 +35,7 @@ def findings(judged: Judged) -> dict[str, Any]:
         "ece_served": served.ece,
         "segments": [one.to_json() for one in segment_differences(*pairs, segment_labels(logged))],
         "reliability": {"learner": reliability_json(learner), "served": reliability_json(served)},
-        "calibration": [one.to_json() for one in cells(judged)],
+        "calibration_cells": [one.to_json() for one in cells(judged)],
         "uplift_curves": curves,
         "controls": controls(judged, curves),
     }

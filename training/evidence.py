@@ -52,7 +52,7 @@ def calibration_of(model: Model, evidence: Mapping[str, Any]) -> Calibration | N
     """Of the learner's own probabilities. None for λ = 0, which serves each offer's mean and claims no more."""
     if model.shrinkage == 0.0 or "ece" not in evidence:
         return None
-    cells = tuple(map(CalibrationCell.from_json, evidence.get("calibration", ())))
+    cells = tuple(map(CalibrationCell.from_json, evidence.get("calibration_cells", ())))
     return Calibration(evidence["ece"], evidence.get("ece_by_chance"), cells)
 
 

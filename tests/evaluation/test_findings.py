@@ -33,16 +33,16 @@ def test_markets_are_compared_and_calibrated(marketed, make_catalog):
     assert [(one["value"], one["status"]) for one in evidence["segments"]] == [
         ("de", "within the margin"), ("us", "within the margin"),
     ]  # fmt: skip
-    assert [(one["offer"], one["market"]) for one in evidence["calibration"]] == [
+    assert [(one["offer"], one["market"]) for one in evidence["calibration_cells"]] == [
         ("a", "de"), ("a", "us"), ("b", "de"), ("b", "us"),
     ]  # fmt: skip
-    assert sum(one["decisions"] for one in evidence["calibration"]) == 8000
+    assert sum(one["decisions"] for one in evidence["calibration_cells"]) == 8000
     assert evidence["ece"] == evidence["reliability"]["learner"]["ece"] < 2 * evidence["ece_by_chance"]
 
 
 def test_without_a_market_there_is_one(trial, make_catalog):
     evidence = found(trial(), make_catalog())
-    assert {one["market"] for one in evidence["calibration"]} == {EVERYWHERE}
+    assert {one["market"] for one in evidence["calibration_cells"]} == {EVERYWHERE}
     assert evidence["segments"] == []
 
 
