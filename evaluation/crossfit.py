@@ -11,14 +11,14 @@ import numpy as np
 
 from evaluation.arm_means import arm_means, table
 from evaluation.estimators import RULE_OF_THREE, standard_error
-from evaluation.labels import Logged
+from evaluation.lessons import UNSCORED, folds_of, lessons
+from evaluation.logged import Logged
 from evaluation.policy_choice import chosen
 from models.artifact import Means
 from models.calibration import Calibration
 from models.encoding import Encoding
 from models.fitting.calibrating import fit_calibration
 from models.fitting.sample import Sample
-from models.frames import encode_facts
 from models.predictors import Predictor
 
 GRID = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -33,7 +33,8 @@ class Fitted:
     calibration: Calibration
     shrinkage: float
     gains: tuple[tuple[float, float, float], ...]
-    """For each λ of the grid: λ, its cross-fitted DR value less that of λ = 0, and that difference's standard error."""
+    """For each λ of the grid: λ, its cross-fitted DR value less that of λ = 0, and that difference's standard error.
+    Empty where λ was given."""
 
 
 class CrossFit:
@@ -50,29 +51,29 @@ class CrossFit:
         *,
         folds: int = 5,
         seed: int = 0,
+        calibration: str = "platt",
+        shrinkage: float | None = None,
         progress: Callable[[], object] = lambda: None,
     ) -> None:
+        """`calibration` is one of CALIBRATIONS; a `shrinkage` that is given is taken as it is, and not chosen."""
         self.logged, self.encoding, self.folds = logged, encoding, folds
         self._fitter, self._progress = fitter, progress
-        users = int(logged.user.max()) + 1
-        self.fold = (np.random.default_rng(seed).permutation(users) % folds)[logged.user]
-        self.contexts = encode_facts(encoding, logged.facts, np.array(logged.surfaces, object)[logged.surface])
+        self._calibration, self._shrinkage = calibration, shrinkage
+        self._lessons, self._fold = lessons(logged, encoding), folds_of(logged, folds, seed)
+        self.fold, self.contexts = self._fold[: logged.n], self._lessons.contexts[: logged.n]
         self.own = {arm: encoding.index[name] for arm, name in enumerate(logged.arms) if name in encoding.index}
-        self._place = np.array([self.own.get(arm, -1) for arm in range(len(logged.arms))])
         self._predictors: dict[frozenset[int], Predictor] = {}
         self._raw: dict[tuple[frozenset[int], int], np.ndarray] = {}
 
     def rows(self, left_out: frozenset[int]) -> np.ndarray:
-        """Indices of the training part."""
+        """Indices of the matured decisions of the training part."""
         return np.flatnonzero(~np.isin(self.fold, list(left_out)))
 
     def predictor(self, left_out: frozenset[int]) -> Predictor:
         """The learner fitted on the training part, on the decisions that showed one of its arms."""
         if left_out not in self._predictors:
-            rows = self.rows(left_out)
-            rows = rows[self._place[self.logged.action[rows]] >= 0]
-            offers, outcome = self._place[self.logged.action[rows]], self.logged.conversion[rows]
-            self._predictors[left_out] = self._fitter(Sample(self.contexts[rows], offers, outcome, np.ones(len(rows))))
+            taught = ~np.isin(self._fold, list(left_out)) & (self._lessons.offers != UNSCORED)
+            self._predictors[left_out] = self._fitter(self._lessons.take(taught))
             self._progress()
         return self._predictors[left_out]
 
@@ -89,7 +90,7 @@ class CrossFit:
         return self._raw[key]
 
     def _matrix(self, predictor: Predictor, rows: np.ndarray) -> np.ndarray:
-        out = np.full((len(rows), len(self.logged.arms)), np.nan)
+        out = np.full((len(rows), len(self.logged.arms)), np.nan, np.float32)
         for surface in range(len(self.logged.surfaces)):
             here = np.flatnonzero(self.logged.surface[rows] == surface)
             if len(here) == 0:
@@ -106,7 +107,7 @@ class CrossFit:
         raw = np.concatenate([self.raw(left_out | {fold}, fold) for fold in inner])
         means = np.concatenate([self._means(left_out | {fold}, fold) for fold in inner])
         shown = raw[np.arange(len(rows)), self.logged.action[rows]]
-        calibration = fit_calibration("platt", shown, self.logged.conversion[rows])
+        calibration = fit_calibration(self._calibration, shown, self.logged.conversion[rows])
         shrinkage, gains = self._choose(rows, raw, means, calibration)
         return Fitted(arm_means(self.logged, self.rows(left_out)), calibration, shrinkage, gains)
 
@@ -118,6 +119,8 @@ class CrossFit:
         self, rows: np.ndarray, raw: np.ndarray, means: np.ndarray, calibration: Calibration
     ) -> tuple[float, tuple[tuple[float, float, float], ...]]:
         """λ by the cross-fitted DR value of the policy that it makes, and what each λ of the grid gained."""
+        if self._shrinkage is not None:
+            return self._shrinkage, ()
         if np.isnan(raw).all():
             return 0.0, tuple((shrinkage, 0.0, 0.0) for shrinkage in GRID[:1])
         q = expected(raw, means, calibration) * self.logged.net

@@ -63,8 +63,9 @@ class Judged:
         found[RANDOM] = _uniform(logged)
         if len(logged.arms) <= MOST_ARMS_SHOWN:
             for arm, name in enumerate(logged.arms):
-                only = np.where(logged.eligible[:, arm], arm, self.choices[REFERENCE])
-                found[f"only:{name}"] = _deterministic(logged, only)
+                if not logged.retired[arm]:
+                    only = np.where(logged.eligible[:, arm], arm, self.choices[REFERENCE])
+                    found[f"only:{name}"] = _deterministic(logged, only)
         return found
 
     def outcome(self, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -116,11 +117,11 @@ def _deterministic(logged: Logged, choice: np.ndarray) -> Seen:
 
 
 def _uniform(logged: Logged) -> Seen:
-    share = 1.0 / logged.eligible.sum(axis=1)
-    weight = share / logged.probability
+    at, share = np.arange(logged.n), 1.0 / logged.eligible.sum(axis=1)
+    weight = share * logged.eligible[at, logged.action] / logged.probability  # what has retired is drawn no more
 
     def seen(reward: np.ndarray, q: np.ndarray) -> Rows:
         dm = np.where(logged.eligible, q, 0.0).sum(axis=1) * share
-        return Rows(logged.user, reward, weight, q[np.arange(logged.n), logged.action], dm)
+        return Rows(logged.user, reward, weight, q[at, logged.action], dm)
 
     return seen

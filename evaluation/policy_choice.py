@@ -4,7 +4,7 @@ import numpy as np
 
 from decisioning.arbitration import score
 from decisioning.domain import NOTHING
-from evaluation.labels import Logged
+from evaluation.logged import Logged
 
 
 def chosen(logged: Logged, rows: np.ndarray, p: np.ndarray) -> np.ndarray:

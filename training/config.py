@@ -1,32 +1,66 @@
-"""Which learner, with which parameters: a TOML file, or the name of one in `training/configs`."""
+"""How to train: a TOML file, or the name of one in `training/configs`."""
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from decisioning.errors import UserError
+from models.artifact import Model
+from models.fitting.calibrating import CALIBRATIONS
 from models.learners import LEARNERS, Params
 
 CONFIGS = Path(__file__).parent / "configs"
 DEFAULT_LEARNER = "lightgbm"
+POSITIVES = ("matured", "delay_weighted")
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A learner's name and all of its parameters."""
+    """A learner with all of its parameters, and what is done around it."""
 
     learner: str
     params: Params
+    monotone: Mapping[str, int] = field(default_factory=dict)
+    """Features and offer attributes that the probability may only rise (+1) or fall (−1) with."""
+    calibration: str = "platt"
+    shrinkage: float | None = None
+    """λ, where it is not to be chosen by the evidence."""
+    positives: str = "matured"
+    """What is learned from: matured decisions alone, or open ones too, their positives weighted for their delay."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "learner": self.learner,
+            "params": dict(self.params),
+            "monotone": dict(self.monotone),
+            "calibration": self.calibration,
+            "fixed_shrinkage": self.shrinkage,
+            "positives": self.positives,
+        }
+
+
+def config_of(model: Model) -> Config:
+    """The configuration that a model was trained with, as it wrote down itself."""
+    info: Mapping[str, Any] = model.info
+    return Config(
+        model.learner,
+        dict(info.get("params", {})),
+        dict(info.get("monotone", {})),
+        info.get("calibration", "platt"),
+        info.get("fixed_shrinkage"),
+        info.get("positives", "matured"),
+    )
 
 
 def read_config(config: Path | str | None) -> Config:
     """The configuration in a file; without one, the default learner. Parameters not given are the learner's own.
 
-    Raises UserError for a file that isn't there, is no TOML, or holds anything but `learner` and `[params]`.
+    Raises UserError for a file that isn't there, is no TOML, or says what no training can do.
     """
     if config is None:
-        return _filled(DEFAULT_LEARNER, {})
+        return _filled({}, "the default")
     named = CONFIGS / f"{config}.toml"
     path = named if named.is_file() else Path(config)
     try:
@@ -36,16 +70,34 @@ def read_config(config: Path | str | None) -> Config:
         raise UserError(f"There is no training config {config}: give a TOML file, or one of {known}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is no TOML: {error}.") from None
-    unknown = sorted(set(found) - {"learner", "params"})
+    return _filled(found, str(path))
+
+
+def _filled(found: Mapping[str, Any], path: str) -> Config:
+    keys = ("learner", "calibration", "shrinkage", "positives", "params", "monotone")
+    unknown = sorted(set(found) - set(keys))
     if unknown:
-        raise UserError(f"{path} has the unknown key {unknown[0]}: a config holds `learner` and `[params]`.")
-    learner, params = found.get("learner", DEFAULT_LEARNER), found.get("params", {})
-    if learner not in LEARNERS:
-        raise UserError(f"{path}: there is no learner {learner!r}. Choose one of: {', '.join(sorted(LEARNERS))}.")
+        raise UserError(f"{path} has the unknown key {unknown[0]}: a config holds {', '.join(keys)}.")
+    learner = _one_of(LEARNERS, found.get("learner", DEFAULT_LEARNER), "learner", path)
+    params, monotone = found.get("params", {}), found.get("monotone", {})
     if not isinstance(params, Mapping) or any(isinstance(value, list | dict) for value in params.values()):
         raise UserError(f"{path}: [params] must be a table of plain values.")
-    return _filled(learner, params)
+    if not isinstance(monotone, Mapping) or any(value not in (1, -1) for value in monotone.values()):
+        raise UserError(f"{path}: [monotone] must be a table of feature = 1 (it rises with it) or -1 (it falls).")
+    shrinkage = found.get("shrinkage")
+    if shrinkage is not None and not (type(shrinkage) in (int, float) and 0 <= shrinkage <= 1):
+        raise UserError(f"{path}: shrinkage is {shrinkage!r}; it is from 0 to 1, or left out to be chosen.")
+    return Config(
+        learner,
+        {**LEARNERS[learner].defaults, **params},
+        dict(monotone),
+        _one_of(CALIBRATIONS, found.get("calibration", "platt"), "calibration", path),
+        None if shrinkage is None else float(shrinkage),
+        _one_of(POSITIVES, found.get("positives", "matured"), "way of taking positives", path),
+    )
 
 
-def _filled(learner: str, params: Params) -> Config:
-    return Config(learner, {**LEARNERS[learner].defaults, **params})
+def _one_of(known: Mapping[str, object] | tuple[str, ...], wanted: object, what: str, path: str) -> str:
+    if wanted not in known:
+        raise UserError(f"{path}: there is no {what} {wanted!r}. Choose one of: {', '.join(sorted(known))}.")
+    return str(wanted)

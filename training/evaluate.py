@@ -9,7 +9,7 @@ from evaluation.policy_values import policy_values
 from models import artifact
 from stores.home import Home
 from stores.registry import CHALLENGER, CHAMPION, Registry
-from training.config import Config
+from training.config import config_of
 from training.prepare import Progress, description, model_name, prepare, silent, write_metrics
 
 
@@ -46,7 +46,7 @@ def evaluate(
     number = version_number(registry, name, version)
     found = artifact.load(registry.files(name, number))
     seed = int(found.info.get("seed", 0)) if seed is None else seed
-    config = Config(found.learner, dict(found.info.get("params", {})))
+    config = config_of(found)
     tables, fits = prepare(home, catalog, name, config, folds=folds, seed=seed, progress=progress)
     table = policy_values(fits)
     metrics = {"model": name, "version": number, "shrinkage": found.shrinkage}

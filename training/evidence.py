@@ -21,8 +21,10 @@ from evaluation.worth import worth
 from models.artifact import Model
 from models.frames import encode_facts
 from stores.home import Home
-from training.config import Config
+from stores.releases import ReleaseStore
+from training.config import config_of
 from training.prepare import Progress, prepare
+from training.shadowing import canary_of
 
 BEST = "the best single offer"
 
@@ -62,43 +64,81 @@ def segments_of(evidence: Mapping[str, Any]) -> tuple[SegmentDifference, ...]:
 
 
 def rivalry(home: Home, catalog: Catalog, candidate: Model, champion: Model, progress: Progress) -> Rivalry:
-    """Hold a candidate against the champion on the decisions at hand, neither of them having seen their users.
+    """Hold a candidate against the champion: on own traffic where that is enough, else on the tables at hand.
 
-    The candidate's procedure of training is cross-fitted. The champion itself chooses where all decisions are later
-    than those that it learned from; else its procedure is cross-fitted as well, on the same folds. Where the data at
-    hand can't tell, the comparison says why instead.
+    Where neither can tell, the comparison says why instead.
     """
+    against = f"the champion {champion.label}"
+    own = canary_of(home, ReleaseStore(home.releases), catalog, candidate, champion)
+    if own is not None:
+        found = own.compared(against)
+        if found.note is None:
+            return Rivalry(found, own.segment_differences())
     try:
-        return _rivalry(home, catalog, candidate, champion, progress)
+        return _on_tables(home, catalog, candidate, champion, progress)
     except UserError as error:
         why = f"the data in {home.data} can't tell: {error}"
-        return Rivalry(Comparison(f"the champion {champion.label}", "", 0.0, 0.0, None, 0.0, why), ())
+        return Rivalry(Comparison(against, "", 0.0, 0.0, None, 0.0, why), ())
 
 
-def _rivalry(home: Home, catalog: Catalog, candidate: Model, champion: Model, progress: Progress) -> Rivalry:
-    judged, source = _judged(home, catalog, candidate, progress), "its procedure cross-fitted"
+def _on_tables(home: Home, catalog: Catalog, candidate: Model, champion: Model, progress: Progress) -> Rivalry:
+    """The candidate's procedure of training is cross-fitted, so that it chooses for users it has not seen.
+
+    The champion itself chooses on the decisions later than all that it learned from. Where those are too few, its
+    procedure is cross-fitted as well, on the same folds: the champion as it would be, had it learned from these data.
+    """
+    judged = _judged(home, catalog, candidate, progress)
     logged = judged.logged
-    if logged.start > float(champion.info.get("until", np.inf)):
-        theirs = choices_of(champion, logged)
-        source += f", {champion.label} as it is on decisions after its training"
-    else:
-        theirs = _own_choice(champion, _judged(home, catalog, champion, progress))
-        source += f", and that of {champion.label} too"
     mine = _own_choice(candidate, judged)
+    later = _later_than(champion, logged)
+    if len(later):
+        said = f"its procedure cross-fitted, {champion.label} as it is on decisions after its training"
+        found = _held_against(champion, judged, mine, choices_of(champion, logged), later, said)
+        if found.comparison.note is None:
+            return found
+    theirs = _own_choice(champion, _judged(home, catalog, champion, progress))
+    said = f"its procedure and that of {champion.label} cross-fitted"
+    return _held_against(champion, judged, mine, theirs, np.arange(logged.n), said)
+
+
+def _later_than(champion: Model, logged: Logged) -> np.ndarray:
+    """Indices of the decisions that were made after the champion's training had seen its last one."""
+    until = champion.info.get("until")
+    if until is None or logged.at is None:
+        return np.empty(0, np.intp)
+    return np.flatnonzero(logged.at > float(until))
+
+
+def _held_against(
+    champion: Model, judged: Judged, mine: np.ndarray, theirs: np.ndarray, kept: np.ndarray, said: str
+) -> Rivalry:
+    logged = judged.logged
     reward, q = judged.outcome(judged.objective)
     ours, other = (
-        deterministic(logged.user, reward, logged.action, logged.probability, choice, q) for choice in (mine, theirs)
+        deterministic(
+            logged.user[kept],
+            reward[kept],
+            logged.action[kept],
+            logged.probability[kept],
+            choice[kept],
+            q[kept],
+        )
+        for choice in (mine, theirs)
     )
-    differing = float((mine != theirs).mean())
-    said = f"{logged.n:,} decisions; {source}"
     comparison = compared(
-        f"the champion {champion.label}", judged.objective, ours, other, differing=differing, source=said
+        f"the champion {champion.label}",
+        judged.objective,
+        ours,
+        other,
+        differing=float((mine[kept] != theirs[kept]).mean()),
+        source=f"{len(kept):,} decisions; {said}",
     )
-    return Rivalry(comparison, segment_differences(ours, other, segment_labels(logged)))
+    labels = {name: values[kept] for name, values in segment_labels(logged).items()}
+    return Rivalry(comparison, segment_differences(ours, other, labels))
 
 
 def _judged(home: Home, catalog: Catalog, model: Model, progress: Progress) -> Judged:
-    config = Config(model.learner, dict(model.info.get("params", {})))
+    config = config_of(model)
     folds, seed = int(model.info.get("folds", 5)), int(model.info.get("seed", 0))
     _, fits = prepare(home, catalog, model.name, config, folds=folds, seed=seed, progress=progress)
     return judge(fits)

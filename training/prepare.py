@@ -46,7 +46,7 @@ def prepare(
 ) -> tuple[Tables, CrossFit]:
     """The tables and the folds. Raises UserError for data that nothing can be learned from."""
     tables = Tables.read(home.data)
-    logged = label(tables, catalog, name)
+    logged = label(tables, catalog, name, fresh=config.positives == "delay_weighted")
     _check_learnable(logged, folds)
     offers = [offer.name for offer in catalog.offers.values() if offer.score.model == name]
     encoding = Encoding.of(catalog, logged.surfaces, [*offers, NOTHING] if logged.nothing is not None else offers)
@@ -60,9 +60,11 @@ def prepare(
     fits = CrossFit(
         logged,
         encoding,
-        lambda sample: fit(config.learner, encoding, sample, config.params, seed),
+        lambda sample: fit(config.learner, encoding, sample, config.params, seed, config.monotone),
         folds=folds,
         seed=seed,
+        calibration=config.calibration,
+        shrinkage=config.shrinkage,
         progress=step,
     )
     progress(0, fits.fits)
@@ -100,12 +102,14 @@ def description(tables: Tables, fits: CrossFit, table: Table, config: Config, se
     """The figures that `train` and `evaluate` share."""
     logged = fits.logged
     return {
-        "learner": config.learner,
-        "params": dict(config.params),
+        **config.to_json(),
         "outcome": logged.primary,
         "objective": objective(logged),
         "decisions": logged.n,
         "immature": logged.immature,
+        "learned_open": 0 if logged.fresh is None else len(logged.fresh.action),
+        "without_choice": logged.without_choice,
+        "retired": [arm for arm, gone in zip(logged.arms, logged.retired, strict=True) if gone],
         "users": int(logged.user.max()) + 1,
         "conversions": int(logged.conversion.sum()),
         "from": logged.start,

@@ -50,7 +50,8 @@ def train(
 ) -> TrainResult:
     """Fit a model, judge it against the best single offer, and register it as the challenger.
 
-    A model that can't show a gain, as surely as the gate will ask, stays at λ = 0. Nothing is promoted.
+    A model that can't show a gain, as surely as the gate will ask, stays at λ = 0, unless its config says λ: then it
+    stays as it is told, for the gate to judge. Nothing is promoted.
     Raises UserError for a model or config that doesn't exist and for data that can't teach.
     """
     settings, name = read_config(config), model_name(catalog, model)
@@ -58,10 +59,10 @@ def train(
     table = policy_values(fits)
     predictor, fitted = fits.final()
     shown = worth(table.records, objective(fits.logged))
-    if fitted.shrinkage and (shown is None or not shown.is_shown):
+    if settings.shrinkage is None and fitted.shrinkage and (shown is None or not shown.is_shown):
         fitted = replace(fitted, shrinkage=0.0)
     found = description(tables, fits, table, settings, seed)
-    metrics = {"model": name, "version": 0, "shrinkage": fitted.shrinkage, "says": verdict(fitted), **found}
+    metrics = {"model": name, "version": 0, "shrinkage": fitted.shrinkage, "says": verdict(fitted, settings), **found}
     metrics["gains"] = [dict(zip(("shrinkage", "gain", "error"), gain, strict=True)) for gain in fitted.gains]
     made = _model(name, settings, fits, predictor, fitted, metrics)
     version = _register(home, made, metrics)
@@ -70,8 +71,10 @@ def train(
     return TrainResult(name, version, metrics)
 
 
-def verdict(fitted: Fitted) -> str:
+def verdict(fitted: Fitted, config: Config) -> str:
     """What the shrinkage means, in words."""
+    if config.shrinkage is not None:
+        return f"The config fixes λ = {fitted.shrinkage:g}: no evidence was asked."
     if fitted.shrinkage == 0.0:
         return (
             "No gain over the best single offer could be shown surely enough, so the model stays at λ = 0: everybody "
@@ -86,7 +89,7 @@ def verdict(fitted: Fitted) -> str:
 def _model(
     name: str, config: Config, fits: CrossFit, predictor: Predictor, fitted: Fitted, metrics: dict[str, Any]
 ) -> Model:
-    kept = ("from", "until", "decisions", "users", "conversions", "folds", "seed", "source", "params", "ece")
+    kept = ("from", "until", "decisions", "users", "conversions", "folds", "seed", "source", "ece")
     made = Model(
         name=name,
         version=0,  # the registry gives the number, and stamps it into the files
@@ -98,7 +101,7 @@ def _model(
         shrinkage=fitted.shrinkage,
         predictor=predictor,
         calibration=fitted.calibration,
-        info={key: metrics[key] for key in kept},
+        info={key: metrics[key] for key in kept} | config.to_json(),
     )
     return record_golden(made, golden_questions(fits.encoding, fits.logged.facts))
 
@@ -139,7 +142,9 @@ def _figures(metrics: dict[str, Any]) -> dict[str, float]:
 
 
 def _params(metrics: dict[str, Any]) -> dict[str, Any]:
-    return {"learner": metrics["learner"], "folds": metrics["folds"], "seed": metrics["seed"], **metrics["params"]}
+    kept = ("learner", "calibration", "fixed_shrinkage", "positives", "folds", "seed")
+    rises = {f"monotone.{name}": sign for name, sign in metrics["monotone"].items()}
+    return {key: metrics[key] for key in kept} | rises | metrics["params"]
 
 
 def _tags(metrics: dict[str, Any]) -> dict[str, str]:

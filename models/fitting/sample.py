@@ -39,6 +39,11 @@ class Sample:
         columns = (getattr(self, column.name) for column in fields(self))
         return Sample(*(None if column is None else column[rows] for column in columns))
 
+    def __add__(self, other: "Sample") -> "Sample":
+        """These rows, then those; both say the same kinds of things."""
+        pairs = ((getattr(self, column.name), getattr(other, column.name)) for column in fields(self))
+        return Sample(*(None if one is None or two is None else np.concatenate([one, two]) for one, two in pairs))
+
     def could_show(self, offer: int) -> np.ndarray:
         """(n,) bool: the rows on which an offer was eligible."""
         return np.ones(self.n, bool) if self.eligible is None else self.eligible[:, offer]

@@ -122,7 +122,7 @@ def test_what_a_config_cannot_say_to_lightgbm_is_refused(encoding, sample):
 
 
 def test_unknown_learners_and_parameters_are_named(encoding, sample):
-    with pytest.raises(UserError, match="constant, dr_learner, lightgbm, logistic, s_learner, t_learner"):
+    with pytest.raises(UserError, match=", ".join(sorted(LEARNERS))):
         fit("oracle", encoding, sample, {}, 0)
     with pytest.raises(UserError, match="depth"):
         fit("logistic", encoding, sample, {"depth": 3}, 0)

@@ -6,9 +6,10 @@ from decisioning.catalog_yaml import load_catalog
 from decisioning.errors import UserError
 from evaluation.crossfit import CrossFit
 from models import artifact
+from models.learners import LEARNERS
 from stores.registry import CHALLENGER, Registry
 from stores.tables import Tables
-from training.config import read_config
+from training.config import CONFIGS, config_of, read_config
 from training.evaluate import evaluate
 from training.train import train
 
@@ -145,6 +146,11 @@ def test_offers_of_other_models_are_held_at_their_means(home, catalog_files):
         ("depth = 3", "unknown key depth"),
         ("learner = ", "no TOML"),
         ('learner = "logistic"\n[params]\nC = [1]', "plain values"),
+        ('calibration = "beta"', "no calibration 'beta'. Choose one of: isotonic, platt"),
+        ('positives = "all"', "no way of taking positives 'all'"),
+        ("shrinkage = 1.5", "shrinkage is 1.5"),
+        ("shrinkage = true", "shrinkage is True"),
+        ("[monotone]\nage = 2", "feature = 1"),
     ],
 )
 def test_a_bad_config_is_refused_with_the_reason(tmp_path, text, message):
@@ -161,5 +167,58 @@ def test_a_config_is_a_file_or_a_name_and_fills_in_the_learners_defaults(tmp_pat
     assert read_config(file).params["num_leaves"] == 7
     assert read_config("logistic").learner == "logistic"
     assert read_config(None).learner == "lightgbm"
-    with pytest.raises(UserError, match="constant, lightgbm, logistic"):
+    with pytest.raises(UserError, match="constant, dr_learner, lightgbm, lightgbm_plain, logistic"):
         read_config("nowhere.toml")
+
+
+@pytest.mark.parametrize("name", sorted(file.stem for file in CONFIGS.glob("*.toml")))
+def test_every_config_that_is_shipped_can_be_read_and_says_no_more_than_its_learner_knows(name):
+    config = read_config(name)
+    assert set(config.params) == set(LEARNERS[config.learner].defaults)
+    assert name in (config.learner, f"{config.learner}_plain", "lightgbm_plain")
+
+
+def test_a_version_remembers_its_whole_config(home, catalog, tmp_path):
+    """So that it can be judged again in the same way."""
+    file = tmp_path / "config.toml"
+    file.write_text(
+        'learner = "t_learner"\ncalibration = "isotonic"\nshrinkage = 0.5\npositives = "delay_weighted"\n'
+        "[params]\nnum_trees = 5\nmin_rows = 100\n[monotone]\nage = -1\n"
+    )
+    result = train(home, catalog, config=file, folds=3)
+    model = artifact.load(registry(home).files("passes", 1))
+    assert config_of(model) == read_config(file)
+    assert model.calibration.to_json()["kind"] == "isotonic"
+    again = evaluate(home, catalog, version=1, folds=3).to_json()
+    assert again["policy_values"] == result.metrics["policy_values"]
+    crime = [model.raw({"likes_crime": True, "age": age}, "front", ["crime_pass"])["crime_pass"] for age in range(90)]
+    assert crime == sorted(crime, reverse=True)
+
+
+def test_a_fixed_shrinkage_is_kept_whatever_the_evidence_says(home, catalog, make_history, tmp_path):
+    make_history(right=0.2, wrong=0.2, seed=4).write(home.data)
+    file = tmp_path / "config.toml"
+    file.write_text('learner = "logistic"\nshrinkage = 1.0\n')
+    found = train(home, catalog, config=file, folds=3).metrics
+    assert found["shrinkage"] == 1.0
+    assert found["fold_shrinkages"] == [1.0, 1.0, 1.0]
+    assert "no evidence was asked" in found["says"]
+
+
+def test_an_offer_that_left_the_catalog_does_not_stop_training(home, catalog, make_history):
+    """It stays what was shown: the others' values are what they were, and the model has no such offer."""
+    tables = make_history()
+    gone = tables.decisions["offer"].where(tables.decisions.index % 3 > 0, "cook_book")
+    decisions = tables.decisions.assign(offer=gone, probability=1 / 3)
+    Tables(tables.facts, decisions, tables.outcomes, tables.dataset).write(home.data)
+    found = train(home, catalog, config="logistic").metrics
+    assert found["retired"] == ["cook_book"]
+    assert found["decisions"] == 3000
+    assert "only:cook_book" not in {record["policy"] for record in found["policy_values"]}
+    values = {r["policy"]: r for r in found["policy_values"] if r["estimator"] == "dr"}
+    assert values["random"]["low"] < 0.225 < values["random"]["high"]
+    assert values["trained"]["low"] < 0.35 < values["trained"]["high"]
+    model = artifact.load(registry(home).files("passes", 1))
+    assert [offer.name for offer in model.encoding.offers] == ["crime_pass", "poetry_pass"]
+    assert "cook_book" not in model.means.offers
+    assert set(model.means.groups) == {"passes"}
