@@ -16,6 +16,7 @@ from verbs.features import features
 from verbs.learning import learning
 from verbs.options import JsonOption, RedisOption, SeedOption, group
 from verbs.telling import people, show
+from verbs.whatif import whatif_verbs
 
 EVERYWHERE = "Every verb takes --home (default .segue), and --debug to show the traceback of an error."
 
@@ -25,6 +26,7 @@ app.add_typer(features, name="features")
 app.add_typer(catalog, name="catalog")
 app.add_typer(learning)
 app.add_typer(deciding)
+app.add_typer(whatif_verbs)
 
 
 @app.command(epilog="Example: segue demo --data hillstrom --file hillstrom.csv --check")

@@ -225,28 +225,30 @@ def read(folder: Path, at: Callable[[bytes], float] | None = None) -> Iterator[b
     segments follow one another in the order of their start.
     """
     if at is None:
-        return _lines(_segments(folder))
-    return heapq.merge(*map(_lines, _by_writer(folder)), key=at)
+        return _lines(segments(folder))
+    return heapq.merge(*map(_lines, segments_by_writer(folder)), key=at)
 
 
 def tail(folder: Path, n: int, at: Callable[[bytes], float] | None = None) -> list[bytes]:
     """The last `n` lines, oldest first; `at` as in `read`."""
     if at is None:
-        return _last(_segments(folder), n)
-    lasts = [_last(paths, n) for paths in _by_writer(folder)]
+        return _last(segments(folder), n)
+    lasts = [_last(paths, n) for paths in segments_by_writer(folder)]
     return list(deque(heapq.merge(*lasts, key=at), maxlen=n))
 
 
-def _segments(folder: Path) -> list[Path]:
-    """In the order of their start, which their names begin with."""
+def segments(folder: Path) -> list[Path]:
+    """The files of a log, in the order of their start, which their names begin with."""
     return sorted(folder.glob(f"*{SEALED}"))
 
 
-def _by_writer(folder: Path) -> list[list[Path]]:
+def segments_by_writer(folder: Path) -> list[list[Path]]:
+    """The files of each writer, in the order written."""
+
     def writer_and_number(path: Path) -> list[str]:
         return path.name.split("-")[1:]
 
-    paths = sorted(_segments(folder), key=writer_and_number)
+    paths = sorted(segments(folder), key=writer_and_number)
     return [list(group) for _, group in groupby(paths, key=lambda path: writer_and_number(path)[0])]
 
 
@@ -261,13 +263,14 @@ def _last(paths: list[Path], n: int) -> list[bytes]:
 
 def _lines(paths: Iterable[Path]) -> Iterator[bytes]:
     for path in paths:
-        with _opened(path) as file:
+        with opened(path) as file:
             for line in file:
                 if line.endswith(b"\n") and len(line) > 1:
                     yield line[:-1]
 
 
-def _opened(path: Path) -> BinaryIO:
+def opened(path: Path) -> BinaryIO:
+    """A segment, under whichever of its two names it has by now."""
     try:
         return path.open("rb")
     except FileNotFoundError:  # sealed since its name was listed

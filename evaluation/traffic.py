@@ -1,0 +1,236 @@
+"""Recorded traffic: which decisions of the log are meant, and a pass over them by several processes.
+
+A pass is opened once in each process, takes chunks of the log, and gives parts that add up with `+`: memory stays
+bounded, and any number of processes come to the same.
+"""
+
+import multiprocessing
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field, replace
+from math import inf
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from decisioning.errors import UserError
+from stores.decision_log import DecisionRecord, decided_at, decode
+from stores.log_chunks import Chunk, chunks, latest, lines, moment_of_last
+
+T = TypeVar("T")
+Opened = Callable[[Iterable[bytes]], T]
+Progress = Callable[[int, int], object]
+"""Told of megabytes read, and of all."""
+
+PROCESSES = 2
+SMALL = 24 * 2**20
+"""Bytes up to which further processes would take longer to start than they save."""
+SPANS = {"m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 7 * 86_400.0}
+
+
+def quietly(done: int, total: int) -> None:
+    """The progress of nobody watching."""
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Decisions of a log from a moment on."""
+
+    chunks: tuple[Chunk, ...]
+    since: float
+    """Decisions before this moment are not meant, even where they stand in the chunks."""
+    until: float
+    """The time of the last decision."""
+    repeats: Mapping[str, float] = field(default_factory=dict)
+    """By id, where several records have it: the moment of the one that counts. See `decision_log.distinct`."""
+
+    @property
+    def bytes(self) -> int:
+        return sum(chunk.size for chunk in self.chunks)
+
+
+def recorded(folder: Path, last: str) -> Traffic:
+    """The decisions that `last` means: a number of them, a time back from the latest (7d, 24h, 90m, 2w), or `all`.
+
+    Raises UserError where there are no decisions, and for a `last` of another form.
+    """
+    span, count = read_last(last)
+    until = latest(folder, decided_at)
+    if until is None:
+        raise UserError(f"There are no decisions in {folder} yet: serve some first.")
+    since = -inf if span is None else until - span
+    if count is not None:
+        since = moment_of_last(folder, count, decided_at)
+    return Traffic(chunks(folder, since, decided_at), since, until)
+
+
+def extended(traffic: Traffic, folder: Path, since: float) -> Traffic:
+    """The chunks from an earlier moment on; which decisions are meant stays as it is."""
+    return traffic if since >= traffic.since else replace(traffic, chunks=chunks(folder, since, decided_at))
+
+
+def without_repeats(
+    traffic: Traffic, sticky: Iterable[str], *, processes: int = PROCESSES, progress: Progress = quietly
+) -> Traffic:
+    """The traffic, knowing which records don't count. `sticky` names the surfaces where several may share an id."""
+    marks = tuple(f'.{name}"'.encode() for name in sorted(sticky))
+    if not marks:
+        return traffic
+    seen = sweep(Survey(marks), traffic, processes=processes, progress=progress)
+    return replace(traffic, repeats=seen.repeats)
+
+
+def read_last(text: str) -> tuple[float | None, int | None]:
+    """Seconds, or a number of decisions; neither for `all`."""
+    if text == "all":
+        return None, None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([mhdw]?)", text)
+    if found and found[2] and float(found[1]) > 0:
+        return float(found[1]) * SPANS[found[2]], None
+    if found and found[1].isdecimal() and int(found[1]) > 0:
+        return None, int(found[1])
+    raise UserError(f"--last takes a number of decisions, a time such as 7d, 24h or 90m, or all; and not {text}.")
+
+
+def records(taken: Iterable[bytes], since: float) -> Iterator[DecisionRecord | None]:
+    """The records from a moment on; None for each line that is no decision."""
+    for line in taken:
+        try:
+            record = decode(line)
+        except (msgspec.MsgspecError, ValueError):
+            yield None
+            continue
+        if record.request.now >= since:
+            yield record
+
+
+# --- Several processes ------------------------------------------------------------------------------------------------
+
+
+def sweep(
+    task: Callable[[], Opened[T]], traffic: Traffic, *, processes: int = PROCESSES, progress: Progress = quietly
+) -> T:
+    """All parts of a pass, added up. `task` opens it, and has to be picklable; parts come in any order.
+
+    Raises whatever the pass raises.
+    """
+    total = max(1, traffic.bytes >> 20)
+    sums, done = _Sums[T](), 0
+    progress(0, total)
+    if processes < 2 or traffic.bytes <= SMALL or len(traffic.chunks) < 2:
+        opened = task()
+        for chunk in traffic.chunks:
+            sums.add(opened(lines(chunk)))
+            done += chunk.size
+            progress(done >> 20, total)
+        return sums.total() if traffic.chunks else opened([])
+    # Spawned, as a fork of a process with threads (a bar that turns, a library's pool) may hang.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, context, initializer=_open, initargs=(task,)) as pool:
+        for chunk, part in zip(traffic.chunks, pool.map(_one, traffic.chunks), strict=True):  # in order: repeatable
+            sums.add(part)
+            done += chunk.size
+            progress(done >> 20, total)
+    return sums.total()
+
+
+_opened: list[Any] = []
+"""The pass of this process."""
+
+
+def _open(task: Callable[[], Opened[Any]]) -> None:
+    _opened[:] = [task()]
+
+
+def _one(chunk: Chunk) -> Any:
+    return _opened[0](lines(chunk))
+
+
+class _Sums(Generic[T]):
+    """Adds parts up as a balanced tree, so that each is copied a logarithm of times and not once for each other."""
+
+    def __init__(self) -> None:
+        self._levels: list[T | None] = []
+
+    def add(self, part: T) -> None:
+        for level, held in enumerate(self._levels):
+            if held is None:
+                self._levels[level] = part
+                return
+            part, self._levels[level] = held + part, None
+        self._levels.append(part)
+
+    def total(self) -> T:
+        """Raises IndexError where nothing was added."""
+        held = [part for part in self._levels if part is not None]
+        found = held[0]
+        for part in held[1:]:
+            found = found + part
+        return found
+
+
+# --- Records that share an id -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Seen:
+    """By id: (whether nothing was drawn, when) of the record that counts, and how many there are."""
+
+    ids: Mapping[str, tuple[bool, float, int]]
+
+    def __add__(self, other: "Seen") -> "Seen":
+        merged = dict(self.ids)
+        for name, (undrawn, at, count) in other.ids.items():
+            known = merged.get(name)
+            merged[name] = (
+                (*min((undrawn, at), known[:2]), count + known[2]) if known is not None else (undrawn, at, count)
+            )
+        return Seen(merged)
+
+    @property
+    def repeats(self) -> dict[str, float]:
+        return {name: at for name, (_, at, count) in self.ids.items() if count > 1}
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Finds the ids that several records have, among those that end as `marks` do."""
+
+    marks: tuple[bytes, ...]
+
+    def __call__(self) -> Opened[Seen]:
+        return self._seen
+
+    def _seen(self, taken: Iterable[bytes]) -> Seen:
+        ids: dict[str, tuple[bool, float, int]] = {}
+        for line in taken:
+            head = line[:400]
+            if not any(mark in head for mark in self.marks):
+                continue
+            try:
+                one = _brief.decode(line)
+            except (msgspec.MsgspecError, ValueError):
+                continue
+            mine = (one.decision.policy is None, one.request.now, 1)
+            known = ids.get(one.request.decision_id)
+            ids[one.request.decision_id] = mine if known is None else (*min(mine[:2], known[:2]), known[2] + 1)
+        return Seen(ids)
+
+
+class _BriefRequest(msgspec.Struct):
+    decision_id: str
+    now: float
+
+
+class _BriefDecision(msgspec.Struct):
+    policy: dict[str, Any] | None
+
+
+class _Brief(msgspec.Struct):
+    request: _BriefRequest
+    decision: _BriefDecision
+
+
+_brief = msgspec.json.Decoder(_Brief)

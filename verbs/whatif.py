@@ -1,0 +1,71 @@
+"""`segue whatif` and `segue catalog lever`: what a change would have done to the decisions that were recorded."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from stores.home import Home
+from terminal import Steps
+from verbs.options import DEFAULT_HOME, HomeOption, JsonOption, ModelOption, group
+from verbs.telling import people, show
+
+whatif_verbs = group()
+
+LastOption = Annotated[
+    str, typer.Option("--last", help="How much of the log: a number of decisions, 7d, 24h, 90m, 2w, or all.")
+]
+
+
+@whatif_verbs.command(epilog="Example: segue whatif --catalog my-catalog --last 7d --fail-if 'nothing>1%'")
+def whatif(
+    catalog: Annotated[
+        Path | None, typer.Option("--catalog", help="The folder of the changed catalog; default: that of the base.")
+    ] = None,
+    version: Annotated[
+        str | None, typer.Option("--version", help="Another model: a number, champion or challenger.")
+    ] = None,
+    model: ModelOption = None,
+    last: LastOption = "7d",
+    by: Annotated[
+        list[str] | None, typer.Option("--by", help="Tell figures by a feature; repeatable. Default: market, tier.")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="A release's id, or recorded: what made each decision. Default: the one in use.")
+    ] = None,
+    fail_if: Annotated[
+        list[str] | None,
+        typer.Option("--fail-if", help="Exit with 1 where this is so, such as changed>0.2; repeatable."),
+    ] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="A short form for a pull request's comment.")] = False,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Decide recorded traffic again under another catalog or model: what changes, for whom, and what it is worth.
+
+    Exits with 0 where no threshold trips, 1 where one does, 2 where nothing could be asked.
+    """
+    from evaluation.asking import ask
+    from evaluation.thresholds import read_threshold
+    from verbs.recorded import known_offers, proposal_of
+    from verbs.whatif_words import whatif_lines, whatif_markdown
+
+    where = Home(home)
+    proposal = proposal_of(where, catalog=catalog, model=model, version=version, against=against)
+    offers = known_offers(proposal, where)
+    thresholds = [read_threshold(text, offers) for text in fail_if or []]
+    with Steps(people).step("whatif", "Decide again (megabytes)") as progress:
+        found = ask(where.logs, proposal, last=last, by=by, progress=progress)
+    verdicts = [threshold.verdict(found) for threshold in thresholds]
+    if as_json:
+        show({**found, "thresholds": [one.to_json() for one in verdicts]}, as_json)
+    elif markdown:
+        sys.stdout.write(whatif_markdown(found, verdicts))
+    else:
+        out = Console(highlight=False, soft_wrap=True)
+        for line in whatif_lines(found, verdicts):
+            out.print(line)
+    if any(one.tripped for one in verdicts):
+        raise typer.Exit(1)
