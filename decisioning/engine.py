@@ -74,9 +74,10 @@ def decide(release: Release, request: Request, facts: Facts) -> Decision:
     case = examine(release, request, facts)
     simple = case.holdout is not None
     ranking = rank(case, release.scorers, simple=simple)
-    if not ranking.left.names:
-        return _fall_back(case)
     fate = draw(release.salt, request.decision_id)
+    ghost = _ghost(case, fate) if simple else None
+    if not ranking.left.names:
+        return _fall_back(case, ghost)
     first = choice(ranking, case.plan.surface, request.user, release.id)
     policy = certain(first, fate) if simple else _policy(case, ranking, first, fate)
     return Decision(
@@ -94,7 +95,7 @@ def decide(release: Release, request: Request, facts: Facts) -> Decision:
         policy=policy,
         arms=case.arms,
         holdout=case.holdout,
-        ghost=_ghost(case, fate) if simple else None,
+        ghost=ghost,
     )
 
 
@@ -134,12 +135,15 @@ def _policy(case: Case, ranking: Ranking, first: str, fate: int) -> Policy:
     return mixture(actions, first, challenger, uniform=exploration.uniform, canary=exploration.challenger, draw=fate)
 
 
-def _ghost(case: Case, fate: int) -> str:
-    """What a held-out user would have been shown first."""
-    full = rank(case, case.release.scorers)
+def _ghost(held: Case, fate: int) -> str:
+    """What a held-out user would have been shown first, with the arms that they would have been in."""
+    release, request = held.release, held.request
+    arms = release.assignment.arms(request.user, held.screen.audiences)
+    case = Case(release, held.plan, request, held.facts, held.values, held.screen, arms, None)
+    full = rank(case, release.scorers)
     if not full.left.names:
-        return NOTHING
-    first = choice(full, case.plan.surface, case.request.user, case.release.id)
+        return _fallback(case) or NOTHING
+    first = choice(full, case.plan.surface, request.user, release.id)
     return chosen(_policy(case, full, first, fate))
 
 
@@ -173,16 +177,20 @@ def _creative(case: Case, name: str) -> str | None:
     return creative.localised(locale if isinstance(locale, str) else None) if creative else None
 
 
-def _fall_back(case: Case) -> Decision:
-    """Nothing is left: the surface's fallback, itself subject to guards; or no offer."""
-    name = case.plan.surface.fallback
-    shown = name is not None and case.plan.against_fallback(case.screen) is None
+def _fallback(case: Case) -> str | None:
+    """The surface's fallback, itself subject to guards."""
+    return case.plan.surface.fallback if case.plan.against_fallback(case.screen) is None else None
+
+
+def _fall_back(case: Case, ghost: str | None) -> Decision:
+    """Nothing is left: the surface's fallback, or no offer."""
+    name = _fallback(case)
     return Decision(
         decision_id=case.request.decision_id,
         surface=case.request.surface,
         release=case.release.id,
-        slate=(Shown(name, 1, _creative(case, name), None, None, 1.0),) if shown and name else (),
-        source=Source.FALLBACK if shown else Source.NONE,
+        slate=() if name is None else (Shown(name, 1, _creative(case, name), None, None, 1.0),),
+        source=Source.NONE if name is None else Source.FALLBACK,
         model=None,
         degraded=(*case.facts.degraded, *case.release.absent),
         eligible=(),
@@ -192,4 +200,5 @@ def _fall_back(case: Case) -> Decision:
         policy=None,
         arms=case.arms,
         holdout=case.holdout,
+        ghost=ghost,
     )

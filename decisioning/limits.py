@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from decisioning.catalog import Budget, Cap, Catalog, Exclusive, Offer, QuietHours, Suppression
 from decisioning.domain import EventType, Facts, HistoryEvent, Reason, Request, Stage, Value
 from decisioning.past import Drop, Past, silent_until
 from decisioning.slate import Room
 
-__all__ = ["Drop", "Limits", "allowance", "is_quiet", "is_spent", "silent_until", "span"]
+__all__ = ["Drop", "Limits", "allowance", "is_quiet", "is_running", "is_spent", "silent_until", "span"]
 
 
 class Limits:
@@ -27,6 +27,8 @@ class Limits:
         ]
         self._budgets = [one for one in budgets if one[2]]
         self._quiet = [(n, rule) for n, rule in enumerate(catalog.quiet_hours) if surface in rule.surfaces]
+        if self._quiet:
+            _zones()
 
     def drops(self, request: Request, facts: Facts, values: Mapping[str, Value]) -> list[Drop]:
         """What each rule drops, in the order of the catalog's semantics; rules that drop nothing are left out."""
@@ -102,8 +104,15 @@ def _budget_words(budget: Budget, facts: Facts) -> str:
     return f"{spent} of {budget.impressions} impressions are spent{later}"
 
 
+def is_running(budget: Budget, now: float) -> bool:
+    """Whether a budget is in force: before it begins and after it ends it counts nothing and holds nothing back."""
+    return (budget.starts or 0.0) <= now and (budget.until is None or now < budget.until)
+
+
 def is_spent(budget: Budget, facts: Facts, now: float) -> bool:
     """Whether a budget has nothing left by now. One that could not be read has nothing left if it is a hard one."""
+    if not is_running(budget, now):
+        return False
     spent = facts.budgets.get(budget.name)
     if spent is None:
         return budget.hard
@@ -121,20 +130,18 @@ def allowance(budget: Budget, now: float) -> float:
 def is_quiet(rule: QuietHours, now: float, values: Mapping[str, Value]) -> bool:
     """Whether it is a quiet hour now, by the wall clock of the rule's or the user's time zone."""
     name = rule.timezone or values.get("timezone")
-    local = datetime.fromtimestamp(now, _zone(name if isinstance(name, str) else "UTC"))
+    # A client may send anything: what is no zone counts as UTC.
+    local = datetime.fromtimestamp(now, _zones().get(name, UTC) if isinstance(name, str) else UTC)
     minute = local.hour * 60 + local.minute
     if rule.start <= rule.end:
         return rule.start <= minute < rule.end
     return minute >= rule.start or minute < rule.end
 
 
-@lru_cache(maxsize=1024)
-def _zone(name: str) -> tzinfo:
-    """A time zone by its IANA name; UTC for a name that nobody knows, as a client may send anything."""
-    try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        return UTC
+@lru_cache(maxsize=1)
+def _zones() -> Mapping[str, tzinfo]:
+    """Every time zone by its IANA name, read when the first plan is made, so that a decision reads no files."""
+    return {name: ZoneInfo(name) for name in available_timezones()}
 
 
 def _clock(minute: int) -> str:

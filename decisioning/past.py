@@ -69,6 +69,8 @@ class Past:
             self._groups[offer.group] = self._groups.get(offer.group, 0) | self._bits[offer.name]
         self._group_of = {name: offer.group for name, offer in catalog.offers.items()}
         self._rules = tuple(rule for rule in self._all_rules(catalog, offers) if rule.covers)
+        self._shut = {n: rule.covers for n, rule in enumerate(self._rules) if rule.need == 0}
+        """What caps that allow none at all drop, whatever was before."""
         self._tallies: list[tuple[int, int, int]] = []
         """What is counted apart: how many events it takes, the number of a rule, and the offers that it drops then."""
         self._numbers: dict[tuple[int, int], int] = {}
@@ -94,7 +96,9 @@ class Past:
     def drops(self, history: Sequence[HistoryEvent], now: float, *, unread: bool) -> list[Drop]:
         """What each rule drops, in the order of evaluation. A history that could not be read reaches every cap."""
         added = self._added(history, now)
-        masks = {n: rule.covers for n, rule in enumerate(self._rules) if rule.stage is Stage.CAP} if unread else {}
+        masks = self._shut.copy()
+        if unread:
+            masks = {n: rule.covers for n, rule in enumerate(self._rules) if rule.stage is Stage.CAP}
         for tally in set(added):
             need, n, bits = self._tallies[tally]
             if added.count(tally) >= need and (need == 1 or self._applies(self._rules[n].rule, tally, history, now)):

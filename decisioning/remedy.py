@@ -109,6 +109,8 @@ def _after_cap(catalog: Catalog, cap: Cap, offer: Offer, request: Request, facts
     """The window frees when as many of its oldest events have left as stand above the cap, and one more."""
     if "history" in facts.unread:
         return Change("when the history can be read again")
+    if cap.max == 0:
+        return Change(f"never, while {cap.name} allows none")
     times = sorted(
         e.at
         for e in _behind(catalog, cap.by, offer, facts, request.surface)

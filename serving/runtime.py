@@ -15,7 +15,7 @@ from decisioning.catalog import Budget, Catalog
 from decisioning.catalog_yaml import load_catalog
 from decisioning.domain import EventType, Facts, Request
 from decisioning.engine import Release, decide
-from decisioning.limits import allowance
+from decisioning.limits import allowance, is_running
 from features.schema import Schema
 from serving.breaker import GuardedStore
 from serving.stopwatch import Stopwatch, watched
@@ -63,7 +63,7 @@ class Current:
 
     def spends(self, offer: str, at: float) -> tuple[str, ...]:
         """The budgets of which an impression of an offer at a moment takes one unit."""
-        return tuple(one.name for one in self.budgets.get(offer, ()) if _is_running(one, at))
+        return tuple(one.name for one in self.budgets.get(offer, ()) if is_running(one, at))
 
     def wants(self, offers: Iterable[str], now: float) -> tuple[Want, ...]:
         """The units of hard budgets without which these offers may not be shown."""
@@ -71,16 +71,12 @@ class Current:
             Want(one.name, offer, self.allowed(one.name, now))
             for offer in offers
             for one in self.budgets.get(offer, ())
-            if one.hard and _is_running(one, now)
+            if one.hard and is_running(one, now)
         )
 
     def allowed(self, budget: str, now: float) -> int:
         """How many units of a hard budget may be out by now: one that is paced begins with its first, at once."""
         return ceil(allowance(self.hard[budget], now))
-
-
-def _is_running(budget: Budget, at: float) -> bool:
-    return (budget.starts or 0.0) <= at and (budget.until is None or at < budget.until)
 
 
 NOTHING_LOADED = Current.of(Release("none", Catalog("none")))

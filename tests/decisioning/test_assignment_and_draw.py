@@ -47,6 +47,13 @@ def test_experiments_of_one_layer_with_disjoint_ranges_never_share_a_user():
     assert all(len(arms(user, *both)) == 1 for user in USERS)
 
 
+def test_a_seat_at_the_border_of_two_experiments_belongs_to_the_later_one_alone():
+    border = next(user for user in USERS if bucket("pricing", user) < 900_000)
+    percent = bucket("pricing", border) / 10_000  # the first experiment ends just before this user's seat
+    both = (experiment(percent, 0.0, "a"), experiment(100.0 - percent, percent, "b"))
+    assert set(arms(border, *both)) == {"b"}
+
+
 def test_the_arm_is_independent_of_the_seat_in_the_layer():
     low = Counter(arms(user, experiment(50.0))["price"] for user in USERS if arms(user, experiment(50.0)))
     assert low["control"] / low.total() == pytest.approx(0.5, abs=0.04)
@@ -91,6 +98,16 @@ def test_draws_fall_on_each_action_as_often_as_its_weight_says():
     for name, weight in zip(policy.offers, policy.weights, strict=True):
         p = weight / MILLION
         assert abs(counts[name] - 20_000 * p) < 4 * (20_000 * p * (1 - p)) ** 0.5
+
+
+@pytest.mark.parametrize(
+    ("target", "action"), [(0, "a"), (99_999, "a"), (100_000, "b"), (300_000, "d"), (399_999, "d"), (400_000, "d"),
+                           (499_999, "d"), (500_000, "b"), (999_999, "b")]
+)  # fmt: skip
+def test_each_slice_of_the_draw_begins_and_ends_where_the_weights_say(target, action):
+    policy = mixture(tuple("abcd"), "b", "d", uniform=0.4, canary=0.1, draw=0)
+    lowest = -(-target * 2**53 // MILLION)
+    assert chosen(replace(policy, draw=lowest)) == action
 
 
 @given(st.integers(0, 2**53 - 1))

@@ -75,6 +75,17 @@ def test_a_slate_keeps_its_slots_its_group_limit_and_its_exclusions(document, so
         assert all(len(rule.offers & set(slate)) <= 1 for rule in release.catalog.exclusives)
 
 
+@settings(max_examples=200)
+@given(documents(holdouts={"all": {"percent": 100, "salt": "s"}}), visits)
+def test_the_ghost_of_the_held_out_is_what_they_would_have_been_shown_first(document, some_visits):
+    release = made(document)
+    free = replace(release, catalog=replace(release.catalog, holdouts=()))
+    for request, facts in some_visits:
+        held = decide(release, request, facts)
+        assert (held.holdout, held.arms) == ("all", {})
+        assert held.ghost == decide(free, request, facts).first
+
+
 @given(documents(), visits)
 def test_what_is_known_is_what_the_declarations_say(document, some_visits):
     release = made(document)

@@ -270,6 +270,19 @@ def test_min_score_looks_at_the_score_after_the_levers():
     assert "annual" not in {reason.offer for reason in lifted.reasons}
 
 
+def test_a_score_of_just_the_least_is_enough():
+    surfaces = {"home": Surface("home", min_score=0.5)}  # vinyl: 0.05 × 10
+    assert decide(release(catalog(surfaces=surfaces)), request(), Facts()).eligible == ("vinyl",)
+
+
+def test_an_offer_worth_nothing_does_not_beat_nothing_and_fills_no_slot():
+    surfaces = {"home": Surface("home", slots=3, allow_nothing=True)}
+    worthless = release(catalog(surfaces=surfaces, exploration=Exploration(0.0)), dict.fromkeys(NAMES, 0.0))
+    assert decide(worthless, request(), Facts()).slate == ()
+    one = release(catalog(surfaces=surfaces, exploration=Exploration(0.0)), {**dict.fromkeys(NAMES, 0.0), "duo": 0.1})
+    assert [shown.offer for shown in decide(one, request(), Facts()).slate] == ["duo"]
+
+
 def test_a_lever_that_has_ended_pulls_no_more():
     ended = Lever("up", Scope(), 2.0, NOW, "pm", "launch")
     assert {one.lever for one in told(release(catalog(levers=(ended,))), request(), Facts())[1].candidates} == {1.0}

@@ -89,6 +89,14 @@ def test_a_cap_with_a_scope_counts_and_drops_only_what_it_covers():
     assert drop("vinyl", [seen("duo", NOW - 5)], caps=(cap,)) is None
 
 
+@pytest.mark.parametrize("by", CapBy)
+def test_a_cap_of_none_lets_nothing_through_whatever_was_before(by):
+    cap = Cap("off", 0, DAY, by)
+    assert all(drop(name, caps=(cap,)).rule == "off" for name in OFFERS)
+    assert all(drop(name, [seen("annual", NOW - 5)], caps=(cap,)).rule == "off" for name in OFFERS)
+    assert drop("annual", caps=(Cap("off", 0, DAY, by, scope=Scope(only_offers=frozenset({"duo"}))),)) is None
+
+
 def test_silence_follows_a_dismissal_for_its_offer_only():
     rule = Suppression("after_dismiss", "dismiss", 14 * DAY)
     history = [seen("annual", NOW - 13 * DAY, "dismiss")]
@@ -144,6 +152,8 @@ def test_exclusive_offers_keep_away_from_one_another_but_not_from_themselves():
         ("Europe/Stockholm", datetime(2026, 12, 1, 20, 30, tzinfo=UTC), False),  # 21:30 in winter time
         ("America/Sao_Paulo", datetime(2026, 7, 1, 9, 59, tzinfo=UTC), True),  # 06:59
         ("America/Sao_Paulo", datetime(2026, 7, 1, 10, 0, tzinfo=UTC), False),  # 07:00
+        ("Europe/Stockholm", datetime(2026, 7, 1, 20, 0, tzinfo=UTC), True),  # 22:00
+        ("Europe/Stockholm", datetime(2026, 7, 1, 19, 59, tzinfo=UTC), False),  # 21:59
         ("../../etc/passwd", datetime(2026, 7, 1, 23, 0, tzinfo=UTC), True),  # no zone: UTC
         (None, datetime(2026, 7, 1, 12, 0, tzinfo=UTC), False),
     ],
@@ -151,6 +161,12 @@ def test_exclusive_offers_keep_away_from_one_another_but_not_from_themselves():
 def test_quiet_hours_follow_the_users_own_wall_clock(zone, utc, quiet):
     rule = QuietHours("night", frozenset({"push"}), 22 * 60, 7 * 60)
     assert is_quiet(rule, utc.timestamp(), {"timezone": zone} if zone else {}) is quiet
+
+
+@pytest.mark.parametrize(("hour", "minute", "quiet"), [(11, 59, False), (12, 0, True), (13, 59, True), (14, 0, False)])
+def test_quiet_hours_at_noon_begin_and_end_to_the_minute(hour, minute, quiet):
+    rule = QuietHours("siesta", frozenset({"push"}), 12 * 60, 14 * 60, "UTC")
+    assert is_quiet(rule, datetime(2026, 7, 1, hour, minute, tzinfo=UTC).timestamp(), {}) is quiet
 
 
 def test_quiet_hours_bind_only_their_surfaces():
@@ -165,6 +181,17 @@ def test_a_hard_budget_stops_when_it_is_spent_or_unreadable_and_a_soft_one_only_
     for budget, spent, dropped in ((hard, 9, False), (hard, 10, True), (hard, None, True), (soft, None, False)):
         reason = drop("annual", facts=Facts(budgets={} if spent is None else {"push": spent}), budgets=(budget,))
         assert (reason is not None) == dropped, (budget, spent)
+
+
+@pytest.mark.parametrize("even", [False, True])
+@pytest.mark.parametrize("spent", [0, 10, None])
+def test_a_budget_holds_nothing_back_before_it_begins_and_after_it_ends(even, spent):
+    budget = Budget("june", frozenset({"annual"}), 10, starts=NOW, until=NOW + DAY, even=even)
+    facts = Facts(budgets={} if spent is None else {"june": spent})
+    assert drop("annual", now=NOW - 1, facts=facts, budgets=(budget,)) is None
+    assert drop("annual", now=NOW + DAY, facts=facts, budgets=(budget,)) is None
+    held = drop("annual", now=NOW + DAY - 1, facts=facts, budgets=(budget,))
+    assert (held is not None) == (spent != 0)
 
 
 @given(st.floats(-1.0, 2.0), st.floats(-1.0, 2.0))

@@ -133,6 +133,37 @@ HEAVY = [
         "return (low >> 4) % (buckets - 1)",
         "assignment_and_draw",
     ),
+    Mutation("a cap of none lets the first through", "past", "masks = self._shut.copy()", "masks = {}", "limits"),
+    Mutation("a budget outlives its end", "limits", "now < budget.until)", "now <= budget.until)", "limits"),
+    Mutation("noon's quiet hour ends late", "limits", "<= minute < rule.end", "<= minute <= rule.end", "limits"),
+    Mutation("a quiet night begins late", "limits", "minute >= rule.start", "minute > rule.start", "limits"),
+    Mutation("just the least score is not enough", "arbitration", "s < least_score", "s <= least_score", "engine"),
+    Mutation("what is worth nothing beats nothing", "arbitration", "best <= 0 and", "best < 0 and", "engine"),
+    Mutation("what is worth nothing fills a slot", "slate", "worth <= 0 and", "worth < 0 and", "engine"),
+    Mutation(
+        "the canary's slice is one too wide",
+        "exploration",
+        "target < even + policy.canary",
+        "target <= even + policy.canary",
+        "assignment_and_draw",
+    ),
+    Mutation(
+        "two experiments share a seat",
+        "experiments",
+        "found < experiment.end",
+        "found <= experiment.end",
+        "assignment_and_draw",
+    ),
+    Mutation(
+        "the killed fallback is shown", "plan", "(Stage.KILLED, Stage.EXCLUDED,", "(Stage.EXCLUDED,", "engine explain"
+    ),
+    Mutation(
+        "the ghost forgets the arms",
+        "engine",
+        "held.screen, arms, None)",
+        "held.screen, {}, None)",
+        "decide_properties",
+    ),
     Mutation("exclusive offers share a slate", "slate", "in rule.offers), 1))", "in rule.offers), 9))", "engine"),
     Mutation("a slate exceeds a cap", "past", "if bits and left < slots:", "if False:", "decide_properties"),
     Mutation(

@@ -149,10 +149,12 @@ def _is_capped(rule, catalog: Catalog, offer: Offer, request: Request, facts: Fa
 
 
 def _is_spent(rule, facts: Facts, now: float) -> bool:
+    if (rule.starts is not None and now < rule.starts) or (rule.until is not None and now >= rule.until):
+        return False
     spent = facts.budgets.get(rule.name)
     if spent is None:
         return rule.hard
-    if not rule.even or rule.starts is None or rule.until is None or now >= rule.until:
+    if not rule.even or rule.starts is None or rule.until is None:
         return spent >= rule.impressions
     passed = max(0.0, now - rule.starts) / (rule.until - rule.starts)
     return spent >= rule.impressions * passed

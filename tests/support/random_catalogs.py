@@ -109,7 +109,7 @@ caps = st.dictionaries(
     st.sampled_from(["first_cap", "second_cap"]),
     st.builds(
         lambda most, per, by, counts, scope: {"max": most, "per": per, "by": by, "counts": counts, **scope},
-        st.integers(1, 3),
+        st.integers(0, 3),
         spans(1, 300),
         st.sampled_from(["offer", "group", "surface", "user"]),
         st.sampled_from(["impression", "impression", "click"]),
@@ -154,6 +154,7 @@ def documents(**fixed):
         "experiments": experiments,
         "budgets": one_of(
             hard=st.just({"offers": ["duo"], "impressions": 10, "hard": True}),
+            ended=st.just({"offers": ["family"], "impressions": 5, "until": "2027-01-01"}),
             paced=st.just(
                 {
                     "offers": ["annual"],
