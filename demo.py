@@ -127,7 +127,7 @@ class Demo:
             if self.check:
                 with steps.step("check", "Check decisions, events and replay over HTTP"):
                     self.problems += exercise(Client(address), catalog, self._some_users(50))
-                    report = replay_log(self.home, 1000)
+                    report = replay_log(self.home, "1000")
                     if not report["ok"]:
                         self.problems.append(f"replay: {report}")
         except Exception as error:  # noqa: BLE001  whatever goes wrong here is a finding

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -183,23 +184,19 @@ def release_of(home: Home, release: str) -> Release:
     raise UserError(f"The catalog that made {release} has changed since: promote it, so that it is kept as a release.")
 
 
-def replay_log(home: Home, last: int) -> dict[str, Any]:
-    """Replays the end of the decision log with the releases of the work folder, and checks it against its policies."""
-    from evaluation.log_checks import check_log
-    from evaluation.replay import replay
-    from stores.decision_log import decided_at, decode, distinct
-    from stores.event_log import tail
+def replay_log(
+    home: Home, last: str, progress: Callable[[int, int], object] = lambda done, total: None
+) -> dict[str, Any]:
+    """Replays the decision log (`last`: a number of decisions, 7d, 24h, all), and checks it against its policies."""
+    from evaluation import replay
 
-    lines = tail(home.logs / "decisions", last, decided_at)
-    report = replay(lines, lambda release: release_of(home, release))
-    if not report.decisions:
-        raise UserError(f"There are no decisions in {home.logs / 'decisions'} yet: serve some first.")
+    report = replay.replay_log(home.logs / "decisions", partial(release_of, home), last, progress=progress)
     return {
         "decisions": report.decisions,
         "identical": report.identical,
         "different": list(report.different),
         "unloadable_releases": list(report.unloadable),
-        "log": list(check_log(record.decision for record in distinct(map(decode, lines))).problems()) or "ok",
+        "log": list(report.log.problems()) or "ok",
         "ok": report.ok,
     }
 

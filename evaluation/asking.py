@@ -1,11 +1,9 @@
 """What if: the log, a proposal, and the report of what it would have changed."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import msgspec
 
 from decisioning.catalog import Catalog, FeatureType
 from decisioning.engine import Release
@@ -14,15 +12,22 @@ from decisioning.yaml_nodes import did_you_mean
 from evaluation.contenders import caveats
 from evaluation.proposals import Proposal
 from evaluation.rewards import Outcomes, Rewards, conversion_types, read_outcomes
-from evaluation.traffic import PROCESSES, Progress, Traffic, extended, quietly, recorded, sweep, without_repeats
+from evaluation.traffic import (
+    PROCESSES,
+    Progress,
+    Traffic,
+    extended,
+    latest_releases,
+    quietly,
+    recorded,
+    sticky_surfaces,
+    sweep,
+    without_repeats,
+)
 from evaluation.whatif import WhatIf
 from evaluation.whatif_report import Subject, report
-from stores.decision_log import decode
-from stores.event_log import tail
 
 USUAL_SEGMENTS = ("market", "tier")
-LOOKED_AT = 1000
-"""How many of the latest lines tell which releases were in use."""
 TELLING = (FeatureType.ENUM, FeatureType.BOOL)
 
 
@@ -108,23 +113,12 @@ def opened(proposal: Proposal, logs: Path) -> tuple[Release, Release]:
     if proposal.base is not None:
         return proposal(proposal.base)
     refused: UserError | None = None
-    for release in _latest_releases(logs / "decisions"):
+    for release in latest_releases(logs / "decisions"):
         try:
             return proposal(release)
         except UserError as error:
             refused = refused or error
     raise refused or UserError(f"There are no decisions in {logs / 'decisions'} yet: serve some first.")
-
-
-def _latest_releases(folder: Path) -> list[str]:
-    """Those that made the latest decisions, the latest first."""
-    found: dict[str, None] = {}
-    for line in reversed(tail(folder, LOOKED_AT, None)):
-        try:
-            found.setdefault(decode(line).decision.release)
-        except (msgspec.MsgspecError, ValueError):
-            continue
-    return list(found)
 
 
 def segments_of(catalog: Catalog, by: Sequence[str] | None) -> tuple[str, ...]:
@@ -139,10 +133,6 @@ def segments_of(catalog: Catalog, by: Sequence[str] | None) -> tuple[str, ...]:
                 f"{did_you_mean(name, known)}".rstrip()
             )
     return tuple(dict.fromkeys(by))
-
-
-def sticky_surfaces(*catalogs: Catalog) -> Collection[str]:
-    return {name for catalog in catalogs for name, surface in catalog.surfaces.items() if surface.sticky}
 
 
 def _named(release: Release, catalog: str | None = None) -> str:

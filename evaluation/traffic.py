@@ -15,8 +15,10 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from decisioning.catalog import Catalog
 from decisioning.errors import UserError
 from stores.decision_log import DecisionRecord, decided_at, decode
+from stores.event_log import tail
 from stores.log_chunks import Chunk, chunks, latest, lines, moment_of_last
 
 T = TypeVar("T")
@@ -27,6 +29,8 @@ Progress = Callable[[int, int], object]
 PROCESSES = 2
 SMALL = 24 * 2**20
 """Bytes up to which further processes would take longer to start than they save."""
+LOOKED_AT = 1000
+"""How many of the latest lines tell which releases were in use."""
 SPANS = {"m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 7 * 86_400.0}
 
 
@@ -82,11 +86,27 @@ def without_repeats(
     return replace(traffic, repeats=seen.repeats)
 
 
+def latest_releases(folder: Path) -> list[str]:
+    """Those that made the latest decisions, the latest first."""
+    found: dict[str, None] = {}
+    for line in reversed(tail(folder, LOOKED_AT, None)):
+        try:
+            found.setdefault(decode(line).decision.release)
+        except (msgspec.MsgspecError, ValueError):
+            continue
+    return list(found)
+
+
+def sticky_surfaces(*catalogs: Catalog) -> set[str]:
+    """Where the same id may stand for several records."""
+    return {name for catalog in catalogs for name, surface in catalog.surfaces.items() if surface.sticky}
+
+
 def read_last(text: str) -> tuple[float | None, int | None]:
     """Seconds, or a number of decisions; neither for `all`."""
     if text == "all":
         return None, None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([mhdw]?)", text)
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([mhdw]?)", text, re.ASCII)
     if found and found[2] and float(found[1]) > 0:
         return float(found[1]) * SPANS[found[2]], None
     if found and found[1].isdecimal() and int(found[1]) > 0:

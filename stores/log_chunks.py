@@ -40,7 +40,7 @@ def chunks(
         begins = [None if since is None else _first(path, at) for path in paths]
         for number, path in enumerate(paths):
             after = [begin for begin in begins[number + 1 :] if begin is not None]
-            if since is not None and after and max(after) < since - DISORDER:
+            if since is not None and after and min(after) < since - DISORDER:
                 continue
             length = _length(path)
             found += [Chunk(path, start, min(start + size, length)) for start in range(0, length, size)]

@@ -11,7 +11,8 @@ from rich.console import Console
 
 from decisioning.errors import UserError
 from stores.home import Home
-from verbs.options import DEFAULT_HOME, CatalogOption, HomeOption, JsonOption, RedisOption, WhyOption, group
+from terminal import Steps
+from verbs.options import DEFAULT_HOME, CatalogOption, HomeOption, JsonOption, LastOption, RedisOption, WhyOption, group
 from verbs.telling import people, show, who
 from workbench import catalog_folder, current_release, load_catalog_of, online_store
 
@@ -137,19 +138,26 @@ def revive(
         show(switch_offer(where, url, offer, kill=False, who=who(), why=why, now=time.time()), as_json)
 
 
-@deciding.command(epilog="Example: segue replay --last 1000")
+@deciding.command(epilog="Example: segue replay --last 7d")
 def replay(
-    last: Annotated[int, typer.Option(min=1, help="How many of the latest decisions.")] = 1000,
+    last: LastOption = "1000",
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Run recorded decisions again: all of them must come out identical, to the byte. Exits with 1 if one does not."""
+    """Run recorded decisions again: all of them must come out identical, to the byte.
+
+    Exits with 0 where they do, 1 where one does not or its release is gone, 3 where they do, but what was shown is not
+    what the log's own probabilities say, and 2 where there is nothing to replay.
+    """
     from workbench import replay_log
 
-    report = replay_log(Home(home), last)
+    with Steps(people).step("replay", "Decide again (megabytes)") as progress:
+        report = replay_log(Home(home), last, progress)
     show(report, as_json)
     if not report["ok"]:
         raise typer.Exit(1)
+    if report["log"] != "ok":
+        raise typer.Exit(3)
 
 
 def welcome(address: str) -> None:

@@ -19,6 +19,9 @@ SeedOption = Annotated[int, typer.Option("--seed", help="The same seed gives the
 RedisOption = Annotated[
     str | None, typer.Option("--redis-url", envvar="REDIS_URL", help="A Redis or Valkey; default: the embedded one.")
 ]
+LastOption = Annotated[
+    str, typer.Option("--last", help="How much of the log: a number of decisions, 7d, 24h, 90m, 2w, or all.")
+]
 WhyOption = Annotated[str, typer.Option("--why", help="The reason, for the record.")]
 
 

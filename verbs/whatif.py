@@ -9,14 +9,10 @@ from rich.console import Console
 
 from stores.home import Home
 from terminal import Steps
-from verbs.options import DEFAULT_HOME, HomeOption, JsonOption, ModelOption, group
+from verbs.options import DEFAULT_HOME, HomeOption, JsonOption, LastOption, ModelOption, group
 from verbs.telling import people, show
 
 whatif_verbs = group()
-
-LastOption = Annotated[
-    str, typer.Option("--last", help="How much of the log: a number of decisions, 7d, 24h, 90m, 2w, or all.")
-]
 
 
 @whatif_verbs.command(epilog="Example: segue whatif --catalog my-catalog --last 7d --fail-if 'nothing>1%'")

@@ -1,16 +1,20 @@
 """Recorded decisions come out the same again, and replay sees when one does not."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
+from kiosk import DAY, kiosk
 
 from decisioning.catalog_yaml import load_catalog
 from decisioning.domain import Facts, HistoryEvent, Request
 from decisioning.engine import Release, decide
 from decisioning.errors import UserError
-from evaluation.replay import replay
+from evaluation import traffic
+from evaluation.replay import replay, replay_log
 from stores.decision_log import DecisionRecord, encode
+from stores.log_chunks import chunks
 
 CATALOG = Path(__file__).parents[1] / "golden" / "catalog" / "all.yaml"
 NOW = 1_795_348_800.0
@@ -58,3 +62,48 @@ def test_a_release_that_is_gone_is_said_and_counts_as_not_identical(records):
 def test_a_line_that_is_no_decision_counts_as_not_identical(release, records):
     report = replay([encode(records[0]), b'{"torn": '], lambda _: release)
     assert (report.decisions, report.identical, report.ok) == (2, 1, False)
+
+
+def test_parts_of_a_log_add_up(release, records):
+    lines = [*map(encode, records), b"no decision"]
+    whole = replay(lines, lambda _: release)
+    parts = [replay(part, lambda _: release) for part in (lines[40:], lines[:13], lines[13:40])]
+    total = parts[0] + parts[1] + parts[2]
+    assert (total.decisions, total.identical, total.different) == (51, 50, ("a line that is no decision",))
+    assert total.log.decisions == whole.log.decisions
+    assert total.log.problems() == whole.log.problems() == ()
+
+
+def test_the_log_is_checked_against_its_own_chances(release, records):
+    """What explored was hidden after the draw: the same decisions, and yet not what their policies say."""
+    lines = [encode(one) for one in records if one.decision.first == one.decision.policy.champion]
+    hidden = replay([lines[n % len(lines)] for n in range(3000)], lambda _: release)
+    assert hidden.ok
+    assert any("champion" in problem for problem in hidden.log.problems())
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    found = kiosk(tmp_path_factory.mktemp("kiosk"))
+    found.log(found.records(1500))
+    return found
+
+
+@pytest.mark.parametrize(("last", "decisions"), [("all", 1500), ("1500", 1500), ("700", 700), ("99999", 1500)])
+def test_the_last_decisions_are_replayed(shop, last, decisions):
+    report = replay_log(shop.home.logs / "decisions", shop.load, last, processes=1)
+    assert (report.decisions, report.identical) == (decisions, decisions)
+    assert report.log.problems() == ()
+
+
+def test_a_time_back_from_the_latest_decision_is_replayed(shop):
+    report = replay_log(shop.home.logs / "decisions", shop.load, "48h", processes=1)
+    recent = max(one.request.now for one in shop.records(1500)) - 2 * DAY
+    assert report.decisions == sum(one.request.now >= recent for one in shop.records(1500)) > 100
+
+
+def test_several_processes_replay_the_same(shop, monkeypatch):
+    monkeypatch.setattr(traffic, "SMALL", 0)
+    monkeypatch.setattr(traffic, "chunks", partial(chunks, size=2**18))
+    report = replay_log(shop.home.logs / "decisions", shop.load, "all")
+    assert (report.decisions, report.identical, report.unloadable) == (1500, 1500, ())
