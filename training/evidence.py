@@ -103,8 +103,8 @@ def _on_tables(home: Home, catalog: Catalog, candidate: Model, champion: Model, 
 
 def _later_than(champion: Model, logged: Logged) -> np.ndarray:
     """Indices of the decisions that were made after the champion's training had seen its last one."""
-    until = champion.info.get("until")
-    if until is None or logged.at is None:
+    until, positives = champion.info.get("until"), champion.info.get("positives", "matured")
+    if until is None or logged.at is None or positives != "matured":  # what is still open taught it too
         return np.empty(0, np.intp)
     return np.flatnonzero(logged.at > float(until))
 

@@ -7,15 +7,18 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from decisioning.catalog import Catalog
 from decisioning.catalog_yaml import load_catalog
 from decisioning.errors import UserError
+from evaluation.canary import Canary, canary
 from evaluation.gate import Shadow, refused
+from evaluation.rewards import Rewards, conversion_types, read_outcomes
 from evaluation.shadow import shadow
 from features.snapshots import Snapshot, read_snapshot
 from models import artifact
 from models.artifact import Model
 from stores.decision_log import decided_at, decode, distinct
-from stores.event_log import tail
+from stores.event_log import read, tail
 from stores.home import Home
 from stores.registry import CHALLENGER, Registry
 from stores.releases import CHALLENGE, ReleaseStore
@@ -111,7 +114,7 @@ def _without_challenge(files: Mapping[str, bytes]) -> Files:
 
 def shadow_of(home: Home, releases: ReleaseStore, model: Model) -> Shadow | None:
     """What the version showed in the latest live traffic that it scored; None where it scored none."""
-    challenged = frozenset(_challenged(releases, model))
+    challenged = frozenset(challenged_by(releases, model))
     if not challenged:
         return None
     lines = tail(home.logs / "decisions", LOOKED_AT, decided_at)
@@ -126,14 +129,28 @@ def shadow_of(home: Home, releases: ReleaseStore, model: Model) -> Shadow | None
     return shadow(records, lru_cache(releases.load), _snapshots(home.snapshots), home.secret(), names)
 
 
-def _challenged(releases: ReleaseStore, model: Model) -> list[str]:
-    """The releases in which the version stands beside the champion."""
+def challenged_by(releases: ReleaseStore, model: Model, champion: Model | None = None) -> list[str]:
+    """The releases in which the version stands beside the champion; beside this very one, where it is named."""
     found = []
-    for release in {move.release for move in releases.history()}:
-        record = json.loads(releases.files(release).get(CHALLENGE, b"{}"))
-        if (record.get("model"), record.get("version")) == (model.name, model.version):
+    for release in sorted({move.release for move in releases.history()}):
+        files = releases.files(release)
+        record = json.loads(files.get(CHALLENGE, b"{}"))
+        is_it = (record.get("model"), record.get("version")) == (model.name, model.version)
+        if is_it and (champion is None or versions_of(files).get(model.name) == champion.version):
             found.append(release)
     return found
+
+
+def canary_of(home: Home, releases: ReleaseStore, catalog: Catalog, model: Model, champion: Model) -> Canary | None:
+    """The version beside this champion on own traffic, and what followed by the latest entry of the logs."""
+    marks = [f'"release":"{release}"'.encode() for release in challenged_by(releases, model, champion)]
+    lines = (line for line in read(home.logs / "decisions", decided_at) if any(mark in line for mark in marks))
+    records = list(map(decode, lines)) if marks else []
+    if not records:
+        return None
+    outcomes = read_outcomes(home.logs / "events", conversion_types(catalog))
+    until = max(outcomes.until, records[-1].request.now)
+    return canary(records, Rewards(outcomes, until, catalog))
 
 
 def _snapshots(folder: Path) -> list[Snapshot]:
