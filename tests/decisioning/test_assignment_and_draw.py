@@ -48,8 +48,8 @@ def test_experiments_of_one_layer_with_disjoint_ranges_never_share_a_user():
 
 
 def test_a_seat_at_the_border_of_two_experiments_belongs_to_the_later_one_alone():
-    border = next(user for user in USERS if bucket("pricing", user) < 900_000)
-    percent = bucket("pricing", border) / 10_000  # the first experiment ends just before this user's seat
+    border = USERS[0]
+    percent = bucket("layer:pricing", border) / 10_000  # the first experiment ends just before this user's seat
     both = (experiment(percent, 0.0, "a"), experiment(100.0 - percent, percent, "b"))
     assert set(arms(border, *both)) == {"b"}
 

@@ -281,6 +281,9 @@ def test_an_offer_worth_nothing_does_not_beat_nothing_and_fills_no_slot():
     assert decide(worthless, request(), Facts()).slate == ()
     one = release(catalog(surfaces=surfaces, exploration=Exploration(0.0)), {**dict.fromkeys(NAMES, 0.0), "duo": 0.1})
     assert [shown.offer for shown in decide(one, request(), Facts()).slate] == ["duo"]
+    classes = [offer(name, priority=n) for n, name in enumerate(NAMES)]
+    ranked = catalog(classes, surfaces=surfaces, exploration=Exploration(0.0))
+    assert decide(release(ranked, dict.fromkeys(NAMES, 0.0)), request(), Facts()).slate == ()
 
 
 def test_a_lever_that_has_ended_pulls_no_more():
@@ -355,6 +358,23 @@ def test_the_held_out_get_the_best_single_offer_and_their_ghost_is_kept():
     assert (decision.holdout, decision.first, decision.ghost) == ("all", "vinyl", "family")
     assert decision.policy.weights == (MILLION,)
     assert decision.source is Source.RULES
+
+
+def test_a_ghost_has_the_arms_that_the_held_out_user_would_have_had():
+    arms = (Arm("dear", 100.0, {"offers.annual.score.value": 900.0}),)
+    parts = {"experiments": (Experiment("price", "pricing", arms),), "exploration": Exploration(0.0)}
+    held = release(catalog(holdouts=(Holdout("all", 100.0, "s"),), **parts))
+    decision = decide(held, request(), Facts())
+    assert (decision.arms, decision.first, decision.ghost) == ({}, "vinyl", "annual")
+
+
+def test_a_ghost_is_the_fallback_where_others_would_see_it_and_what_passes_where_the_held_out_get_the_fallback():
+    holdouts = (Holdout("all", 100.0, "s"),)
+    dead = decide(release(catalog([], holdouts=holdouts)), request(), Facts())
+    assert (dead.first, dead.source, dead.ghost) == ("mix", Source.FALLBACK, "mix")
+    strict = {"home": Surface("home", min_score=0.4, fallback="mix")}  # vinyl has 0.5, and half of that as its mean
+    held = decide(release(catalog(surfaces=strict, holdouts=holdouts)), request(), Facts())
+    assert (held.first, held.source, held.ghost) == ("mix", Source.FALLBACK, "vinyl")
 
 
 def test_an_arm_changes_the_value_of_its_offer_and_is_named():

@@ -138,7 +138,7 @@ HEAVY = [
     Mutation("noon's quiet hour ends late", "limits", "<= minute < rule.end", "<= minute <= rule.end", "limits"),
     Mutation("a quiet night begins late", "limits", "minute >= rule.start", "minute > rule.start", "limits"),
     Mutation("just the least score is not enough", "arbitration", "s < least_score", "s <= least_score", "engine"),
-    Mutation("what is worth nothing beats nothing", "arbitration", "best <= 0 and", "best < 0 and", "engine"),
+    Mutation("what is worth nothing beats nothing", "arbitration", "scores[p] > 0 or", "scores[p] >= 0 or", "engine"),
     Mutation("what is worth nothing fills a slot", "slate", "worth <= 0 and", "worth < 0 and", "engine"),
     Mutation(
         "the canary's slice is one too wide",
