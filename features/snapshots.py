@@ -29,6 +29,8 @@ from features.schema import Schema
 
 PART_ROWS = 250_000
 BATCH_ROWS = 20_000
+KEYED = "keyed"
+"""What `dataset.json` says of users whose ids are hashes already: see `training.importers.log`."""
 CODE = ("definitions.py", "portable.py", "compute.py")
 
 
@@ -82,6 +84,11 @@ def build_snapshot(
     there is no data, a feature is not in it, or the result breaks the contract; `current` stays what it was then.
     """
     dataset = _dataset(data)
+    if dataset.get("users") == KEYED:
+        raise UserError(
+            f"{data} holds our own log, whose users are hashes already: features are built from the users' own ids. "
+            "Import the history that has them, or use another --home for one of the two."
+        )
     has_events = (data / "events.parquet").is_file() and (data / "users.parquet").is_file()
     schema = _chosen(schema, Schema.from_json(dataset["features"]))
     if has_events:

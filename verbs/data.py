@@ -8,7 +8,7 @@ import typer
 
 from stores.home import Home
 from terminal import Steps
-from verbs.options import DEFAULT_HOME, CatalogOption, HomeOption, JsonOption, SeedOption, group
+from verbs.options import DEFAULT_HOME, CatalogOption, HomeOption, JsonOption, LastOption, SeedOption, group
 from verbs.telling import people, show
 from workbench import catalog_folder
 
@@ -80,4 +80,22 @@ def data_import_tables(
         rows = import_tables(
             Home(home), facts=facts, decisions=decisions, outcomes=outcomes, offers=offers, converts_on=converts_on
         )
+    show({"home": str(home), **rows}, as_json)
+
+
+@imports.command("log", epilog="Example: segue data import log --last 30d")
+def data_import_log(
+    last: LastOption = "all",
+    catalog: CatalogOption = None,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Import what `segue serve` decided here and what followed, to learn from; in place of the dataset before."""
+    from training.importers.log import import_log
+    from workbench import load_catalog_of
+
+    where = Home(home)
+    rules = load_catalog_of(where, catalog)
+    with Steps(people).step("import", "Read the log (megabytes)") as progress:
+        rows = import_log(where, rules, last=last, progress=progress)
     show({"home": str(home), **rows}, as_json)
