@@ -17,9 +17,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-# Both are read when mlflow is imported: no telemetry, and no git calls in somebody's work folder.
+# These are read when mlflow is imported: no telemetry, and no git calls in somebody's work folder.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+# Read at each call: a server that is down is told within seconds, where MLflow itself would try for four minutes.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
@@ -183,6 +187,9 @@ class Registry:
                 warnings.simplefilter("ignore")
                 yield
         except MlflowException as error:
+            if "Max retries exceeded" in error.message or "timed out" in error.message:
+                where = "start it, or set MLFLOW_TRACKING_URI to one that runs"
+                raise UserError(f"MLflow at {self._uri} can't be reached: {where}.") from None
             raise UserError(f"MLflow at {self._uri} refuses: {error.message.partition(chr(10))[0]}") from None
         finally:
             for logger, level in zip(quiet, levels, strict=True):

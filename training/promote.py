@@ -94,16 +94,33 @@ def promote(
         "forced": forced,
         "gate": [str(line) for line in lines],
     }
+    is_new = champion is None or champion.version != number
     content = promoted_files(before, catalog, catalog_files, name, files)
-    content["evidence.json"] = (json.dumps({**record, "evidence": evidence}, indent=1) + "\n").encode()
+    content["evidence.json"] = _evidence_file(before, catalog, {**record, "evidence": evidence}, is_new)
     release = releases.publish(content, who=who, why=why, now=now)
     releases.activate(release, expected=in_use, who=who, why=why, now=now)
-    follow(registry, releases, before)
-    challenger = registry.alias(name, CHALLENGER)
-    if challenger is not None and challenger.version == number:
-        registry.drop_alias(name, CHALLENGER)
-    registry.record(name, number, "gate", {**record, "release": release, "who": who, "why": why, "at": now})
+    try:
+        follow(registry, releases, before)
+        challenger = registry.alias(name, CHALLENGER)
+        if challenger is not None and challenger.version == number:
+            registry.drop_alias(name, CHALLENGER)
+        told = {**record, "release": release, "who": who, "why": why, "at": now}
+        registry.record(name, number, "gate" if is_new else "rules", told)
+    except UserError as error:
+        raise UserError(
+            f"Release {release} is in use with {candidate.label}, but the registry was not told of it: {error} "
+            "Run the same again when it answers."
+        ) from None
     return Promotion(release, name, number, forced, tuple(lines))
+
+
+def _evidence_file(before: Files, catalog: Catalog, record: Mapping[str, Any], is_new: bool) -> bytes:
+    """By model, how it came into use: other models keep theirs, and so does the champion when the rules change."""
+    records = json.loads(before.get("evidence.json", b"{}"))
+    kept = {name: one for name, one in records.items() if name in catalog.models and isinstance(one, dict)}
+    if is_new or record["model"] not in kept:
+        kept[record["model"]] = record
+    return (json.dumps(kept, indent=1, sort_keys=True) + "\n").encode()
 
 
 def rollback(home: Home, *, who: str, why: str, now: float) -> tuple[str | None, str]:

@@ -22,7 +22,7 @@ CATALOG = {
 }
 
 
-def history(n=3000, right=0.35, wrong=0.1, seed=0):
+def history(n=3000, right=0.35, wrong=0.1, seed=0, start=START):
     rng = np.random.default_rng(seed)
     likes, crime = rng.random(n) < 0.5, rng.random(n) < 0.5
     ids = pd.array([f"d{i}" for i in range(n)], dtype="string")
@@ -38,7 +38,7 @@ def history(n=3000, right=0.35, wrong=0.1, seed=0):
         {
             "decision_id": ids,
             "user_id": pd.array([f"u{i}" for i in range(n)], dtype="string"),
-            "at": pd.Series([START] * n),
+            "at": pd.Series([start] * n),
             "surface": pd.array(["front"] * n, dtype="string"),
             "offer": pd.array(np.where(crime, "crime_pass", "poetry_pass"), dtype="string"),
             "probability": 0.5,
@@ -50,7 +50,7 @@ def history(n=3000, right=0.35, wrong=0.1, seed=0):
             "decision_id": ids[bought],
             "type": pd.array(["convert"] * len(bought), dtype="string"),
             "value": pd.array([None] * len(bought), dtype="Float64"),
-            "at": pd.Series([START + pd.Timedelta(days=1)] * len(bought)).astype("datetime64[ns, UTC]"),
+            "at": pd.Series([start + pd.Timedelta(days=1)] * len(bought)).astype("datetime64[ns, UTC]"),
         }
     )
     return Tables(facts, decisions, outcomes, {"source": "test", "as_of": "2026-05-01T00:00:00Z"})

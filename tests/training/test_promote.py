@@ -1,16 +1,23 @@
 import copy
 import json
+import socket
+from shutil import copytree, rmtree
 
+import pandas as pd
 import pytest
 
+from decisioning.catalog_yaml import load_catalog
 from decisioning.domain import Facts, Request
 from decisioning.engine import decide
 from decisioning.errors import UserError
 from models import artifact
+from stores.home import Home
 from stores.registry import CHAMPION, Registry
 from stores.releases import ReleaseStore
-from training.promote import gate, promote
+from training.promote import gate, promote, rollback
+from training.train import train
 
+START = pd.Timestamp("2026-03-01", tz="UTC")
 FAILING_TEST = b"tests:\n  - {name: no crime, given: {}, on: front, expect: {never: [crime_pass]}}\n"
 CERTAINTY = "certainty against the best single offer"
 BY = {"who": "ann", "why": "it earns more", "now": 1_780_000_000.0}
@@ -33,6 +40,11 @@ def proven(registry):
     return artifact.load(files), json.loads(files["evidence.json"])
 
 
+def recorded(releases):
+    """How the model in use came into use, as its release has it."""
+    return json.loads(releases.files(releases.current())["evidence.json"])["passes"]
+
+
 def results(lines):
     return {line.check: line.passed for line in lines}
 
@@ -52,7 +64,7 @@ def test_a_version_with_a_gain_becomes_the_release_in_use(trained_home, catalog_
     assert registry.alias("passes", CHAMPION).version == 1
     record = json.loads(registry.version("passes", 1).tags["gate"])
     assert (record["release"], record["who"], record["forced"]) == (promoted.release, "ann", False)
-    assert json.loads(releases.files(promoted.release)["evidence.json"])["evidence"]["decisions"] == 3000
+    assert recorded(releases)["evidence"]["decisions"] == 3000
     assert releases.history()[-1].why == "it earns more"
 
 
@@ -137,7 +149,7 @@ def test_force_needs_a_reason_and_is_recorded(trained_home, catalog_files, regis
     promoted = promote(trained_home, catalog_files, None, harmful, force=True, **BY)
     assert promoted.forced
     assert json.loads(registry.version("passes", harmful).tags["gate"])["forced"]
-    assert json.loads(releases.files(promoted.release)["evidence.json"])["forced"]
+    assert recorded(releases)["forced"]
 
 
 @pytest.mark.parametrize(
@@ -171,3 +183,128 @@ def test_models_that_the_release_lacks_and_offers_that_were_never_trained_on_are
     lines = {line.check: line.detail for line in promote(trained_home, files, "passes", 1, **BY).lines}
     assert lines["models"] == "not in the release, so offers that ask for them go by priors: pases"
     assert lines["offers"].endswith("never trained on, scored at their group's rate: noir_pass")
+
+
+@pytest.fixture
+def apart(trained_home, tmp_path):
+    """A work folder of its own, with the versions and without a release."""
+    copytree(trained_home.path, tmp_path / "home", ignore=lambda *_: ["releases", "logs"])
+    return Home(tmp_path / "home")
+
+
+def test_an_offer_that_left_the_catalog_is_named_and_the_model_goes_on(apart, catalog_files):
+    promote(apart, catalog_files, None, 1, **BY)
+    gone = {**catalog_files, "offers.yaml": catalog_files["offers.yaml"].replace(b"poetry_pass", b"prose_pass")}
+    promoted = promote(apart, gone, None, "champion", **BY)
+    (line,) = [line for line in promoted.lines if line.check == "offers"]
+    assert line.passed
+    assert "retired since: poetry_pass" in line.detail
+    assert "never trained on, scored at their group's rate: prose_pass" in line.detail
+    release = ReleaseStore(apart.releases).load(promoted.release)
+    decision = decide(release, Request("d1", "u1", "front", BY["now"]), Facts({"likes_crime": True}, as_of=BY["now"]))
+    assert decision.eligible == ("crime_pass", "prose_pass")
+
+
+def test_new_rules_need_no_evidence_and_keep_the_record_of_how_the_champion_came(apart, catalog_files):
+    releases, registry = ReleaseStore(apart.releases), Registry(apart.mlflow_uri, apart.artifacts)
+    promote(apart, catalog_files, None, 1, **BY)
+    before, tag = recorded(releases), registry.version("passes", 1).tags["gate"]
+    promoted = promote(apart, {**catalog_files, "t.yaml": b"tests: []\n"}, None, "champion", **BY)
+    assert promoted.lines[0].check == "champion"
+    assert recorded(releases) == before
+    assert registry.version("passes", 1).tags["gate"] == tag
+
+
+def test_of_two_promotions_at_once_one_is_refused_and_leaves_no_trace(apart, catalog_files, monkeypatch):
+    """The other one comes between the evidence and the release: a whole promotion of its own."""
+    releases, registry = ReleaseStore(apart.releases), Registry(apart.mlflow_uri, apart.artifacts)
+    promote(apart, catalog_files, None, 1, **BY)
+    publish, rival = ReleaseStore.publish, {}
+
+    def interrupted(store, *args, **more):
+        found = publish(store, *args, **more)
+        if not rival:
+            rival["running"] = True
+            other = {**catalog_files, "t.yaml": b"tests: []\n"}
+            rival["release"] = promote(apart, other, None, 1, who="bob", why="first", now=2.0).release
+        return found
+
+    monkeypatch.setattr(ReleaseStore, "publish", interrupted)
+    with pytest.raises(UserError, match="somebody else changed it"):
+        promote(apart, catalog_files, None, 2, force=True, **BY)
+    assert releases.current() == rival["release"]
+    assert releases.history()[-1].who == "bob"
+    assert registry.alias("passes", CHAMPION).version == 1
+    assert "gate" not in registry.version("passes", 2).tags
+
+
+def test_the_first_release_can_be_lost_to_another_one_too(apart, catalog_files, monkeypatch):
+    releases, publish = ReleaseStore(apart.releases), ReleaseStore.publish
+
+    def interrupted(store, *args, **more):
+        found = publish(store, *args, **more)
+        monkeypatch.setattr(ReleaseStore, "publish", publish)
+        promote(apart, catalog_files, None, 2, who="bob", why="first", now=2.0)
+        return found
+
+    monkeypatch.setattr(ReleaseStore, "publish", interrupted)
+    with pytest.raises(UserError, match="somebody else changed it"):
+        promote(apart, catalog_files, None, 1, **BY)
+    assert (len(releases.history()), releases.history()[0].who) == (1, "bob")
+
+
+def test_rollback_restores_the_champions(apart, catalog_files):
+    releases, registry = ReleaseStore(apart.releases), Registry(apart.mlflow_uri, apart.artifacts)
+    first = promote(apart, catalog_files, None, 1, **BY).release
+    promote(apart, catalog_files, None, 2, force=True, **BY)
+    assert registry.alias("passes", CHAMPION).version == 2
+    assert recorded(releases)["forced"]
+    second = releases.current()
+    assert rollback(apart, who="ann", why="it fell", now=3.0) == (second, first)
+    assert releases.current() == first
+    assert registry.alias("passes", CHAMPION).version == 1
+
+
+def test_rolled_back_to_before_its_first_release_a_model_has_no_champion(apart, catalog_files, proven):
+    registry = Registry(apart.mlflow_uri, apart.artifacts)
+    promote(apart, catalog_files, None, 1, **BY)
+    more = catalog_files["offers.yaml"] + (
+        b"  prose_pass: {owner: pm, group: passes, surfaces: [front], score: {model: prose, value: 1}}\n"
+    )
+    prose = registry.register("prose", registry.files("passes", 1), {}, {}, {}).version
+    promote(apart, {**catalog_files, "offers.yaml": more}, "prose", prose, **BY)
+    assert registry.alias("prose", CHAMPION).version == prose
+    rollback(apart, who="ann", why="it fell", now=3.0)
+    assert registry.alias("prose", CHAMPION) is None
+    assert registry.alias("passes", CHAMPION).version == 1
+
+
+def test_data_that_cannot_tell_are_no_evidence_against_a_champion(apart, catalog_files):
+    promote(apart, catalog_files, None, 1, **BY)
+    rmtree(apart.data)
+    with pytest.raises(UserError, match=r"FAIL       support against the champion passes/1: the data in .* can't tell"):
+        promote(apart, catalog_files, None, 2, **BY)
+
+
+def test_a_champion_is_judged_as_it_is_by_what_came_after_its_training(apart, catalog_files, make_history):
+    """Readers changed their minds: what the champion shows is now wrong, whatever its procedure would learn."""
+    promote(apart, catalog_files, None, 1, **BY)
+    later = make_history(seed=5, right=0.1, wrong=0.35, start=START + pd.Timedelta(days=30))
+    later.write(apart.data)
+    train(apart, load_catalog(catalog_files), config="logistic")
+    lines = promote(apart, catalog_files, None, None, **BY).lines
+    (worth,) = [line.detail for line in lines if line.check == "worth against the champion passes/1"]
+    assert 0.15 < float(worth.split()[0]) < 0.35  # 0.35 instead of 0.1
+    (support,) = [line.detail for line in lines if line.check == "support against the champion passes/1"]
+    assert "passes/1 as it is on decisions after its training" in support
+
+
+def test_a_registry_that_is_down_is_told_as_such(apart, catalog_files, monkeypatch):
+    promote(apart, catalog_files, None, 1, **BY)
+    with socket.socket() as taken:  # bound, and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        for version in (None, 1, "champion"):
+            with pytest.raises(UserError, match="can't be reached"):
+                promote(apart, catalog_files, None, version, **BY)
