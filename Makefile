@@ -4,10 +4,10 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help setup setup-dev demo demo-check test test-heavy bench-decide lint format lock clean
+.PHONY: help setup setup-dev demo demo-check test test-heavy bench-decide bench-learning lint format lock clean
 
 help:  ## What can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 setup: .venv/.default  ## Prepare .venv; nothing to do when it is up to date
 
@@ -50,6 +50,9 @@ test-heavy: setup-dev  ## The slow tests that `make test` leaves out
 
 bench-decide: .venv-bench/.stamp  ## How long decisions take, beside their targets and other rule engines
 	@.venv-bench/bin/python benchmarks/decide.py $(ARGS)
+
+bench-learning: setup-dev  ## What learning, the gate, what-if and the simulator come to, beside their targets
+	@$(BIN)/python -m benchmarks.learning $(ARGS)
 
 lint: setup-dev  ## Format, style, types of the decision core, import contracts
 	@$(BIN)/ruff format --check .

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from decisioning.catalog import Catalog
+from decisioning.errors import UserError
 from decisioning.explain import explain
 from demo_check import Client, exercise, reference_problems
 from stores.decision_log import DecisionRecord
@@ -104,8 +105,22 @@ class Demo:
         from training.promote import promote
 
         files = read_catalog_files(catalog_folder(self.home, None))
-        with steps.step("promote", "Promote the model into a release"):
-            promote(self.home, files, None, None, who="segue demo", why="the guided tour", now=time.time())
+        with steps.step("promote", "Promote the model into a release") as progress:
+            try:
+                promote(
+                    self.home,
+                    files,
+                    None,
+                    None,
+                    who="segue demo",
+                    why="the guided tour",
+                    now=time.time(),
+                    progress=progress,
+                )
+            except UserError as refused:
+                if not (self.home.releases / "current").is_file():
+                    raise
+                self.console.print(escape(str(refused)), highlight=False)  # a tour of a home that has a champion
 
     def _serve(self, steps: Steps, catalog: Catalog, url: str) -> None:
         """Serves in this thread, as the signals of a person arrive here, while another one pays the visits."""
