@@ -1,5 +1,7 @@
 """Events: impressions and what followed. First the log, which is the truth; then the counters that rules read."""
 
+import re
+
 import msgspec
 
 from decisioning.domain import DECISION, NOTHING, Event, EventType
@@ -19,6 +21,10 @@ LOG_FAILED = "log:failed"
 """The disk refused the line: the counters know of the event, but no training run will."""
 UNKNOWN_TYPE = "event:unknown_type"
 """No rule and no group knows such a type: an outcome of the client's own, or a typo."""
+RETIRED = "event:retired"
+"""A decision of ours named an offer or a surface that the release in use lacks: kept for learning, counted nowhere."""
+OURS = re.compile(r"[0-9a-f]{32}\.(.+)", re.DOTALL)
+"""The ids that this service gives to its decisions."""
 
 _encoder = msgspec.json.Encoder()
 
@@ -43,7 +49,8 @@ async def _take(runtime: Runtime, sent: EventRequest, index: int, result: Events
     current, now = runtime.current, runtime.clock()
     at = sent.at if isinstance(sent.at, float) else sent.at.timestamp()
     surface = _surface(current, sent)
-    if reason := _objection(current, sent.type, sent.offer, surface, at, now):
+    is_retired = _is_retired(current, sent, surface)
+    if reason := _objection(current, sent, surface, at, now, is_retired=is_retired):
         result.rejected.append(Rejected(index, reason, sent.event_id))
         return
     user = user_key(runtime.secret, sent.user_id)
@@ -52,6 +59,10 @@ async def _take(runtime: Runtime, sent: EventRequest, index: int, result: Events
     runtime.events.append(event_line(event))
     if runtime.events.dropped > dropped:
         _admit(result, LOG_FAILED)
+    if is_retired:  # no rule can ask for it any more
+        result.accepted += 1
+        _admit(result, RETIRED)
+        return
     budgets = current.spends(event.offer, at) if event.type == EventType.IMPRESSION else ()
     is_new = await runtime.store.apply(event, budgets, current.schema)
     result.accepted += 1
@@ -66,17 +77,28 @@ async def _take(runtime: Runtime, sent: EventRequest, index: int, result: Events
 def _surface(current: Current, sent: EventRequest) -> str:
     """Where the decision was made: its id says so; for an id of somebody else's making, what the client says."""
     named = sent.decision_id.partition(".")[2]
-    return named if named in current.release.catalog.surfaces else sent.surface or ""
+    if named in current.release.catalog.surfaces or OURS.fullmatch(sent.decision_id):
+        return named
+    return sent.surface or ""
 
 
-def _objection(current: Current, type: str, offer: str, surface: str, at: float, now: float) -> str | None:
+def _is_retired(current: Current, sent: EventRequest, surface: str) -> bool:
+    """Whether a decision of ours was of an offer or a surface that a newer release no longer has."""
+    catalog = current.release.catalog
+    is_known = sent.offer == NOTHING or sent.offer in catalog.offers
+    return OURS.fullmatch(sent.decision_id) is not None and not (is_known and surface in catalog.surfaces)
+
+
+def _objection(
+    current: Current, sent: EventRequest, surface: str, at: float, now: float, *, is_retired: bool
+) -> str | None:
     """Why an event can't be taken; None when it can."""
     catalog = current.release.catalog
-    if type == DECISION:
+    if sent.type == DECISION:
         return "The type decision is the server's own: it records what it decides. Report impressions."
-    if offer != NOTHING and offer not in catalog.offers:
+    if not is_retired and sent.offer != NOTHING and sent.offer not in catalog.offers:
         return "The offer is not in the catalog."
-    if surface and surface not in catalog.surfaces:
+    if not is_retired and surface and surface not in catalog.surfaces:
         return "The surface is not in the catalog."
     if at > now + FUTURE_BY:
         return "The field at is in the future: send RFC 3339 with its time zone, or seconds (not milliseconds)."

@@ -103,3 +103,29 @@ def test_only_impressions_spend_a_budget(client, event, store):
 def test_a_type_that_no_rule_knows_is_kept_and_said_as_it_may_be_a_typo(client, event, logged):
     assert report(client, event | {"type": "impresion"})["degraded"] == ["event:unknown_type"]
     assert logged("events")[0]["type"] == "impresion"
+
+
+OURS = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"offer": "last_summer", "decision_id": f"{OURS}.banner"},
+        {"offer": "annual", "decision_id": f"{OURS}.old_home", "surface": "old_home"},
+        {"offer": "last_summer", "decision_id": f"{OURS}.old_home"},
+    ],
+)
+def test_what_followed_an_offer_or_a_surface_that_has_retired_since_is_kept_and_not_counted(
+    client, event, logged, store, sent
+):
+    answer = report(client, event | sent)
+    assert (answer["accepted"], answer["rejected"], answer["degraded"]) == (1, [], ["event:retired"])
+    [line] = logged("events")
+    assert (line["offer"], line["surface"]) == (sent["offer"], sent["decision_id"].partition(".")[2])
+    assert client.run(store.read(line["user"], Schema(()), ["winter"])).history == ()
+
+
+def test_an_unknown_offer_of_somebody_elses_decision_is_still_a_mistake(client, event):
+    answer = report(client, event | {"offer": "anual", "decision_id": "theirs.banner"})
+    assert answer["rejected"][0]["reason"] == "The offer is not in the catalog."
