@@ -55,7 +55,7 @@ def ask(
         raise UserError(f"None of the recorded decisions can be decided again: {'; '.join(why) or 'there are none'}.")
     subject = Subject(
         before=_named(base) if proposal.base else "each decision's own release",
-        after=_named(other, None if proposal.catalog_files is None else other.catalog.hash),
+        after=_named(other, None if proposal.catalog_files is None else other.catalog.hash) + _pulled(proposal),
         since=max(found.traffic.since, 0.0),
         until=found.traffic.until,
         judged=(max(found.judged_since, 0.0), found.judged_until),
@@ -139,6 +139,12 @@ def _named(release: Release, catalog: str | None = None) -> str:
     models = ", ".join(sorted(scorer.label for scorer in release.scorers.values())) or "rules alone"
     what = f"release {release.id}" if catalog is None else f"catalog {catalog[:12]}"
     return f"{what} with {models}"
+
+
+def _pulled(proposal: Proposal) -> str:
+    return "".join(
+        f", a lever of {lever.times:.3f} on {', '.join(sorted(lever.scope.only_offers))}" for lever in proposal.levers
+    )
 
 
 def _revalued(base: Catalog, other: Catalog) -> tuple[str, ...]:

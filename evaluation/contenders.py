@@ -41,15 +41,19 @@ class Contender:
         """On a surface that its catalog doesn't have, nothing. Budgets that nobody recorded count as unspent."""
         if request.surface not in self.release.catalog.surfaces:
             return Choice((), certain(NOTHING, 0), False)
-        unread = self._unread[request.surface]
-        if unread and "budgets" not in facts.unread:
-            facts = replace(facts, budgets={**dict.fromkeys(unread, 0), **facts.budgets})
-        decision = decide(self._still, request, facts)
+        decision = decide(self._still, request, self.known(request, facts))
         return Choice(
             tuple([one.offer for one in decision.slate]),
             self._explored(decision),
             decision.source is Source.FALLBACK,
         )
+
+    def known(self, request: Request, facts: Facts) -> Facts:
+        """The facts as this release would have read them, as far as they were recorded."""
+        unread = self._unread[request.surface]
+        if unread and "budgets" not in facts.unread:
+            return replace(facts, budgets={**dict.fromkeys(unread, 0), **facts.budgets})
+        return facts
 
     def recorded(self, record: DecisionRecord) -> Choice | None:
         """What a record of this very release says it chose; None where it doesn't say all of it."""

@@ -1,9 +1,9 @@
 """What is held against what: the release in use, and the same with another catalog or other models."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from decisioning.catalog import Catalog
+from decisioning.catalog import Catalog, Lever
 from decisioning.catalog_yaml import load_catalog
 from decisioning.engine import Release
 from evaluation.contenders import changed
@@ -23,10 +23,17 @@ class Proposal:
     models: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
     """The files of other models, by name, in place of those that the base has."""
 
+    levers: tuple[Lever, ...] = ()
+    """Levers to pull besides those of the catalog."""
+
     def __call__(self, recorded: str) -> tuple[Release, Release]:
         base = self.load(self.base or recorded)
         scorers = {name: artifact.load(files) for name, files in self.models.items()}
-        return base, changed(base, self.catalog, scorers)
+        catalog = self.catalog
+        if self.levers:
+            catalog = catalog or base.catalog
+            catalog = replace(catalog, levers=(*catalog.levers, *self.levers))
+        return base, changed(base, catalog, scorers)
 
     def check(self) -> None:
         """Raises UserError for a catalog with errors."""

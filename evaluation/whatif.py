@@ -84,7 +84,7 @@ class _Pass:
         asked = self._asked
         counting = _Counting(asked.by)
         for record in records(taken, min(asked.since, asked.judged_since)):
-            why = "lines that are no decision" if record is None else self._unfit(record)
+            why = "lines that are no decision" if record is None else unfit(record, asked.repeats)
             if why is not None:
                 counting.left_out[why] += 1
                 continue
@@ -98,14 +98,15 @@ class _Pass:
                 counting.add(record, pair, counted=counted, judged=matured)
         return counting.tally()
 
-    def _unfit(self, record: DecisionRecord) -> str | None:
-        """Why a record says nothing of what a release would choose."""
-        if ENGINE_FAILED in record.decision.degraded:
-            return "answers after a failure of the engine"
-        counts = self._asked.repeats.get(record.decision.decision_id)
-        if counts is not None and counts != record.request.now:
-            return "records of a sticky answer besides the one that counts"
-        return None
+
+def unfit(record: DecisionRecord, repeats: Mapping[str, float]) -> str | None:
+    """Why a record says nothing of what a release would choose."""
+    if ENGINE_FAILED in record.decision.degraded:
+        return "answers after a failure of the engine"
+    counts = repeats.get(record.decision.decision_id)
+    if counts is not None and counts != record.request.now:
+        return "records of a sticky answer besides the one that counts"
+    return None
 
 
 class _Counting:

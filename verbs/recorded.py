@@ -55,3 +55,11 @@ def _model_files(home: Home, base: Release, model: str | None, version: str) -> 
     registry = Registry(home.mlflow_uri, home.artifacts)
     files = registry.files(name, version_number(registry, name, version))
     return name, {file: text for file, text in files.items() if file in (JSON, TEXT)}
+
+
+def read_share(text: str) -> float:
+    """A part of a whole, as `10%` or `0.1`. Raises UserError for anything else."""
+    try:
+        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        raise UserError(f"--share takes a part of all decisions, such as 10% or 0.1, and not {text}.") from None

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from stores.home import Home
 from terminal import Steps
+from verbs.catalog import catalog as catalog_verbs
 from verbs.options import DEFAULT_HOME, HomeOption, JsonOption, LastOption, ModelOption, group
 from verbs.telling import people, show
 
@@ -65,3 +66,32 @@ def whatif(
             out.print(line)
     if any(one.tripped for one in verdicts):
         raise typer.Exit(1)
+
+
+@catalog_verbs.command("lever", epilog="Example: segue catalog lever premium_annual --share 10% --surface home_banner")
+def catalog_lever(
+    offer: Annotated[str, typer.Argument(help="The name of an offer.")],
+    share: Annotated[str, typer.Option(help="The share of first places that it should have, such as 10% or 0.1.")],
+    folder: Annotated[
+        Path | None, typer.Argument(help="A draft of the catalog; default: that of the release in use.")
+    ] = None,
+    surface: Annotated[str | None, typer.Option(help="One surface; default: all that it stands on.")] = None,
+    last: LastOption = "7d",
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Which lever gives an offer a share of the decisions that were recorded, and who would pay for it."""
+    from evaluation.lever_search import search
+    from verbs.recorded import proposal_of, read_share
+    from verbs.whatif_words import lever_lines
+
+    where, wanted = Home(home), read_share(share)
+    proposal = proposal_of(where, catalog=folder)
+    with Steps(people).step("lever", "Search and decide again (megabytes)") as progress:
+        found = search(where.logs, proposal, offer, wanted, surface=surface, last=last, progress=progress)
+    if as_json:
+        show(found, as_json)
+        return
+    out = Console(highlight=False, soft_wrap=True)
+    for line in lever_lines(found):
+        out.print(line)

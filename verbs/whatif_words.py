@@ -62,6 +62,35 @@ def whatif_markdown(found: Report, verdicts: "Sequence[Verdict]") -> str:
     return "\n".join(told) + "\n"
 
 
+def lever_lines(found: Report) -> Iterator[RenderableType]:
+    """What a search for a lever found."""
+    offer, where, (low, high) = found["offer"], ", ".join(found["surfaces"]), found["bounds"]
+    yield (
+        f"[bold]{escape(offer)}[/bold] on {escape(where)} comes first in {found['share_now']:.2%} of "
+        f"{found['decisions']:,} decisions; with a lever at the bound of {high:g}, in {found['share_most']:.2%}."
+    )
+    for one in found["by_lever"]:
+        yield f"  lever {one['lever']:<5g} {one['share']:>7.2%}"
+    if found["lever"] is None:
+        yield (
+            f"[yellow]No lever gives it {found['share_wanted']:.2%}:[/yellow] elsewhere it is not eligible, its rivals "
+            "score too much, or they are of a higher class. Widen who may get it, or settle for less."
+        )
+        return
+    if found["lever"] <= low and found["share"] > found["share_wanted"]:
+        yield f"[yellow]Even the least lever, {low:g}, leaves it {found['share']:.2%}.[/yellow]"
+    else:
+        yield f"[green]A lever of {found['lever']:g} gives it {found['share']:.2%}.[/green] In the catalog:"
+    scope = f", surface: {where}" if len(found["surfaces"]) == 1 else ""
+    yield escape(
+        f"  levers:\n    more_{offer}: {{only: {{offer: {offer}{scope}}}, times: {found['lever']:g}, "
+        "until: …, owner: …, why: …}"
+    )
+    yield ""
+    yield "[bold]What it would have done[/bold]"
+    yield from whatif_lines(found["report"], [])
+
+
 def value_words(value: Report) -> str:
     """A difference of value with its interval and its support, or why there is none."""
     if value["note"]:
