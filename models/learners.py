@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 from decisioning.errors import UserError
 from models.encoding import Encoding
-from models.fitting import boosting, constant, dr_learner, logistic, t_learner
+from models.fitting import boosting, constant, dr_learner, logistic, pooled, t_learner
 from models.fitting.constant import fit_constant
 from models.fitting.dr_learner import fit_dr_learner
 from models.fitting.lightgbm import fit_lightgbm
 from models.fitting.logistic import fit_logistic
+from models.fitting.pooled import fit_pooled
 from models.fitting.s_learner import fit_s_learner
 from models.fitting.sample import Fit, Params, Sample
 from models.fitting.t_learner import fit_t_learner
@@ -36,6 +37,7 @@ LEARNERS: Mapping[str, Learner] = {
     "dr_learner": Learner(fit_dr_learner, dr_learner.DEFAULTS, boosted=True),
     "lightgbm": Learner(fit_lightgbm, boosting.DEFAULTS, boosted=True, monotone=True),
     "logistic": Learner(fit_logistic, logistic.DEFAULTS),
+    "pooled": Learner(fit_pooled, pooled.DEFAULTS),
     "s_learner": Learner(fit_s_learner, boosting.DEFAULTS, boosted=True, monotone=True),
     "t_learner": Learner(fit_t_learner, t_learner.DEFAULTS, boosted=True, monotone=True),
 }

@@ -19,7 +19,7 @@ def fit_logistic(
 
     Weights are stored for the columns as they are, so that serving needs no scaler.
     """
-    fill, scale = _moments(sample.contexts)
+    fill, scale = moments(sample.contexts)
     weights: list[tuple[float, ...] | None] = []
     intercepts = []
     for offer in range(len(encoding.offers)):
@@ -38,7 +38,7 @@ def fit_logistic(
     return Linear(tuple(fill.tolist()), tuple(weights), tuple(intercepts))
 
 
-def _moments(contexts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def moments(contexts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(columns,) means of what is known, and standard deviations with the mean filled in; column by column, to be
     small in memory. A constant column says nothing: its deviation is infinite."""
     fill, scale = np.zeros(contexts.shape[1]), np.full(contexts.shape[1], np.inf)
