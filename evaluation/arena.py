@@ -67,7 +67,8 @@ class State:
 class Life:
     """What a policy did from the first day of comparison, and what it was worth in truth."""
 
-    log: Log
+    log: Log | None
+    """Warm-up included; None where it was not kept."""
     earned: float
     """Net value a visit, expected under the truth and the policy's probabilities, at the states that it met."""
     regret: float

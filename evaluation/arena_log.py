@@ -1,12 +1,14 @@
 """What a policy has shown in a world, and what of it has become known by a given day."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from decisioning.catalog import DAY
 from evaluation.arena_world import World
-from evaluation.labels import NET_VALUE, Logged
+from evaluation.delays import Delays
+from evaluation.logged import NET_VALUE, Fresh, Logged
 
 FIELDS = ("day", "user", "surface", "action", "probability", "converts_on", "seen", "fatigue")
 
@@ -59,14 +61,51 @@ class Log:
         that depends on what was shown.
         """
         within = self.world.within
-        known = [part for part in self.parts if len(part) and since <= part.day[0] + within < day]
-        if not known:
-            return self.parts[0].take(np.zeros(0, np.intp)), np.zeros(0)
-        found = Decisions(*(np.concatenate([getattr(part, name) for part in known]) for name in FIELDS))
+        found = self._of(lambda made: since <= made + within < day)
         return found, (found.converts_on <= found.day + within).astype(float)
 
+    def open(self, day: int) -> tuple[Decisions, np.ndarray]:
+        """The decisions before `day` that have not matured, and whether each has been seen to convert by then."""
+        found = self._of(lambda made: day <= made + self.world.within and made < day)
+        return found, (found.converts_on < day).astype(float)
 
-def logged(world: World, made: Decisions, conversion: np.ndarray, net: np.ndarray | None = None) -> Logged:
+    def _of(self, wanted: Callable[[int], bool]) -> Decisions:
+        """The decisions of some days."""
+        parts = [part for part in self.parts if len(part) and wanted(int(part.day[0]))]
+        if not parts:
+            return self.parts[0].take(np.zeros(0, np.intp))
+        return Decisions(*(np.concatenate([getattr(part, name) for part in parts]) for name in FIELDS))
+
+
+def fresh(world: World, log: Log, day: int) -> Fresh | None:
+    """Open decisions to learn from, their positives weighted 1/Ĝ(age); None where nothing tells how long they take."""
+    (known, conversion), (made, seen) = log.matured(day), log.open(day)
+    late = np.flatnonzero(conversion)
+    if not len(made) or not len(late):
+        return None
+    groups = tuple(world.catalog.offers[name].group for name in world.offers)
+    wait = (known.converts_on - known.day)[late] / world.within
+    share = Delays(known.action[late], wait, groups).seen(made.action, (day - made.day) / world.within)
+    return Fresh(
+        user=made.user,
+        surface=made.surface,
+        action=made.action,
+        probability=made.probability,
+        eligible=world.may(made.user, made.surface),
+        conversion=seen,
+        weight=np.where(seen > 0, 1.0 / share, 1.0),
+        facts=world.facts(made.day, made.user, made.seen),
+    )
+
+
+def logged(
+    world: World,
+    made: Decisions,
+    conversion: np.ndarray,
+    *,
+    net: np.ndarray | None = None,
+    fresh: Fresh | None = None,
+) -> Logged:
     """Matured decisions as training and evaluation take them; `net` replaces the offers' value net of cost."""
     offers = [world.catalog.offers[name] for name in world.offers]
     net = world.net if net is None else net
@@ -90,5 +129,6 @@ def logged(world: World, made: Decisions, conversion: np.ndarray, net: np.ndarra
         facts=world.facts(made.day, made.user, made.seen),
         start=float(made.day.min(initial=0)) * DAY,
         end=float(made.day.max(initial=0)) * DAY,
-        immature=0,
+        immature=0 if fresh is None else len(fresh.action),
+        fresh=fresh,
     )

@@ -1,9 +1,9 @@
-"""References that know the truth: the best of each moment, the best over the whole time, and the best that features allow.
+"""References that know the truth: the best of each moment, the best of the whole time, and the best of the features.
 
 Under fatigue the best of each moment is no upper bound: whatever is shown costs something of all that is shown later. A
-user's state is one number, fatigue, that nothing but being shown an offer raises; so the best policy over the whole time
-is found exactly, by going backwards from the last day (Bellman 1957) over a grid of fatigue, between whose points values
-are linear. It knows how often each user comes, and not when.
+user's state is one number, fatigue, that nothing but being shown an offer raises. So the best policy of the whole time
+is found exactly, by going backwards from the last day (Bellman 1957) over a grid of fatigue, between whose points the
+values are taken as linear. It knows how often each user comes, and not when.
 """
 
 import numpy as np

@@ -5,18 +5,17 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from evaluation.arena import Ask, Even, even, greatest
-from evaluation.arena_log import Log, logged
+from evaluation.arena_log import Log, fresh, logged
 from evaluation.arena_world import WARM_UP, World
 from evaluation.arm_means import arm_means, table
 from evaluation.crossfit import CrossFit, Fitted, shrunk
-from models.learners import LEARNERS, fit
+from models.learners import Params, fit
 from models.predictors import Predictor
 
 EXPLORES = 0.05
 """ε of the mixture, as served by default."""
 RETRAINS = 14
 """Days between trainings."""
-LEARNER = "lightgbm"
 
 
 class Random(Even):
@@ -50,7 +49,7 @@ class Schedule:
 
 
 class BestSingleOffer:
-    """Each surface's offers in order of their mean net value, smoothed as in training; the first that a user may have."""
+    """Each surface's offers in order of mean net value, smoothed as in training: the first that a user may have."""
 
     def __init__(self, world: World, every: int = RETRAINS) -> None:
         self._world, self._schedule = world, Schedule(every)
@@ -65,6 +64,18 @@ class BestSingleOffer:
         return greatest(self._values[ask.surface], ask.may)
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """How to train, as a training config says it; what is not given is the product's default."""
+
+    learner: str = "pooled"
+    params: Params = field(default_factory=dict)
+    calibration: str = "platt"
+    shrinkage: float | None = None
+    open_decisions: bool = True
+    """Learn from open decisions too, their positives weighted for their delay."""
+
+
 @dataclass
 class Trained:
     """The project's own training: learner, calibration, means and shrinkage λ, cross-fitted, then p × net value.
@@ -74,10 +85,10 @@ class Trained:
     """
 
     world: World
+    recipe: Recipe = Recipe()
     epsilon: float = EXPLORES
     by_value: bool = True
     every: int = RETRAINS
-    folds: int = 5
     seed: int = 0
     shrinkages: list[float] = field(default_factory=list)
     """λ of each training."""
@@ -89,15 +100,16 @@ class Trained:
     def learn(self, day: int, log: Log) -> None:
         if not Schedule(self.every).due(day):
             return
-        found = logged(self.world, *log.matured(day), net=self._net)
-        params = {**LEARNERS[LEARNER][1], "num_threads": 1}
-        encoding = self.world.encoding
+        recipe, encoding = self.recipe, self.world.encoding
+        known = fresh(self.world, log, day) if recipe.open_decisions else None
+        found = logged(self.world, *log.matured(day), net=self._net, fresh=known)
         fits = CrossFit(
             found,
             encoding,
-            lambda sample: fit(LEARNER, encoding, sample, params, self.seed),
-            folds=self.folds,
+            lambda sample: fit(recipe.learner, encoding, sample, recipe.params, self.seed),
             seed=self.seed,
+            calibration=recipe.calibration,
+            shrinkage=recipe.shrinkage,
         )
         predictor, fitted = fits.final()
         self.shrinkages.append(fitted.shrinkage)
@@ -105,6 +117,8 @@ class Trained:
 
     def p(self, ask: Ask) -> np.ndarray:
         """(n, A) probabilities as served: m + λ (s − m)."""
+        if self._model is None:
+            raise ValueError("a policy that is trained has to learn before it is asked")
         predictor, fitted, means = self._model
         means = means[ask.surface]
         if not fitted.shrinkage:

@@ -6,7 +6,6 @@ when and where, whose mind is made up, how long that takes, and the draw) is fix
 common random numbers. Parameters and where they come from: docs/simulator.md.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,10 +13,9 @@ import numpy as np
 import pandas as pd
 
 from decisioning.catalog import DAY, Catalog, FeatureSpec, FeatureType
-from decisioning.conditions import AllOf, AnyOf, Condition, holds
-from decisioning.domain import Value
 from decisioning.errors import UserError
 from evaluation.aftermath import DELAY, OTHER_DELAY
+from evaluation.arena_rules import eligible as eligible_users
 from evaluation.simulation import OTHER_SHARE, SURFACE_SHARES
 from evaluation.world import (
     FATIGUE,
@@ -52,8 +50,8 @@ SEEN = {
 }
 """How much of each taste's variance the features explain: as measured on the features of `segue data simulate`."""
 RATE, FALL = 0.16, 1.15
-"""An offer's usual rate is RATE × net^−FALL. FALL is set so that, for somebody who reads the features perfectly, choosing by value
-earns 23 % more than choosing by probability: the fact that we know of such a subscription."""
+"""An offer's usual rate is RATE × net^−FALL. FALL is set so that choosing by value earns 23 % more than choosing by
+probability for whoever reads the features perfectly: what was once measured in a simulated subscription like this."""
 SEASON, WEEKEND = 0.3, 0.15
 """Logits: the height of each group's yearly wave, and what a weekend adds."""
 MOST_VISITS = 0.9
@@ -187,7 +185,7 @@ def make_world(catalog: Catalog, *, users: int, days: int, seed: int, fatigue: f
     surfaces, stands = tuple(np.array(surfaces)[stands.any(axis=1)].tolist()), stands[stands.any(axis=1)]
     people = make_population(np.random.default_rng([seed, WORLD]), users)
     net = np.array([offer.score.net for offer in offers])
-    eligible = _eligible(people, {name: catalog.offers[name].eligible for name in names})
+    eligible = eligible_users(people, {name: catalog.offers[name].eligible for name in names})
     if not eligible.any():
         raise UserError("Under the catalog's rules no simulated listener may see any offer.")
     rng = np.random.default_rng([seed, TRUTH])
@@ -255,24 +253,3 @@ def surface_shares(surfaces: tuple[str, ...]) -> np.ndarray:
     """(S,) how often a visit is to each surface."""
     shares = np.array([SURFACE_SHARES.get(name, OTHER_SHARE) for name in surfaces])
     return shares / shares.sum()
-
-
-def _eligible(people: Population, conditions: Mapping[str, Condition | None]) -> np.ndarray:
-    """What the catalog asks of tier and market holds; whatever else it asks is taken to be so."""
-    kinds = people.tier * len(MARKET_SHARES) + pd.factorize(people.market, sort=True)[0]
-    out = np.zeros((len(people), len(conditions)), bool)
-    for kind in np.unique(kinds):
-        who = np.flatnonzero(kinds == kind)
-        known = {"tier": TIERS[people.tier[who[0]]], "market": str(people.market[who[0]])}
-        out[who] = [condition is None or may_hold(condition, known) for condition in conditions.values()]
-    return out
-
-
-def may_hold(condition: Condition, known: Mapping[str, Value]) -> bool:
-    """Whether a condition may hold, where only some features are known. Exact for a tree without "not"."""
-    match condition:
-        case AllOf(children):
-            return all(may_hold(child, known) for child in children)
-        case AnyOf(children):
-            return any(may_hold(child, known) for child in children)
-    return condition.feature not in known or holds(condition, known, 0.0)
