@@ -6,7 +6,8 @@ from typing import Any
 from decisioning.catalog import FeatureSpec, FeatureType
 from decisioning.conditions import AllOf, AnyOf, Condition, Op, Test, clauses, negate, version
 from decisioning.domain import Value
-from decisioning.satisfiable import satisfiable
+from decisioning.proofs import Proofs
+from decisioning.satisfiable import TooManyAlternatives
 from decisioning.words import words
 from decisioning.yaml_fields import (
     Broken,
@@ -79,6 +80,7 @@ class ConditionReader:
     ) -> None:
         """`known` are the declared names of features, with those that could not be read."""
         self.features, self.problems, self.known = features, problems, known
+        self.proofs = Proofs(features)
         self._nodes = audiences
         self._read: dict[str, Condition | None] = {}
         self._path: list[str] = []
@@ -101,7 +103,7 @@ class ConditionReader:
             self._read[name] = None  # until it is read; so a broken one is reported once
             self._path.append(name)
             try:
-                self._read[name] = self.whole(self._nodes[name])
+                self._read[name] = self.condition(self._nodes[name])
             finally:
                 self._path.pop()
         condition = self._read[name]
@@ -109,18 +111,8 @@ class ConditionReader:
             raise Broken
         return condition
 
-    def whole(self, node: Node) -> Condition:
-        """A condition within the limit of clauses: audiences of audiences could make one of any size. Raises Broken."""
-        condition = self.condition(node)
-        count = clauses(condition)
-        if count > MAX_CLAUSES:
-            hint = "Make a part of it a derived feature."
-            self.problems.add(node, f"has {count} clauses with its audiences, more than {MAX_CLAUSES}", hint)
-            raise Broken
-        return condition
-
     def condition(self, node: Node) -> Condition:
-        """A condition: all that a mapping says. Raises Broken after reporting what is wrong with it."""
+        """A condition: all that a mapping says, and some user can meet. Raises Broken after reporting what is wrong."""
         if not isinstance(node.value, dict) or not node.value:
             self.problems.add(node, f"needs a mapping of conditions, got {shown(node)}", "Such as {tier: free}.")
             raise Broken
@@ -133,7 +125,28 @@ class ConditionReader:
                 broken = True
         if broken:
             raise Broken
-        return parts[0] if len(parts) == 1 else AllOf(tuple(parts), node.place)
+        whole = parts[0] if len(parts) == 1 else AllOf(tuple(parts), node.place)
+        count = clauses(whole)
+        if count > MAX_CLAUSES:  # audiences of audiences could make one of any size
+            hint = "Make a part of it a derived feature."
+            self.problems.add(node, f"has {count} clauses with its audiences, more than {MAX_CLAUSES}", hint)
+            raise Broken
+        if list(node.value) != ["audience"]:  # audiences are proved where they stand
+            self._prove(whole, node)
+        return whole
+
+    def _prove(
+        self, condition: Condition, node: Node, contradiction: str = "contradicts itself: nobody can meet it"
+    ) -> None:
+        """Some user has to be able to meet a condition, were it only an alternative of another. Raises Broken."""
+        try:
+            if self.proofs.satisfiable(condition):
+                return
+            self.problems.add(node, contradiction)
+        except TooManyAlternatives:
+            hint = "Name the common parts as audiences, or split it."
+            self.problems.add(node, "has too many alternatives to check", hint)
+        raise Broken
 
     def _part(self, key: str, node: Node) -> Condition:
         if key == "audience":
@@ -193,9 +206,7 @@ class ConditionReader:
         if len(known) == 1:
             return known[0]
         together = AllOf(tuple(known), node.place)
-        if not satisfiable(together, self.features):
-            self.problems.add(node, f"no value can do: {words(together)}")
-            raise Broken
+        self._prove(together, node, f"no value can do: {words(together)}")
         return together
 
     def _operator(self, spec: FeatureSpec, key: str, node: Node) -> Condition | None:

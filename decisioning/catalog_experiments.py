@@ -7,20 +7,23 @@ from itertools import pairwise
 from decisioning.catalog import Ablations, Arm, CatalogTest, Experiment, Exploration, Factor, Holdout
 from decisioning.catalog_conditions import whole_value_of
 from decisioning.catalog_keys import KEYS
-from decisioning.catalog_offers import Context
+from decisioning.catalog_offers import Context, amount
 from decisioning.conditions import Condition
 from decisioning.domain import DECISION, Stage, Value
 from decisioning.experiments import ABLATION
 from decisioning.yaml_fields import (
+    NAMING,
     Broken,
     Fields,
     Parser,
     attempt,
     duration,
     integer,
+    is_name,
     moment,
     number,
     one_of,
+    plain_name,
     some_of,
     text,
 )
@@ -66,7 +69,7 @@ def read_ablations(node: Node, at: Context) -> Ablations:
 
 def read_experiment(name: str, node: Node, at: Context) -> Experiment:
     fields = Fields(node, at.problems, *KEYS["experiments"])
-    layer = fields.required("layer", text, "Experiments of one layer never share a user.")
+    layer = fields.required("layer", plain_name, "Experiments of one layer never share a user.")
     if ABLATION in (name, layer):
         message = f'"{ABLATION}" is what the arms that switch off a factor are called'
         at.problems.add_at(node.key_place, node.path, message, "Rename it.")
@@ -85,13 +88,16 @@ def _audience(experiment: Fields, at: Context) -> Condition | None:
     node = experiment.child("audience")
     if node is None or isinstance(node.value, dict):
         return at.condition(experiment, "audience")
-    return at.conditions.whole(replace(node, value={"audience": node}))
+    return at.conditions.condition(replace(node, value={"audience": node}))
 
 
 def _arms(experiment: Fields, at: Context) -> tuple[Arm, ...]:
     node = experiment.child("arms")
     if node is None or not isinstance(node.value, dict) or not node.value:
-        experiment.wrong("arms", "an experiment needs arms", "Such as {control: {percent: 50}, other: {percent: 50}}.")
+        if node or experiment.lacks("arms"):
+            experiment.wrong(
+                "arms", "an experiment needs arms", "Such as {control: {percent: 50}, other: {percent: 50}}."
+            )
         return ()
     arms = tuple(_arm(name, arm, at) for name, arm in sorted(node.value.items()))
     total = sum(arm.percent for arm in arms)
@@ -102,6 +108,8 @@ def _arms(experiment: Fields, at: Context) -> tuple[Arm, ...]:
 
 def _arm(name: str, node: Node, at: Context) -> Arm:
     fields = Fields(node, at.problems, *KEYS["experiments.arms"])
+    if not is_name(name):
+        at.problems.add_at(node.key_place, node.path, f'"{name}" can\'t be a name', NAMING)
     percent = fields.required("percent", number(0, 100)) or 0.0
     overrides: dict[str, float] = {}
     settings = fields.child("set")
@@ -116,8 +124,8 @@ def _arm(name: str, node: Node, at: Context) -> Arm:
 
 
 SETTINGS: Mapping[tuple[str, str], Parser[float]] = {
-    ("offers", "score.value"): number(low=0),
-    ("offers", "score.cost"): number(low=0),
+    ("offers", "score.value"): amount,
+    ("offers", "score.cost"): amount,
     ("offers", "priority"): integer(-1000, 1000),
     ("levers", "times"): number(above=0, high=1000),
     ("context_weights", "times"): number(above=0, high=100),
@@ -145,37 +153,59 @@ _UNASSIGNED = -1.0
 
 
 def assign_ranges(experiments: Sequence[Experiment], problems: Problems) -> tuple[Experiment, ...]:
-    """Gives each experiment its range of its layer: as written, or the first gap wide enough, in the order of names.
+    """Checks that no two experiments of a layer share a user. One that is alone in its layer begins at 0 if it likes.
 
-    An experiment whose range moves would lose its users to another, so one that runs should say `starts_at`.
+    Where there are several, each says where it begins: a range that hung on the others would move when they grow, and
+    lose its users to them.
     """
     placed: list[Experiment] = []
     for layer in sorted({experiment.layer for experiment in experiments}):
-        members = sorted((e for e in experiments if e.layer == layer), key=lambda e: (e.starts_at < 0, e.name))
-        total = sum(e.percent for e in members)
+        members = [experiment for experiment in experiments if experiment.layer == layer]
+        total = sum(member.percent for member in members)
         if total > 100 + _ROUNDING:
             message = f"the experiments of layer {layer} take {total:g} percent of it, more than 100"
             problems.add_at(members[-1].place, f"experiments.{members[-1].name}", message, "Lower their percents.")
-            continue
-        taken: list[tuple[float, float]] = []
-        for member in members:
-            start = member.starts_at if member.starts_at >= 0 else _first_gap(taken, member.percent)
-            if start is None or _overlaps(taken, start, member.percent):
-                message = f"no range of {member.percent:g} percent is free in layer {layer}"
-                problems.add_at(member.place, f"experiments.{member.name}", message, 'Change "starts_at" or "percent".')
-                continue
-            taken = sorted([*taken, (start, start + member.percent)])
-            placed.append(replace(member, starts_at=start))
-    return tuple(sorted(placed, key=lambda e: e.name))
+        elif len(members) == 1:
+            placed.append(replace(members[0], starts_at=max(0.0, members[0].starts_at)))
+        else:
+            placed += _apart(layer, members, problems)
+    return tuple(sorted(placed, key=lambda experiment: experiment.name))
 
 
-def _first_gap(taken: list[tuple[float, float]], width: float) -> float | None:
-    edges = [(0.0, 0.0), *taken, (100.0, 100.0)]
-    return next((end for (_, end), (start, _) in pairwise(edges) if start - end >= width - _ROUNDING), None)
+def _apart(layer: str, members: Sequence[Experiment], problems: Problems) -> list[Experiment]:
+    """The experiments of a layer, each in a range of its own."""
+    placed = sorted((one for one in members if one.starts_at >= 0), key=lambda one: (one.starts_at, one.name))
+    taken = [(one.starts_at, one.starts_at + one.percent) for one in placed]
+    for (one, (start, end)), (other, (begins, ends)) in pairwise(zip(placed, taken, strict=True)):
+        if begins < end - _ROUNDING:
+            message = (
+                f"{begins:g} to {ends:g} percent of layer {layer} overlaps {one.name}, which has {start:g} to {end:g}"
+            )
+            free = _first_gap(taken, other.percent)
+            move = "" if free is None else f", or begin the newer of the two elsewhere: {free:g} is free"
+            hint = f"Lower the percent of {one.name} to {begins - start:g}{move}."
+            problems.add_at(other.place, f"experiments.{other.name}", message, hint)
+    for one in members:
+        if one.starts_at < 0:
+            free = _first_gap(taken, one.percent)
+            message = f'"starts_at" is missing: it shares layer {layer}, and where it begins may not hang on the others'
+            hint = "Nothing that wide is free: lower its percent, or another's."
+            if free is not None:
+                taken = sorted([*taken, (free, free + one.percent)])
+                keeps = " One that has run alone in the layer keeps 0." if free else ""
+                hint = f"Write starts_at: {free:g}, which is free.{keeps}"
+            problems.add_at(one.place, f"experiments.{one.name}", message, hint)
+    return placed
 
 
-def _overlaps(taken: list[tuple[float, float]], start: float, width: float) -> bool:
-    return any(start < b - _ROUNDING and a < start + width - _ROUNDING for a, b in taken)
+def _first_gap(taken: Sequence[tuple[float, float]], width: float) -> float | None:
+    """Where the first range of some percent that nobody takes begins, given ranges by their beginnings."""
+    free = 0.0
+    for start, end in (*taken, (100.0, 100.0)):
+        if start - free >= width - _ROUNDING:
+            return free
+        free = max(free, end)
+    return None
 
 
 # --- The catalog's own tests ------------------------------------------------------------------------------------------
@@ -187,7 +217,8 @@ def read_test(node: Node, at: Context) -> CatalogTest:
     surface = fields.required("on", one_of(at.surfaces, "surface"))
     expected = fields.child("expect")
     if expected is None or not expected.value:
-        at.problems.add(node, "a test needs to expect something", 'Give "never", "eligible" or "because".')
+        if expected or fields.lacks("expect"):
+            at.problems.add(node, "a test needs to expect something", 'Give "never", "eligible" or "because".')
         raise Broken
     expect = Fields(expected, at.problems, *KEYS["tests.expect"])
     offers = some_of(one_of(at.offers, "offer"))

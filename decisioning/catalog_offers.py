@@ -8,18 +8,20 @@ from decisioning.catalog_conditions import RESERVED, ConditionReader, whole_valu
 from decisioning.catalog_keys import KEYS
 from decisioning.conditions import Condition
 from decisioning.domain import NOTHING, EventType
-from decisioning.satisfiable import TooManyAlternatives, satisfiable
 from decisioning.yaml_fields import (
+    NAMING,
     Fields,
     Wrong,
     duration,
     end_of,
     flag,
     integer,
+    is_name,
     list_of,
     moment,
     number,
     one_of,
+    plain_name,
     some_of,
     text,
 )
@@ -41,18 +43,17 @@ class Context:
     rules: frozenset[str]
     events: frozenset[str]
 
+    def is_sent(self, name: str) -> bool:
+        """Whether a feature of that name is text that clients send, so that it means what the service takes it for."""
+        spec = self.conditions.features.get(name)
+        if spec is None:
+            return name in self.conditions.known  # what could not be read has its own problem
+        return spec.from_context and spec.type is FeatureType.TEXT
+
     def condition(self, fields: Fields, key: str) -> Condition | None:
         """A field's condition, which some user has to be able to meet. Raises Broken."""
         node = fields.child(key)
-        if node is None:
-            return None
-        condition = self.conditions.whole(node)
-        try:
-            if not satisfiable(condition, self.conditions.features):
-                fields.wrong(key, "contradicts itself: nobody can meet it")
-        except TooManyAlternatives:
-            fields.wrong(key, "has too many alternatives to check", "Name the common parts as audiences, or split it.")
-        return condition
+        return None if node is None else self.conditions.condition(node)
 
 
 # --- Features ---------------------------------------------------------------------------------------------------------
@@ -85,7 +86,7 @@ def read_feature(name: str, node: Node, problems: Problems) -> FeatureSpec:
 
 def _check_values(spec: FeatureSpec, fields: Fields) -> None:
     if spec.type in (FeatureType.ENUM, FeatureType.SET):
-        if not spec.values:
+        if not spec.values and (fields.lacks("values") or fields.child("values")):
             fields.wrong("values", f"{spec.type} feature needs its values", "Such as values: [free, premium].")
         if spec.type is FeatureType.SET and len(spec.values) > _MOST_IN_A_SET:
             fields.wrong("values", f"a set has at most {_MOST_IN_A_SET} values, this one has {len(spec.values)}")
@@ -111,9 +112,9 @@ def read_group(name: str, node: Node, at: Context) -> Group:
 
 
 def read_surface(name: str, node: Node, at: Context) -> Surface:
-    fields = Fields(node, at.problems, *KEYS["surfaces"])
+    fields = Fields(node, at.problems, *KEYS["surfaces"], nullable="fallback")
     slots = fields.optional("slots", integer(1, 100), 1)
-    if fields.is_mapping and "fallback" not in fields.entries:
+    if fields.lacks("fallback"):
         fields.wrong("fallback", '"fallback" is missing', "Name an offer, or say fallback: null.")
     fallback = fields.optional("fallback", one_of(at.offers, "offer"))
     min_score = fields.optional("min_score", number())
@@ -141,6 +142,8 @@ def read_offer(name: str, node: Node, at: Context) -> Offer:
         at.problems.add_at(node.key_place, node.path, f'"{NOTHING}" is what showing no offer is called', "Rename it.")
     owner = fields.required("owner", text, "Say who answers for it.")
     group = fields.required("group", one_of(at.groups, "group"))
+    if group and not is_name(group):  # where no groups are declared
+        fields.wrong("group", f'"{group}" can\'t be a name', NAMING)
     surfaces = fields.required("surfaces", list_of(one_of(at.surfaces, "surface")), "Say [] for a mere fallback.")
     live_from, live_until = _live(fields, at)
     score = _score(fields, at)
@@ -176,15 +179,20 @@ def _live(offer: Fields, at: Context) -> tuple[float | None, float | None]:
     return start, end
 
 
+MOST_MONEY = 1e9
+"""Of one conversion, in the catalog's currency: whatever multiplies it, a score stays finite."""
+amount = number(low=0, high=MOST_MONEY)
+
+
 def _score(offer: Fields, at: Context) -> Score:
     node = offer.child("score")
     if node is None:
         return Score()
     fields = Fields(node, at.problems, *KEYS["offers.score"])
     score = Score(
-        model=fields.optional("model", text),
-        value=fields.optional("value", number(low=0), Score().value),
-        cost=fields.optional("cost", number(low=0), Score().cost),
+        model=fields.optional("model", plain_name),
+        value=fields.optional("value", amount, Score().value),
+        cost=fields.optional("cost", amount, Score().cost),
         prior=fields.optional("prior", number(low=0, high=1), Score().prior),
     )
     if score.net < 0:

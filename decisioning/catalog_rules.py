@@ -64,7 +64,7 @@ def read_guard(name: str, node: Node, at: Context) -> Guard:
     fields = Fields(node, at.problems, *KEYS["guards"])
     scope = read_scope(fields, at)
     allows, blocks = at.condition(fields, "require"), at.condition(fields, "block_if")
-    if fields.is_mapping and not fields.child("require") and not fields.child("block_if"):
+    if fields.lacks("require") and fields.lacks("block_if"):
         at.problems.add(node, 'a guard needs "require" or "block_if"')
     fields.finish()
     return Guard(name, scope, allows, blocks, node.key_place)
@@ -72,7 +72,7 @@ def read_guard(name: str, node: Node, at: Context) -> Guard:
 
 def read_invariant(name: str, node: Node, at: Context) -> Invariant:
     fields = Fields(node, at.problems, *KEYS["invariants"])
-    if fields.is_mapping and not (fields.child("when") and fields.child("never")):
+    if fields.lacks("when") or fields.lacks("never"):
         at.problems.add(node, 'an invariant needs "when" and "never"')
     never = Scope(*_names(fields, "never", at))
     when = at.condition(fields, "when")
@@ -146,6 +146,10 @@ def read_quiet_hours(name: str, node: Node, at: Context) -> QuietHours:
     if start is not None and start == end:
         fields.wrong("to", "it ends when it starts: that is no time at all")
     zone = fields.optional("timezone", _timezone, "user")
+    if zone == "user" and not at.is_sent("timezone"):
+        message = "it goes by the user's time zone, which no feature tells"
+        hint = "Declare features: {timezone: {type: text, from: context}}, or write timezone: UTC."
+        fields.wrong("timezone", message, hint)
     fields.finish()
     return QuietHours(name, frozenset(surfaces), start, end, None if zone == "user" else zone, node.key_place)
 
@@ -196,7 +200,7 @@ def read_lever(name: str, node: Node, at: Context, bounds: tuple[float, float]) 
 def read_context_weight(name: str, node: Node, at: Context) -> ContextWeight:
     fields = Fields(node, at.problems, *KEYS["context_weights"])
     scope = read_scope(fields, at)
-    if fields.is_mapping and not fields.child("when"):
+    if fields.lacks("when"):
         at.problems.add(node, '"when" is missing', "A condition; a weight that always holds is a lever.")
     times = fields.required("times", number(above=0, high=100))
     owner = fields.required("owner", text, "Say who answers for it.")

@@ -10,9 +10,8 @@ from math import inf, prod
 
 from decisioning.catalog import EVERYTHING, Catalog, Offer, Scope, Surface
 from decisioning.catalog_invariants import blocked_by
-from decisioning.conditions import AllOf, complement
 from decisioning.domain import Place
-from decisioning.satisfiable import possible
+from decisioning.proofs import EVERYBODY, Proofs
 from decisioning.yaml_nodes import Problem, Problems
 
 Where = Callable[[str, str], Place]
@@ -27,7 +26,7 @@ _MOST_RIVALS = 20
 
 
 def find_warnings(
-    catalog: Catalog, now: float, problems: Problems, where: Where, idle: Iterable[str]
+    catalog: Catalog, now: float, proofs: Proofs, problems: Problems, where: Where, idle: Iterable[str]
 ) -> tuple[Problem, ...]:
     """The warnings of a valid catalog at a moment, by place. `idle` are the audiences that nothing uses.
 
@@ -36,9 +35,9 @@ def find_warnings(
     told = Problems(problems.lines, limit=inf)
     steady = {surface.name: _steady(surface, catalog) for surface in catalog.surfaces.values()}
     for offer in catalog.offers.values():
-        for message, hint in _against(offer, catalog, now, steady):
+        for message, hint in _against(offer, catalog, now, proofs, steady):
             told.add_at(offer.place, f"offers.{offer.name}", message, hint)
-    for section, name, message, hint in (*_levers(catalog, now), *_weights(catalog), *_rules(catalog)):
+    for section, name, message, hint in (*_levers(catalog, now), *_weights(catalog, proofs), *_rules(catalog)):
         told.add_at(where(section, name), f"{section}.{name}", message, hint)
     for name in idle:
         told.add_at(where("audiences", name), f"audiences.{name}", "nobody uses it", "Use it, or take it away.")
@@ -52,7 +51,9 @@ def find_warnings(
 # --- Offers -----------------------------------------------------------------------------------------------------------
 
 
-def _against(offer: Offer, catalog: Catalog, now: float, steady: Mapping[str, Sequence[Offer]]) -> Warned:
+def _against(
+    offer: Offer, catalog: Catalog, now: float, proofs: Proofs, steady: Mapping[str, Sequence[Offer]]
+) -> Warned:
     if offer.live_until is not None and offer.live_until <= now:
         yield "it has ended, and is never shown again", "Take it away, or give it a new end."
     for cap in catalog.caps:
@@ -61,12 +62,12 @@ def _against(offer: Offer, catalog: Catalog, now: float, steady: Mapping[str, Se
             yield f"nobody can ever see it: caps.{cap.name} allows none", "Raise max, or leave the offer out of it."
     for name in offer.surfaces:
         surface = catalog.surfaces[name]
-        if guards := blocked_by(offer, name, catalog):
+        if guards := blocked_by(offer, name, catalog, proofs):
             message = f"nobody can ever see it on {name}: its eligibility contradicts {', '.join(guards)}"
             yield message, f"Take {name} away."
         elif why := _too_little(offer, surface, catalog):
             yield f"it can never win on {name}: {why}", "Raise its value or its prior, or lower the threshold."
-        elif above := _above(offer, surface, catalog, steady[name]):
+        elif above := _above(offer, surface, catalog, proofs, steady[name]):
             message = (
                 f"it is in the shadow of {', '.join(above)} on {name}: of a higher class, and there whenever it is"
             )
@@ -99,15 +100,17 @@ def _tried(catalog: Catalog) -> set[str]:
     return {path.split(".")[1] for path in paths}
 
 
-def _above(offer: Offer, surface: Surface, catalog: Catalog, steady: Sequence[Offer]) -> tuple[str, ...]:
+def _above(
+    offer: Offer, surface: Surface, catalog: Catalog, proofs: Proofs, steady: Sequence[Offer]
+) -> tuple[str, ...]:
     """Offers of a higher class that fill every slot whenever this one could: exploration aside, it never shows."""
-    own = offer.eligible or AllOf(())
+    own = offer.eligible or EVERYBODY
     rivals = (
         other.name
         for other in steady
         if other.priority > offer.priority
         and _lives_through(other, offer)
-        and not possible(AllOf((own, complement(other.eligible or AllOf(())))), catalog.features)
+        and not proofs.possible(own, proofs.complement(other.eligible or EVERYBODY))
     )
     above = tuple(islice(rivals, surface.slots))
     return above if len(above) == surface.slots and offer.name not in _tried(catalog) else ()
@@ -153,14 +156,12 @@ def _levers(catalog: Catalog, now: float) -> Named:
             yield "levers", lever.name, "it never applies: its offers are not live while it is", "Mend its dates."
 
 
-def _weights(catalog: Catalog) -> Named:
+def _weights(catalog: Catalog, proofs: Proofs) -> Named:
     for weight in catalog.context_weights:
         covered = _covered(weight.scope, catalog)
         if not covered:
             yield "context_weights", weight.name, _NOTHING_COVERED, "Mend only and except."
-        elif not any(
-            possible(AllOf((weight.when, offer.eligible or AllOf(()))), catalog.features) for offer in covered
-        ):
+        elif not any(proofs.possible(weight.when, offer.eligible or EVERYBODY) for offer in covered):
             message = "it never applies: no offer in its scope is for those of whom it speaks"
             yield "context_weights", weight.name, message, "Mend when, only or except."
 

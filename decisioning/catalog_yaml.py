@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import chain
-from re import ASCII, compile
 from typing import TypeVar
 
 from decisioning.catalog import Ablations, Catalog, Exploration, FeatureSpec
@@ -35,7 +34,7 @@ from decisioning.catalog_rules import (
 )
 from decisioning.catalog_warnings import find_warnings
 from decisioning.domain import EventType, Place
-from decisioning.yaml_fields import Broken, attempt, text
+from decisioning.yaml_fields import NAMING, Broken, attempt, is_name, text
 from decisioning.yaml_nodes import MAX_BYTES, CatalogError, Node, Problem, Problems, did_you_mean, read_yaml
 
 __all__ = ["SECTIONS", "CatalogError", "Problem", "catalog_hash", "check_catalog", "load_catalog"]
@@ -46,8 +45,6 @@ MAX_TOTAL = 4_000_000
 """Bytes of all files together; 500,000 load within a second."""
 MOST = {"offers": 1_000, "surfaces": 100}
 """The limits that are published and tested."""
-
-_NAME = compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}", ASCII)
 
 
 def load_catalog(files: Mapping[str, bytes]) -> Catalog:
@@ -65,7 +62,7 @@ def check_catalog(files: Mapping[str, bytes], now: float) -> tuple[Catalog, tupl
     def where(section: str, name: str) -> Place:
         return sections.named[section][name].key_place
 
-    return catalog, find_warnings(catalog, now, at.problems, where, at.conditions.idle())
+    return catalog, find_warnings(catalog, now, at.conditions.proofs, at.problems, where, at.conditions.idle())
 
 
 def _load(files: Mapping[str, bytes]) -> tuple[Catalog, "_Sections", Context]:
@@ -74,9 +71,20 @@ def _load(files: Mapping[str, bytes]) -> tuple[Catalog, "_Sections", Context]:
     features = _each(sections.named["features"], lambda name, node: read_feature(name, node, problems))
     at = _context(sections, features, problems)
     catalog = _build(sections, catalog_hash(files), at)
-    check_invariants(catalog, problems)
+    check_invariants(catalog, at.conditions.proofs, problems)
     problems.raise_any()
+    _check_there_is_something(sections, problems)
     return catalog, sections, at
+
+
+def _check_there_is_something(sections: "_Sections", problems: Problems) -> None:
+    """Where nothing else is wrong: a release that shows nothing anywhere is an accident."""
+    for section in ("surfaces", "offers"):
+        if not sections.named[section]:
+            problems.add_at(
+                Place("", 0), section, f"the catalog has no {section}", f"Write {section}: in any file of it."
+            )
+    problems.raise_any()
 
 
 def catalog_hash(files: Mapping[str, bytes]) -> str:
@@ -153,9 +161,8 @@ def _add_section(section: str, node: Node, sections: _Sections, problems: Proble
 
 
 def _add_item(section: str, name: str, node: Node, items: dict[str, Node], problems: Problems) -> None:
-    if not _NAME.fullmatch(name):
-        hint = "Use letters, digits, _ and -, at most 80."
-        problems.add_at(node.key_place, node.path, f'"{name}" can\'t be a name', hint)
+    if not is_name(name):
+        problems.add_at(node.key_place, node.path, f'"{name}" can\'t be a name', NAMING)
     if name in items:
         first = items[name].key_place
         problems.add_at(node.key_place, node.path, f'"{name}" is given twice, first at {first}', "Rename one of them.")

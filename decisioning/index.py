@@ -131,7 +131,7 @@ def _probes(points: Sequence[float]) -> Iterator[float]:
         return
     yield points[0] - 1.0 - abs(points[0])
     for point, following in pairwise(points):
-        yield from (point, (point + following) / 2)
+        yield from (point, point / 2 + following / 2)
     yield from (points[-1], points[-1] + 1.0 + abs(points[-1]))
 
 

@@ -9,6 +9,7 @@ from decisioning.catalog import Budget, Cap, Catalog, Exclusive, Offer, QuietHou
 from decisioning.domain import EventType, Facts, HistoryEvent, Reason, Request, Stage, Value
 from decisioning.past import Drop, Past, silent_until
 from decisioning.slate import Room
+from decisioning.words import counted
 
 __all__ = ["Drop", "Limits", "allowance", "is_quiet", "is_running", "is_spent", "silent_until", "span"]
 
@@ -73,7 +74,7 @@ class Limits:
 
 def _silence_words(rule: Suppression, events: Sequence[HistoryEvent], now: float) -> str:
     until = silent_until(sorted(min(event.at, now) for event in events), rule)
-    what = rule.after if rule.count == 1 else f"{rule.count} {rule.after}s"
+    what = rule.after if rule.count == 1 else counted(rule.count, rule.after)
     return f"quiet after {what} (same {rule.same}), again in {span((until or now) - now)}"
 
 
@@ -81,7 +82,7 @@ def _cap_words(cap: Cap, events: Sequence[HistoryEvent], request: Request, facts
     if "history" in facts.unread:
         return "the history could not be read, so the cap counts as reached"
     count = sum(request.now - event.at < cap.per for event in events)
-    return f"{count} {cap.counts}s by {cap.by} in {span(cap.per)}, at most {cap.max}"
+    return f"{counted(count, cap.counts)} by {cap.by} in {span(cap.per)}, at most {cap.max}"
 
 
 def _exclusive_words(rule: Exclusive, offer: str, request: Request, facts: Facts) -> str:

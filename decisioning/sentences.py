@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from decisioning.catalog import Budget, Cap, CapBy, Catalog, Offer, QuietHours, Same, Scope, Suppression
 from decisioning.conditions import reads
 from decisioning.errors import UserError
-from decisioning.words import duration, said, words
+from decisioning.words import counted, duration, said, words
 from decisioning.yaml_nodes import did_you_mean
 
 
@@ -113,7 +113,8 @@ def _on(scope: Scope, catalog: Catalog, offer: Offer) -> str | None:
 
 
 def _after(rule: Suppression) -> str:
-    events = f"a {rule.after}" if rule.count == 1 else f"{rule.count} {rule.after}s"
+    article = "an" if rule.after[0] in "aeiou" else "a"
+    events = f"{article} {rule.after}" if rule.count == 1 else counted(rule.count, rule.after)
     what = {Same.OFFER: "of it", Same.GROUP: "of any offer of its group", Same.ANY: "of any offer"}[rule.same]
     return f"{events} {what}" + (f" within {duration(rule.within)}" if rule.within is not None else "")
 
@@ -125,7 +126,7 @@ def _cap(cap: Cap) -> str:
         CapBy.SURFACE: "on that surface",
         CapBy.USER: "in all",
     }[cap.by]
-    return f"{cap.max} {cap.counts}{'' if cap.max == 1 else 's'} {what} in any {duration(cap.per)}"
+    return f"{counted(cap.max, cap.counts)} {what} in any {duration(cap.per)}"
 
 
 def _hours(quiet: QuietHours) -> str:

@@ -126,6 +126,12 @@ def said(value: Value) -> str:
     return str(value)
 
 
+def counted(count: int, what: str) -> str:
+    """Some events, such as "1 click" or "5 dismisses"."""
+    ending = "es" if what.endswith(("s", "x", "ch", "sh")) else "s"
+    return f"{count} {what}{'' if count == 1 else ending}"
+
+
 def duration(seconds: float) -> str:
     """Seconds as "36h", "14d" or "30ms": the largest unit that leaves a whole number, or a rounded one."""
     if seconds < 0:

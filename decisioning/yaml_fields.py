@@ -52,6 +52,24 @@ def text(node: Node) -> str:
     return node.value
 
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}", re.ASCII)
+
+
+def is_name(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None
+
+
+NAMING = "Use letters, digits, _ and -, at most 80."
+
+
+def plain_name(node: Node) -> str:
+    """Text that may be a name."""
+    found = text(node)
+    if not is_name(found):
+        raise wrong(node, f"{shown(node)} can't be a name", NAMING)
+    return found
+
+
 def flag(node: Node) -> bool:
     _unquoted(node, "true or false")
     if node.value not in ("true", "false"):
@@ -206,9 +224,10 @@ def some_of(parse: Parser[T]) -> Parser[tuple[T, ...]]:
 
 
 class Fields:
-    """The fields of one mapping. Unknown keys, and whatever a parser refuses, become problems."""
+    """The fields of one mapping. Unknown keys, keys without a value, and whatever a parser refuses, become problems."""
 
-    def __init__(self, node: Node, problems: Problems, *keys: str) -> None:
+    def __init__(self, node: Node, problems: Problems, *keys: str, nullable: str = "") -> None:
+        """`nullable` is a key that may say `null`: there it means something."""
         self.node, self.problems = node, problems
         self._before = len(problems.found)
         self.is_mapping = isinstance(node.value, dict)
@@ -219,6 +238,9 @@ class Fields:
         for key, value in self.entries.items():
             if key not in keys:
                 problems.add_at(value.key_place, value.path, f'unknown key "{key}"', did_you_mean(key, keys))
+            elif value.is_null and (key != nullable or not value.value):
+                hint = "Name one, or say null." if key == nullable else "Give it a value, or take the key away."
+                problems.add_at(value.key_place, value.path, f'"{key}" has no value', hint)
 
     def child(self, key: str) -> Node | None:
         """The node of a key; None where it is absent or says null."""
@@ -234,10 +256,14 @@ class Fields:
         """The value of a field. None where it is absent or wrong, and then `finish` stops the item."""
         node = self.child(key)
         if node is None:
-            if self.is_mapping:
+            if self.lacks(key):
                 self.problems.add(self.node, f'"{key}" is missing', why)
             return None
         return attempt(parse, node, self.problems, None)
+
+    def lacks(self, key: str) -> bool:
+        """Whether a mapping has no such key. One without a value has been told of."""
+        return self.is_mapping and key not in self.entries
 
     def wrong(self, key: str, message: str, suggestion: str = "") -> None:
         self.problems.add(self.entries.get(key, self.node), message, suggestion)

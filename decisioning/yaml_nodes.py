@@ -4,6 +4,8 @@ Nodes are built from the parser's events rather than its objects, so that nothin
 nothing is built that the catalog's language lacks (aliases, tags, second documents), and depth is bounded on the way.
 """
 
+import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -72,10 +74,18 @@ class Problem:
     def __str__(self) -> str:
         where = f"{self.place}:{self.place.column}: " if self.place.line else ""
         path = f"{self.path}: " if self.path else ""
-        told = f"{where}{path}{self.message}." + (f" {self.suggestion}" if self.suggestion else "")
+        told = visible(f"{where}{path}{self.message}." + (f" {self.suggestion}" if self.suggestion else ""))
         if not self.line.strip() or self.place.column > MOST_TOLD:
             return told
-        return f"{told}\n    {self.line}\n    {' ' * (self.place.column - 1)}^"
+        line = "".join(
+            one if one.isprintable() else " " if one == "\t" else "\N{REPLACEMENT CHARACTER}" for one in self.line
+        )
+        return f"{told}\n    {line}\n    {' ' * (self.place.column - 1)}^"
+
+
+def visible(text: str) -> str:
+    """Text with what can't be seen written as Python would: names may hold line ends, or what commands a terminal."""
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
 class CatalogError(UserError):
@@ -152,21 +162,28 @@ def _text(file: str, content: bytes, problems: Problems) -> str | None:
         message = f"the file has {len(content):,} bytes, more than the {MAX_BYTES:,} that are allowed"
         problems.add_at(Place(file, 1), "", message, "Split it.")
         return None
+    content = content.removeprefix(BOM_UTF8)
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode()
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        problems.add_at(Place(file, line), "", "the file is not UTF-8", "Save it as UTF-8.")
+        problems.lines[file] = _LINE_END.split(content.decode(errors="replace"))
+        before = content[: error.start].decode()
+        problems.add_at(_end_of(file, before), "", "the file is not UTF-8", "Save it as UTF-8.")
         return None
-    problems.lines[file] = text.splitlines()
+    problems.lines[file] = _LINE_END.split(text)
     if "\t" in text:
         problems.add_at(_end_of(file, text[: text.index("\t")]), "", "there is a tab", "Use spaces.")
         return None
     return text
 
 
+_LINE_END = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
+"""What ends a line for YAML, and so in the marks of its parser."""
+
+
 def _end_of(file: str, text: str) -> Place:
-    return Place(file, text.count("\n") + 1, len(text) - text.rfind("\n"))
+    lines = _LINE_END.split(text)
+    return Place(file, len(lines), len(lines[-1]) + 1)
 
 
 @dataclass(slots=True)
@@ -177,6 +194,14 @@ class _Refused(Exception):
     path: str
     message: str
     suggestion: str = ""
+
+
+def _refuse_magic(event: Any, place: Place, path: str) -> None:
+    """A key or a value says what it is where it stands."""
+    if isinstance(event, yaml.AliasEvent) or event.anchor:
+        raise _Refused(place, path, "anchors and aliases are not part of the language", "Write it out.")
+    if event.tag:
+        raise _Refused(place, path, f"tags such as {event.tag} are not part of the language", "Take it away.")
 
 
 @dataclass(slots=True)
@@ -201,10 +226,7 @@ class _Reader:
 
     def node(self, event: Any, path: str, depth: int, key_place: Place) -> Node:
         place = self.place(event)
-        if isinstance(event, yaml.AliasEvent) or event.anchor:
-            raise _Refused(place, path, "anchors and aliases are not part of the language", "Write it out.")
-        if event.tag:
-            raise _Refused(place, path, f"tags such as {event.tag} are not part of the language", "Take it away.")
+        _refuse_magic(event, place, path)
         if depth > MAX_DEPTH:
             raise _Refused(
                 place, path, f"this is nested more than {MAX_DEPTH} deep", "Name a part of it as an audience."
@@ -225,6 +247,7 @@ class _Reader:
         entries: dict[str, Node] = {}
         while not isinstance(event := next(self.events), yaml.MappingEndEvent):
             place = self.place(event)
+            _refuse_magic(event, place, path)
             if not isinstance(event, yaml.ScalarEvent):
                 raise _Refused(place, path, "a key has to be a name")
             key = event.value

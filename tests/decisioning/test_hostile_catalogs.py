@@ -15,6 +15,7 @@ features:
   days: {type: int}
   minutes: {type: float}
   paid: {type: bool}
+  timezone: {type: text, from: context}
 surfaces: {shelf: {fallback: null}}
 offers: {mix: {owner: a, group: g, surfaces: [shelf]}}
 """
@@ -53,7 +54,7 @@ BILLION_LAUGHS = b"a: &a [x, x]\n" + b"".join(
         (b"x: !!python/object/apply:os.system ['true']", "bad.yaml:1:4: x: tags such as"),
         (b"x: !!binary aGk=", "tags such as"),
         (b"caps:\n  x:\t{max: 1}", "bad.yaml:2:5: there is a tab. Use spaces."),
-        (b"offers:\n  \xff\xfe: {}", "bad.yaml:2:1: the file is not UTF-8. Save it as UTF-8."),
+        (b"offers:\n  \xff\xfe: {}", "bad.yaml:2:3: the file is not UTF-8. Save it as UTF-8."),
         ("caps: {}\n".encode("utf-16"), "bad.yaml:1:1: the file is not UTF-8. Save it as UTF-8."),
         (
             b"#" + b"x" * MAX_BYTES,

@@ -12,6 +12,7 @@ features:
   consent: {type: bool}
   paid: {type: bool, if_missing: block}
   device: {type: enum, values: [tv, phone], from: context}
+  timezone: {type: text, from: context}
 surfaces:
   home: {fallback: mix}
   push: {fallback: null, min_score: 0.02, min_p_convert: 0.001}

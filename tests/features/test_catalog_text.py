@@ -10,7 +10,7 @@ from decisioning.catalog_yaml import load_catalog
 from features.catalog_text import catalog_features_yaml, duration, quoted
 from features.schema import Schema
 
-SURFACES = b"surfaces:\n  home: {fallback: null}\n"
+SURFACES = b"surfaces: {home: {fallback: null}}\noffers: {any: {owner: a, group: g, surfaces: [home]}}\n"
 SAMPLE = Path(definitions.__file__).parent.parent / "catalog"
 
 
