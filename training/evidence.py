@@ -22,7 +22,7 @@ from models.artifact import Model
 from models.frames import encode_facts
 from stores.home import Home
 from stores.releases import ReleaseStore
-from training.config import config_of
+from training.config import Config, config_of
 from training.prepare import Progress, prepare
 from training.shadowing import canary_of
 
@@ -96,9 +96,10 @@ def _on_tables(home: Home, catalog: Catalog, candidate: Model, champion: Model, 
         found = _held_against(champion, judged, mine, choices_of(champion, logged), later, said)
         if found.comparison.note is None:
             return found
-    theirs = _own_choice(champion, _judged(home, catalog, champion, progress))
+    is_same = config_of(champion) == config_of(candidate)
+    again = judged if is_same else _judged(home, catalog, candidate, progress, config_of(champion))
     said = f"its procedure and that of {champion.label} cross-fitted"
-    return _held_against(champion, judged, mine, theirs, np.arange(logged.n), said)
+    return _held_against(champion, judged, mine, _own_choice(champion, again), np.arange(logged.n), said)
 
 
 def _later_than(champion: Model, logged: Logged) -> np.ndarray:
@@ -137,10 +138,11 @@ def _held_against(
     return Rivalry(comparison, segment_differences(ours, other, labels))
 
 
-def _judged(home: Home, catalog: Catalog, model: Model, progress: Progress) -> Judged:
-    config = config_of(model)
-    folds, seed = int(model.info.get("folds", 5)), int(model.info.get("seed", 0))
-    _, fits = prepare(home, catalog, model.name, config, folds=folds, seed=seed, progress=progress)
+def _judged(home: Home, catalog: Catalog, candidate: Model, progress: Progress, config: Config | None = None) -> Judged:
+    """A procedure cross-fitted, the candidate's own unless said otherwise, on the folds of the candidate's training."""
+    config = config_of(candidate) if config is None else config
+    folds, seed = int(candidate.info.get("folds", 5)), int(candidate.info.get("seed", 0))
+    _, fits = prepare(home, catalog, candidate.name, config, folds=folds, seed=seed, progress=progress)
     return judge(fits)
 
 

@@ -5,6 +5,7 @@ from shutil import copytree, rmtree
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 from decisioning.catalog_yaml import load_catalog
 from decisioning.domain import Facts, Request
@@ -16,6 +17,7 @@ from stores.registry import CHAMPION, Registry
 from stores.releases import ReleaseStore
 from training.promote import gate, promote, rollback
 from training.train import train
+from verbs.learning import learning
 
 START = pd.Timestamp("2026-03-01", tz="UTC")
 FAILING_TEST = b"tests:\n  - {name: no crime, given: {}, on: front, expect: {never: [crime_pass]}}\n"
@@ -297,6 +299,33 @@ def test_a_champion_is_judged_as_it_is_by_what_came_after_its_training(apart, ca
     assert 0.15 < float(worth.split()[0]) < 0.35  # 0.35 instead of 0.1
     (support,) = [line.detail for line in lines if line.check == "support against the champion passes/1"]
     assert "passes/1 as it is on decisions after its training" in support
+
+
+def test_the_same_procedure_on_the_same_decisions_changes_nothing_and_passes(apart, catalog_files):
+    """Whatever seeds drew the folds of its training."""
+    promote(apart, catalog_files, None, 1, **BY)
+    train(apart, load_catalog(catalog_files), config="logistic", seed=7)
+    lines = {line.check: line.detail for line in promote(apart, catalog_files, None, None, **BY).lines}
+    assert lines["the champion passes/1"].startswith("chooses the same on every decision (3,000 decisions")
+
+
+def test_the_verbs_tell_a_refusal_a_challenge_and_its_end(apart, catalog_files, tmp_path):
+    for name, text in catalog_files.items():
+        (tmp_path / "home" / "catalog").mkdir(exist_ok=True)
+        (tmp_path / "home" / "catalog" / name).write_bytes(text)
+
+    def segue(*words):
+        return CliRunner().invoke(learning, [*words, "--home", str(apart.path), "--json"])
+
+    assert "no release yet" in str(segue("challenge", "--version", "1", "--why", "a trial").exception)
+    promoted = json.loads(segue("promote", "--version", "1", "--why", "it earns more").stdout)
+    assert promoted["lines"][0] == "pass       evidence: 3,000 decisions of 3,000 users"
+    assert "passes/2 was not promoted" in str(segue("promote", "--version", "2").exception)
+    assert "--why" in str(segue("challenge", "--version", "2").exception)
+    assert "--end" in str(segue("challenge", "--version", "2", "--end", "--why", "so").exception)
+    made = json.loads(segue("challenge", "--version", "2", "--share", "0", "--why", "a trial").stdout)
+    assert (made["champion"], made["version"], made["share"]) == (1, 2, 0.0)
+    assert json.loads(segue("challenge", "--end", "--why", "seen enough").stdout)["to"] == promoted["release"]
 
 
 def test_a_registry_that_is_down_is_told_as_such(apart, catalog_files, monkeypatch):
