@@ -86,10 +86,11 @@ class CrossFit:
         """(rows of the fold, A) raw log-odds by the fit that left out `left_out`; NaN for arms it doesn't score."""
         key = (left_out, fold)
         if key not in self._raw:
-            self._raw[key] = self._matrix(self.predictor(left_out), np.flatnonzero(self.fold == fold))
+            self._raw[key] = self.scores(self.predictor(left_out), np.flatnonzero(self.fold == fold))
         return self._raw[key]
 
-    def _matrix(self, predictor: Predictor, rows: np.ndarray) -> np.ndarray:
+    def scores(self, predictor: Predictor, rows: np.ndarray) -> np.ndarray:
+        """(len(rows), A) float32 raw log-odds of arms that are eligible on the row's surface; NaN for others."""
         out = np.full((len(rows), len(self.logged.arms)), np.nan, np.float32)
         for surface in range(len(self.logged.surfaces)):
             here = np.flatnonzero(self.logged.surface[rows] == surface)

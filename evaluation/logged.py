@@ -1,7 +1,7 @@
 """Logged decisions with what followed, as arrays: what learners learn from and policies are judged on."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -76,6 +76,18 @@ class Logged:
     @property
     def n(self) -> int:
         return len(self.action)
+
+    def take(self, rows: np.ndarray) -> "Logged":
+        """Some of the matured decisions, by index; open ones are left behind."""
+        named = ("user", "surface", "action", "probability", "eligible", "conversion", "at", "closed")
+        columns = {name: getattr(self, name) for name in named}
+        return replace(
+            self,
+            **{name: None if column is None else column[rows] for name, column in columns.items()},
+            outcomes={name: values[rows] for name, values in self.outcomes.items()},
+            facts=self.facts.iloc[rows].reset_index(drop=True),
+            fresh=None,
+        )
 
     @cached_property
     def reward(self) -> np.ndarray:

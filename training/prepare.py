@@ -45,11 +45,24 @@ def prepare(
     home: Home, catalog: Catalog, name: str, config: Config, *, folds: int, seed: int, progress: Progress
 ) -> tuple[Tables, CrossFit]:
     """The tables and the folds. Raises UserError for data that nothing can be learned from."""
+    tables, logged, encoding = gather(home, catalog, name, config, folds)
+    return tables, cross_fit(logged, encoding, config, folds=folds, seed=seed, progress=progress)
+
+
+def gather(home: Home, catalog: Catalog, name: str, config: Config, folds: int) -> tuple[Tables, Logged, Encoding]:
+    """The tables, what they say, and how a model sees it. Raises UserError for data that can't teach."""
     tables = Tables.read(home.data)
     logged = label(tables, catalog, name, fresh=config.positives == "delay_weighted")
     _check_learnable(logged, folds)
     offers = [offer.name for offer in catalog.offers.values() if offer.score.model == name]
-    encoding = Encoding.of(catalog, logged.surfaces, [*offers, NOTHING] if logged.nothing is not None else offers)
+    seen = [*offers, NOTHING] if logged.nothing is not None else offers
+    return tables, logged, Encoding.of(catalog, logged.surfaces, seen)
+
+
+def cross_fit(
+    logged: Logged, encoding: Encoding, config: Config, *, folds: int, seed: int, progress: Progress = silent
+) -> CrossFit:
+    """The folds of a seed; nothing is fitted until it is asked for."""
     done = 0
 
     def step() -> None:
@@ -68,7 +81,7 @@ def prepare(
         progress=step,
     )
     progress(0, fits.fits)
-    return tables, fits
+    return fits
 
 
 def _check_learnable(logged: Logged, folds: int) -> None:

@@ -12,6 +12,7 @@ from decisioning.catalog import Catalog
 from decisioning.domain import Value
 from evaluation.crossfit import CrossFit, Fitted
 from evaluation.policy_values import TRAINED, policy_values
+from evaluation.time_order import time_ordered
 from evaluation.worth import worth
 from models.artifact import Model, record_golden, save
 from models.encoding import Encoding
@@ -20,7 +21,16 @@ from models.predictors import Predictor
 from stores.home import Home
 from stores.registry import CHALLENGER, Registry
 from training.config import Config, read_config
-from training.prepare import Progress, description, model_name, objective, prepare, silent, write_metrics
+from training.prepare import (
+    Progress,
+    cross_fit,
+    description,
+    model_name,
+    objective,
+    prepare,
+    silent,
+    write_metrics,
+)
 
 EVIDENCE = "evidence.json"
 GOLDEN_ROWS = 6
@@ -63,6 +73,8 @@ def train(
         fitted = replace(fitted, shrinkage=0.0)
     found = description(tables, fits, table, settings, seed)
     metrics = {"model": name, "version": 0, "shrinkage": fitted.shrinkage, "says": verdict(fitted, settings), **found}
+    held_out = time_ordered(fits, lambda part: cross_fit(part, fits.encoding, settings, folds=folds, seed=seed))
+    metrics["time_ordered"] = held_out if isinstance(held_out, str) else held_out.to_json()
     metrics["gains"] = [dict(zip(("shrinkage", "gain", "error"), gain, strict=True)) for gain in fitted.gains]
     made = _model(name, settings, fits, predictor, fitted, metrics)
     version = _register(home, made, metrics)
