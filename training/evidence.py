@@ -50,9 +50,9 @@ def against_best(evidence: Mapping[str, Any]) -> Comparison | None:
     return Comparison(BEST, found.outcome, best, found.difference, found.lower, found.ess, found.note)
 
 
-def calibration_of(model: Model, evidence: Mapping[str, Any]) -> Calibration | None:
-    """Of the learner's own probabilities. None for λ = 0, which serves each offer's mean and claims no more."""
-    if model.shrinkage == 0.0 or "ece" not in evidence:
+def calibration_of(evidence: Mapping[str, Any]) -> Calibration | None:
+    """Of the learner's own probabilities, cross-fitted, as registered."""
+    if evidence.get("ece") is None:
         return None
     cells = tuple(map(CalibrationCell.from_json, evidence.get("calibration_cells", ())))
     return Calibration(evidence["ece"], evidence.get("ece_by_chance"), cells)

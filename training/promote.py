@@ -156,10 +156,16 @@ def gate(
     return [
         Line("evidence", Verdict.PASS, f"{evidence['decisions']:,} decisions of {evidence['users']:,} users"),
         *shadow_lines(shadow),
-        *calibration_lines(calibration_of(model, evidence)),
+        *_calibration(model, evidence),
         *_worth(model, evidence, champion, rival),
         *fits,
     ]
+
+
+def _calibration(model: Model, evidence: Mapping[str, Any]) -> list[Line]:
+    if model.shrinkage == 0.0:
+        return [Line("calibration", Verdict.UNSHOWN, "λ = 0 serves each offer's mean, and claims nothing of anybody")]
+    return calibration_lines(calibration_of(evidence))
 
 
 def _worth(model: Model, evidence: Mapping[str, Any], champion: Model | None, rival: Rivalry | None) -> list[Line]:
