@@ -379,6 +379,16 @@ class Catalog:
         """A group's declaration, or the default one for a group that only offers name."""
         return self.groups.get(name) or Group(name)
 
+    def counts_as(self, event: str, kind: str, offer: str) -> bool:
+        """Whether an event of a kind to an offer is of the type that a rule names.
+
+        `convert` is every conversion: whatever the offer's group converts on.
+        """
+        if event == kind:
+            return True
+        known = self.offers.get(offer) if event == EventType.CONVERT else None
+        return known is not None and kind == self.group(known.group).converts_on
+
     @property
     def models(self) -> tuple[str, ...]:
         """The model names that offers ask for, sorted."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from decisioning.catalog import CapBy, Catalog, Factor, FeatureType, Same
 from decisioning.catalog_experiments import SETTINGS
 from decisioning.catalog_keys import KEYS, NAMED, SCOPED, SINGLE
+from decisioning.catalog_offers import MOST_MONEY
 from decisioning.domain import DECISION, EventType
 from decisioning.schema_fragments import (
     CLOCK,
@@ -18,6 +19,7 @@ from decisioning.schema_fragments import (
     FLAG,
     NAME,
     NUMBER,
+    PLAIN,
     TEXT,
     Schema,
     audience,
@@ -107,7 +109,7 @@ def _fields(catalog: Catalog | None) -> dict[str, dict[str, Schema]]:
 
 def _things(names: _Names) -> dict[str, dict[str, Schema]]:
     live: dict[str, Schema] = {"from": DATE, "until": DATE}
-    score = {"model": TEXT, "value": between(0), "cost": between(0), "prior": between(0, 1)}
+    score = {"model": PLAIN, "value": between(0, MOST_MONEY), "cost": between(0, MOST_MONEY), "prior": between(0, 1)}
     creative = {"key": TEXT, "locales": some(TEXT), "fallback_locale": TEXT}
     return {
         "features": {
@@ -206,13 +208,14 @@ def _trials(names: _Names) -> dict[str, dict[str, Schema]]:
             "surfaces": some(names.surface),
         },
         "experiments": {
-            "layer": TEXT,
+            "layer": PLAIN,
             "audience": {"anyOf": [audience(names.catalog), CONDITION]},
             "percent": between(above=0, high=100),
             "starts_at": between(0, 100),
             "arms": {
                 "type": "object",
                 "minProperties": 1,
+                "propertyNames": {"pattern": f"^{NAME}$"},
                 "additionalProperties": _mapping("experiments.arms", arm),
             },
         },

@@ -37,7 +37,12 @@ def find_warnings(
     for offer in catalog.offers.values():
         for message, hint in _against(offer, catalog, now, proofs, steady):
             told.add_at(offer.place, f"offers.{offer.name}", message, hint)
-    for section, name, message, hint in (*_levers(catalog, now), *_weights(catalog, proofs), *_rules(catalog)):
+    for section, name, message, hint in (
+        *_levers(catalog, now),
+        *_weights(catalog, proofs),
+        *_experiments(catalog, proofs),
+        *_rules(catalog),
+    ):
         told.add_at(where(section, name), f"{section}.{name}", message, hint)
     for name in idle:
         told.add_at(where("audiences", name), f"audiences.{name}", "nobody uses it", "Use it, or take it away.")
@@ -56,6 +61,9 @@ def _against(
 ) -> Warned:
     if offer.live_until is not None and offer.live_until <= now:
         yield "it has ended, and is never shown again", "Take it away, or give it a new end."
+    if offer.creative and len(offer.creative.locales) > 1 and "locale" not in catalog.features:
+        message = f"everybody gets the locale {offer.creative.fallback_locale}: no feature tells the user's"
+        yield message, "Declare features: {locale: {type: text, from: context}}."
     for cap in catalog.caps:
         covered = [cap.scope.covers(offer.name, offer.group, surface) for surface in offer.surfaces]
         if cap.max == 0 and covered and all(covered):
@@ -164,6 +172,16 @@ def _weights(catalog: Catalog, proofs: Proofs) -> Named:
         elif not any(proofs.possible(weight.when, offer.eligible or EVERYBODY) for offer in covered):
             message = "it never applies: no offer in its scope is for those of whom it speaks"
             yield "context_weights", weight.name, message, "Mend when, only or except."
+
+
+def _experiments(catalog: Catalog, proofs: Proofs) -> Named:
+    for experiment in catalog.experiments:
+        audience = experiment.audience or EVERYBODY
+        paths = {path for arm in experiment.arms for path in arm.overrides}
+        for section, name in sorted({tuple(path.split(".")[:2]) for path in paths}):
+            if section == "offers" and not proofs.possible(audience, catalog.offers[name].eligible or EVERYBODY):
+                message = f"it changes nothing for {name}: its audience contradicts that offer's eligibility"
+                yield "experiments", experiment.name, message, "Mend its audience, or what its arms set."
 
 
 def _rules(catalog: Catalog) -> Named:

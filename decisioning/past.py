@@ -67,6 +67,7 @@ class Past:
         self._groups: dict[str, int] = {}
         for offer in offers:
             self._groups[offer.group] = self._groups.get(offer.group, 0) | self._bits[offer.name]
+        self._counts_as = catalog.counts_as
         self._group_of = {name: offer.group for name, offer in catalog.offers.items()}
         self._rules = tuple(rule for rule in self._all_rules(catalog, offers) if rule.covers)
         self._shut = {n: rule.covers for n, rule in enumerate(self._rules) if rule.need == 0}
@@ -163,11 +164,12 @@ class Past:
         rule, group = one.rule, self._group_of.get(offer, "")
         match rule:
             case Suppression():
-                return self._reach(rule.same, offer, group) & one.covers if kind == rule.after else 0
+                counts = self._counts_as(rule.after, kind, offer)
+                return self._reach(rule.same, offer, group) & one.covers if counts else 0
             case Exclusive():  # keeps all but itself away; two that were shown keep each other away
                 shown = kind == EventType.IMPRESSION and offer in rule.offers
                 return one.covers & ~self._bits.get(offer, 0) if shown else 0
-        counts = kind == rule.counts and rule.scope.covers(offer, group, surface)
+        counts = self._counts_as(rule.counts, kind, offer) and rule.scope.covers(offer, group, surface)
         if not counts or (rule.by is CapBy.SURFACE and surface != self._surface):
             return 0
         return self._reach(rule.by, offer, group) & one.covers

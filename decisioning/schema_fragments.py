@@ -10,6 +10,7 @@ Schema = dict[str, Any]
 
 TEXT: Schema = {"type": ["string", "number"]}
 NAME = "[A-Za-z0-9][A-Za-z0-9_-]{0,79}"
+PLAIN: Schema = {**TEXT, "pattern": f"^{NAME}$"}
 FLAG: Schema = {"type": "boolean"}
 NUMBER: Schema = {"type": "number"}
 DURATION: Schema = {"type": "string", "pattern": r"^\d+(\.\d+)?(ms|s|m|h|d|w)$"}

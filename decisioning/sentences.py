@@ -42,11 +42,13 @@ def _who(catalog: Catalog, offer: Offer) -> Iterator[str]:
 
 
 def _rules(catalog: Catalog, offer: Offer) -> Iterator[str]:
+    fallback = (surface.name for surface in catalog.surfaces.values() if surface.fallback == offer.name)
+    anywhere = tuple(dict.fromkeys((*offer.surfaces, *fallback)))
     for invariant in catalog.invariants:
-        if (on := _on(invariant.never, catalog, offer)) is not None:
+        if (on := _on(invariant.never, offer, anywhere)) is not None:
             yield f"{on}it is never for users of whom {words(invariant.when)} ({invariant.name})."
     for guard in catalog.guards:
-        if (on := _on(guard.scope, catalog, offer)) is None:
+        if (on := _on(guard.scope, offer, anywhere)) is None:
             continue
         if guard.allows is not None:
             yield f"{on}it is shown only where {words(guard.allows)} ({guard.name})."
@@ -58,7 +60,7 @@ def _rules(catalog: Catalog, offer: Offer) -> Iterator[str]:
 
 def _limits(catalog: Catalog, offer: Offer) -> Iterator[str]:
     for rule in catalog.suppressions:
-        if (on := _on(rule.scope, catalog, offer)) is not None:
+        if (on := _on(rule.scope, offer, offer.surfaces)) is not None:
             yield f"{on}it is quiet for {duration(rule.lasts)} after {_after(rule)} ({rule.name})."
     for quiet in catalog.quiet_hours:
         if here := [name for name in offer.surfaces if name in quiet.surfaces]:
@@ -68,7 +70,7 @@ def _limits(catalog: Catalog, offer: Offer) -> Iterator[str]:
             others = _listed(sorted(exclusive.offers - {offer.name}), "or")
             yield f"It is not shown for {duration(exclusive.lasts)} after {others}, nor next to it ({exclusive.name})."
     for cap in catalog.caps:
-        if (on := _on(cap.scope, catalog, offer)) is not None:
+        if (on := _on(cap.scope, offer, offer.surfaces)) is not None:
             yield f"{on}a user has at most {_cap(cap)} ({cap.name})."
     for budget in catalog.budgets:
         if offer.name in budget.offers:
@@ -83,11 +85,11 @@ def _score(catalog: Catalog, offer: Offer) -> Iterator[str]:
     cost = f" less {score.cost:g}" if score.cost else ""
     yield f"Its score is the probability of a conversion, {chance}, times {score.value:g}{cost} {catalog.currency}."
     for weight in catalog.context_weights:
-        if (on := _on(weight.scope, catalog, offer)) is not None:
+        if (on := _on(weight.scope, offer, offer.surfaces)) is not None:
             told = f"{weight.name}, {weight.owner}: {weight.why}"
             yield f"{on}its score is times {weight.times:g} where {words(weight.when)} ({told})."
     for lever in catalog.levers:
-        if (on := _on(lever.scope, catalog, offer)) is not None:
+        if (on := _on(lever.scope, offer, offer.surfaces)) is not None:
             begins = f" from {moment(lever.starts)}" if lever.starts is not None else ""
             told = f"{lever.name}, {lever.owner}: {lever.why}"
             yield f"{on}its score is times {lever.times:g}{begins} until {moment(lever.until)} ({told})."
@@ -103,9 +105,8 @@ def _score(catalog: Catalog, offer: Offer) -> Iterator[str]:
 # --- Parts of sentences -----------------------------------------------------------------------------------------------
 
 
-def _on(scope: Scope, catalog: Catalog, offer: Offer) -> str | None:
-    """The beginning of a sentence that says where a rule holds; None where it does nowhere."""
-    where = offer.surfaces or tuple(s.name for s in catalog.surfaces.values() if s.fallback == offer.name)
+def _on(scope: Scope, offer: Offer, where: tuple[str, ...]) -> str | None:
+    """The beginning of a sentence that says on which of some surfaces a rule holds; None where it does on none."""
     here = [name for name in where if scope.covers(offer.name, offer.group, name)]
     if not here:
         return None

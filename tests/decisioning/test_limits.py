@@ -12,6 +12,7 @@ from decisioning.catalog import (
     CapBy,
     Catalog,
     Exclusive,
+    Group,
     Offer,
     QuietHours,
     Same,
@@ -110,6 +111,26 @@ def test_silence_after_a_conversion_reaches_the_whole_group_even_through_an_offe
     history = [seen("annual", NOW - DAY, "convert")]
     assert drop("duo", history, suppressions=(rule,)) is not None
     assert drop("vinyl", history, suppressions=(rule,)) is None
+
+
+def test_to_convert_is_to_do_what_the_offers_group_converts_on():
+    groups = {"upgrade": Group("upgrade", converts_on="purchase"), "merch": Group("merch")}
+    rule = Suppression("after_convert", "convert", 30 * DAY, same=Same.GROUP)
+    cap = Cap("few", 1, DAY, CapBy.GROUP, counts="convert")
+    for rules in ({"suppressions": (rule,)}, {"caps": (cap,)}):
+        assert drop("duo", [seen("annual", NOW - 10, "purchase")], groups=groups, **rules) is not None
+        assert drop("duo", [seen("annual", NOW - 10, "convert")], groups=groups, **rules) is not None
+        assert drop("vinyl", [seen("vinyl", NOW - 10, "purchase")], groups=groups, **rules) is None
+        assert drop("duo", [seen("gone", NOW - 10, "purchase")], groups=groups, **rules) is None
+
+
+def test_events_are_counted_in_plain_english():
+    cap, times = Cap("few", 1, DAY, CapBy.OFFER, counts="dismiss"), [NOW - 10, NOW - 20]
+    assert drop("duo", [seen("duo", times[0], "dismiss")], caps=(cap,)).detail.startswith("1 dismiss by offer in 1 d")
+    assert drop("duo", [seen("duo", at, "dismiss") for at in times], caps=(cap,)).detail.startswith("2 dismisses by")
+    rule = Suppression("fed_up", "dismiss", DAY, count=2, within=DAY)
+    found = drop("duo", [seen("duo", at, "dismiss") for at in times], suppressions=(rule,))
+    assert found.detail.startswith("quiet after 2 dismisses ")
 
 
 def test_events_of_an_offer_that_the_catalog_no_longer_has_silence_no_group():

@@ -7,7 +7,7 @@ from random_conditions import naive
 
 from decisioning.catalog import Catalog, Offer, Scope, Suppression
 from decisioning.conditions import AllOf, AnyOf, Condition, Test
-from decisioning.domain import Facts, Request, Value
+from decisioning.domain import Facts, HistoryEvent, Request, Value
 
 Fate = tuple[str, str | None] | None
 """(stage, rule) of the first rule that says no; None for an offer that every rule leaves. A wish has no name."""
@@ -113,6 +113,13 @@ def _group(catalog: Catalog, name: str) -> str:
     return catalog.offers[name].group if name in catalog.offers else ""
 
 
+def _is(wanted: str, event: HistoryEvent, catalog: Catalog) -> bool:
+    kinds = {wanted}
+    if wanted == "convert" and _group(catalog, event.offer) in catalog.groups:
+        kinds.add(catalog.groups[_group(catalog, event.offer)].converts_on)
+    return event.type in kinds
+
+
 def _is_silent(rule: Suppression, catalog: Catalog, offer: Offer, facts: Facts, now: float) -> bool:
     times = []
     for event in facts.history:
@@ -121,7 +128,7 @@ def _is_silent(rule: Suppression, catalog: Catalog, offer: Offer, facts: Facts, 
             "group": _group(catalog, event.offer) == offer.group,
             "any": True,
         }[rule.same]
-        if event.type == rule.after and same:
+        if _is(rule.after, event, catalog) and same:
             times.append(min(event.at, now))
     times.sort()
     for last in range(rule.count - 1, len(times)):
@@ -144,7 +151,7 @@ def _is_capped(rule, catalog: Catalog, offer: Offer, request: Request, facts: Fa
             "user": True,
         }[rule.by]
         inside = _covers(rule.scope, event.offer, group, event.surface)
-        count += event.type == rule.counts and same and inside and request.now - event.at < rule.per
+        count += _is(rule.counts, event, catalog) and same and inside and request.now - event.at < rule.per
     return count >= rule.max
 
 

@@ -93,7 +93,8 @@ guards = one_of(
 )
 suppress = one_of(
     after_dismiss=st.builds(
-        lambda hours, same, scope: {"after": "dismiss", "same": same, "for": hours, **scope},
+        lambda event, hours, same, scope: {"after": event, "same": same, "for": hours, **scope},
+        st.sampled_from(["dismiss", "dismiss", "convert"]),
         spans(1, 400),
         st.sampled_from(["offer", "group", "any"]),
         scopes,
@@ -112,7 +113,7 @@ caps = st.dictionaries(
         st.integers(0, 3),
         spans(1, 300),
         st.sampled_from(["offer", "group", "surface", "user"]),
-        st.sampled_from(["impression", "impression", "click"]),
+        st.sampled_from(["impression", "impression", "click", "convert"]),
         scopes,
     ),
 )
@@ -142,7 +143,7 @@ def documents(**fixed):
     """Catalogs as the documents that their YAML holds. `fixed` takes the place of sections."""
     sections = {
         "features": st.just(FEATURES),
-        "groups": st.just({"upgrade": {}, "merch": {}, "fallback": {"converts_on": "click"}}),
+        "groups": st.just({"upgrade": {}, "merch": {"converts_on": "purchase"}, "fallback": {"converts_on": "click"}}),
         "surfaces": st.fixed_dictionaries({"home": surface, "push": surface}),
         "offers": st.fixed_dictionaries(
             {name: offer(name) for name in NAMES[:4]}, optional={n: offer(n) for n in NAMES[4:]}
@@ -249,7 +250,7 @@ requests = st.builds(
 )
 events = st.builds(
     HistoryEvent,
-    st.sampled_from(["impression", "impression", "click", "dismiss", "convert"]),
+    st.sampled_from(["impression", "impression", "click", "dismiss", "convert", "purchase"]),
     st.sampled_from([*NAMES, "gone"]),
     st.sampled_from([*SURFACES, "elsewhere"]),
     st.integers(-200, 50).map(lambda hours: NOW + hours * 3600.0),
