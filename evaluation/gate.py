@@ -67,9 +67,9 @@ class Shadow:
     uncompared: int
     """Decisions whose snapshot is gone, or doesn't know the user."""
     timed: int
-    """Decisions whose time was taken."""
+    """Decisions whose time was taken, at the surface that has least of its deadline left."""
     p99: float
-    """Seconds: the whole decision with both models scored, at the surface that has least left."""
+    """Seconds: a whole decision there, with both models scored."""
     deadline: float
     """Of that surface, in seconds."""
     scoring_p99: float

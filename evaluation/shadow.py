@@ -6,7 +6,7 @@ import numpy as np
 
 from decisioning.domain import Value
 from decisioning.engine import Release
-from evaluation.gate import Shadow
+from evaluation.gate import LEAST_TIMED, Shadow
 from evaluation.replay import replay
 from features.schema import Schema
 from features.snapshots import Snapshot, snapshot_rows
@@ -26,16 +26,15 @@ def shadow(
     """
     compared, off, uncompared = skew(records, snapshots, secret, frozenset(features))
     again = replay(map(encode, records), load)
-    timed = [record for record in records if CHALLENGER in record.durations]
-    p99, deadline = _slowest(timed, load)
+    timed = _timed(records, load)
     return Shadow(
         decisions=len(records),
         compared=compared,
         off=off,
         uncompared=uncompared,
         timed=len(timed),
-        p99=p99,
-        deadline=deadline,
+        p99=_p99(list(map(_whole, timed))),
+        deadline=_deadline(timed[0], load) if timed else 0.0,
         scoring_p99=_p99([record.durations[CHALLENGER] for record in timed]),
         replayed=again.decisions,
         identical=again.identical,
@@ -79,17 +78,28 @@ def _off(logged: Mapping[str, Value], offline: Mapping[str, Value], names: Seque
     return sum(online.get(name) != offline.get(name) for name in names)
 
 
-def _slowest(records: Sequence[DecisionRecord], load: Callable[[str], Release]) -> tuple[float, float]:
-    """(p99 of the whole decision, deadline) of the surface where the two are closest; zeros without any."""
-    by_surface: dict[str, list[float]] = {}
-    deadlines: dict[str, float] = {}
+def _timed(records: Sequence[DecisionRecord], load: Callable[[str], Release]) -> list[DecisionRecord]:
+    """Those whose time was taken, of the surface that has least of its deadline left; of many decisions, if one has."""
+    by_surface: dict[str, list[DecisionRecord]] = {}
     for record in records:
-        surface = record.request.surface
-        by_surface.setdefault(surface, []).append(sum(record.durations.values()) - record.durations[CHALLENGER])
-        if surface not in deadlines:
-            deadlines[surface] = load(record.decision.release).catalog.surfaces[surface].deadline
-    found = [(_p99(seconds), deadlines[surface]) for surface, seconds in by_surface.items()]
-    return max(found, key=lambda one: one[0] / one[1], default=(0.0, 0.0))
+        if CHALLENGER in record.durations:
+            by_surface.setdefault(record.request.surface, []).append(record)
+
+    def urgency(some: list[DecisionRecord]) -> tuple[int, float]:
+        return min(len(some), LEAST_TIMED), _p99([sum(one.durations.values()) for one in some]) / _deadline(
+            some[0], load
+        )
+
+    return max(by_surface.values(), key=urgency, default=[])
+
+
+def _whole(record: DecisionRecord) -> float:
+    """Seconds of a decision; the challenger's are a part of `decide`."""
+    return sum(record.durations.values()) - record.durations[CHALLENGER]
+
+
+def _deadline(record: DecisionRecord, load: Callable[[str], Release]) -> float:
+    return load(record.decision.release).catalog.surfaces[record.request.surface].deadline
 
 
 def _p99(seconds: Sequence[float]) -> float:

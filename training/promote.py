@@ -129,7 +129,13 @@ def rollback(home: Home, *, who: str, why: str, now: float) -> tuple[str | None,
     in_use = releases.current()
     before = files_of(releases, in_use)
     after = releases.rollback(who=who, why=why, now=now)
-    follow(Registry(home.mlflow_uri, home.artifacts), releases, before)
+    try:
+        follow(Registry(home.mlflow_uri, home.artifacts), releases, before)
+    except UserError as error:
+        raise UserError(
+            f"Release {after} is in use again, but the registry was not told of it: {error} "
+            "Its champions are set right by the next promotion."
+        ) from None
     return in_use, after
 
 

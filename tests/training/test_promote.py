@@ -337,3 +337,4 @@ def test_a_registry_that_is_down_is_told_as_such(apart, catalog_files, monkeypat
         for version in (None, 1, "champion"):
             with pytest.raises(UserError, match="can't be reached"):
                 promote(apart, catalog_files, None, version, **BY)
+        assert len(ReleaseStore(apart.releases).history()) == 1
