@@ -1,4 +1,4 @@
-"""How quick a challenger was: told by the surface that has least of its deadline left, of those with enough decisions."""
+"""How quick a challenger was: by the surface that has least of its deadline left, of those with enough decisions."""
 
 from dataclasses import replace
 
