@@ -12,9 +12,11 @@ from stores.home import Home
 from verbs.catalog import catalog
 from verbs.data import data
 from verbs.deciding import deciding
+from verbs.drift import drifting
 from verbs.features import features
 from verbs.learning import learning
 from verbs.options import JsonOption, RedisOption, SeedOption, group
+from verbs.simulate import simulating
 from verbs.telling import people, show
 from verbs.whatif import whatif_verbs
 
@@ -23,10 +25,12 @@ EVERYWHERE = "Every verb takes --home (default .segue), and --debug to show the 
 app = group("Segue: the next best offer for each user, with its reasons.", EVERYWHERE)
 app.add_typer(data, name="data")
 app.add_typer(features, name="features")
+app.add_typer(drifting)
 app.add_typer(catalog, name="catalog")
 app.add_typer(learning)
 app.add_typer(deciding)
 app.add_typer(whatif_verbs)
+app.add_typer(simulating)
 
 
 @app.command(epilog="Example: segue demo --data hillstrom --file hillstrom.csv --check")

@@ -75,9 +75,14 @@ class Snapshot:
 
 
 def build_snapshot(
-    data: Path, snapshots: Path, *, schema: Schema | None = None, as_of: datetime | None = None
+    data: Path,
+    snapshots: Path,
+    *,
+    schema: Schema | None = None,
+    as_of: datetime | None = None,
+    make_current: bool = True,
 ) -> Snapshot:
-    """The features of every user in the data folder, made the current snapshot.
+    """The features of every user in the data folder; it becomes the current snapshot, unless one of the past is wanted.
 
     With events they are computed as of `as_of` (by default the end of the data); imported facts give each user's latest
     row not after it. `schema` is what the catalog asks for (by default all that the dataset has). Raises UserError when
@@ -101,7 +106,7 @@ def build_snapshot(
     frame = frame[["user_id", *schema.names]]
     check_frame(schema, frame)
     manifest = _manifest(schema, moment, frame, {name: _fingerprint(data / f"{name}.parquet") for name in sources})
-    return _write(snapshots, manifest, frame)
+    return _write(snapshots, manifest, frame, make_current=make_current)
 
 
 def read_snapshot(path: Path) -> Snapshot:
@@ -196,8 +201,8 @@ def _fingerprint(file: Path) -> str:
     return digest.hexdigest()
 
 
-def _write(snapshots: Path, manifest: dict[str, Any], frame: pd.DataFrame) -> Snapshot:
-    """Parts and manifest in a folder beside, then one rename, then the pointer."""
+def _write(snapshots: Path, manifest: dict[str, Any], frame: pd.DataFrame, *, make_current: bool) -> Snapshot:
+    """Parts and manifest in a folder beside, then one rename, then the pointer where it is wanted."""
     starts = range(0, len(frame), PART_ROWS)
     manifest["parts"] = [f"part-{number:05d}.parquet" for number in range(len(starts))]
     final, draft = snapshots / manifest["id"], snapshots / f".{manifest['id']}.{os.getpid()}"
@@ -211,7 +216,8 @@ def _write(snapshots: Path, manifest: dict[str, Any], frame: pd.DataFrame) -> Sn
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     snapshot = read_snapshot(final)
-    pointer = snapshots / f".current.{os.getpid()}"
-    pointer.write_text(manifest["id"] + "\n")
-    pointer.replace(snapshots / "current")
+    if make_current:
+        pointer = snapshots / f".current.{os.getpid()}"
+        pointer.write_text(manifest["id"] + "\n")
+        pointer.replace(snapshots / "current")
     return snapshot

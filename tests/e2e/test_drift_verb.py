@@ -1,0 +1,71 @@
+"""`segue drift` as people and nightly jobs use it."""
+
+import json
+import sys
+from datetime import date
+
+import pytest
+
+import segue
+from evaluation.simulator import simulate
+from stores.home import Home
+from workbench import SAMPLE_CATALOG
+
+END = "2026-11-22"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    where = Home(tmp_path_factory.mktemp("home"))
+    simulate(where, SAMPLE_CATALOG, users=300, days=8, seed=2, until=date.fromisoformat(END))
+    return where
+
+
+@pytest.fixture
+def run(home, monkeypatch, capsys):
+    """Runs a verb in this process: its exit code, and what it said on both streams."""
+
+    def verb(*words):
+        monkeypatch.setenv("SEGUE_HOME", str(home.path))
+        monkeypatch.setattr(sys, "argv", ["segue", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            segue.main()
+        said = capsys.readouterr()
+        return ended.value.code or 0, said.out, said.err
+
+    return verb
+
+
+def test_drift_of_snapshots_from_the_first_message_to_the_report(run, home, tmp_path):
+    code, _, said = run("drift")
+    assert (code, "segue features build" in said) == (2, True)
+    run("features", "build")
+    current = (home.snapshots / "current").read_text()
+    code, _, said = run("drift")
+    assert (code, "--as-of" in said) == (2, True)
+    for day in (17, 18, 19, 20, 21):
+        assert run("features", "build", "--as-of", f"2026-11-{day}")[0] == 0
+    assert (home.snapshots / "current").read_text() == current
+
+    code, told, _ = run("drift", "--until", f"{END}T06:00:00", "--report", tmp_path / "drift.html")
+    assert (code, "None of 30 drifted" in told, "fresh sessions_7d: age 6.0 h" in told) == (0, True, True)
+    assert max(map(len, told.splitlines())) <= 80
+    assert "None of 30 drifted" in (tmp_path / "drift.html").read_text()
+
+    code, told, _ = run("drift", "--until", "2026-11-24", "--json")
+    assert (code, json.loads(told)["stale"], json.loads(told)["drifted"]) == (1, ["sessions_7d"], [])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--log", "--until", END), "No decision was logged between 2026-11-15"),
+        (("--log", "--last", "soon"), '"soon" is no duration: write it as 90m, 36h, 7d or 2w.'),
+        (("--log", "--last", "0d"), '"0d" is no duration'),
+        (("--log", "--from", "x"), "one of the two"),
+        (("--from", "20200101T000000Z-0000"), "holds no readable snapshot"),
+    ],
+)
+def test_a_mistake_is_told_in_a_sentence(run, words, message):
+    code, _, said = run("drift", *words)
+    assert (code, message in said) == (2, True)
