@@ -15,7 +15,7 @@ from evaluation.log_checks import CHALLENGER, check_log
 from evaluation.rewards import Outcomes, Rewards
 from stores.decision_log import DecisionRecord
 
-NOW, DECISIONS = 1_780_000_000.0, 20_000
+NOW, DECISIONS = 1_780_000_000.0, 12_000
 RATE = {("SE", "a"): 0.3, ("SE", "b"): 0.1, ("NO", "a"): 0.1, ("NO", "b"): 0.3}
 
 

@@ -8,22 +8,22 @@ from benchmarks.learning_gate import CANARY, EVEN, LIFT, LIFTS, OFFERS, draw, me
 
 @pytest.fixture(scope="module")
 def found():
-    return {name: runs(lift, 25, seed=3) for name, lift in LIFTS.items()}
+    return {name: runs(lift, 16, seed=3) for name, lift in LIFTS.items()}
 
 
 def test_few_challengers_that_are_worth_the_same_pass(found):
-    assert sum(not one.refused for one in found["null"]) <= 3
+    assert sum(not one.refused for one in found["null"]) <= 2
     assert all(one.truth == pytest.approx(0.0, abs=1e-12) for one in found["null"])
 
 
 def test_most_challengers_that_are_worth_15_percent_more_pass(found):
-    assert sum(not one.refused for one in found["lift15"]) >= 18
+    assert sum(not one.refused for one in found["lift15"]) >= 11
     assert all(one.truth > 0 for one in found["lift15"])
 
 
 def test_the_lower_bound_lies_below_the_truth(found):
     covered = [one.covered for some in found.values() for one in some]
-    assert sum(covered) >= 45
+    assert sum(covered) >= 29
 
 
 def test_a_simulated_world_holds_what_it_promises():
