@@ -7,6 +7,7 @@ from decisioning.catalog import DAY, Ablations, Catalog, CatalogTest
 from decisioning.domain import Facts, HistoryEvent, Place, Reason, Request
 from decisioning.engine import Release, decide
 from decisioning.explain import explain
+from decisioning.yaml_nodes import visible
 
 _NOON = DAY / 2
 _ANY_DAY = 20_605 * DAY
@@ -29,7 +30,7 @@ class TestFailure:
         return {**told, "test": self.test, "message": self.message}
 
     def __str__(self) -> str:
-        return f'{self.place}: the test "{self.test}" fails: {self.message}.'
+        return visible(f'{self.place}: the test "{self.test}" fails: {self.message}.')
 
 
 def run_tests(catalog: Catalog) -> tuple[TestFailure, ...]:

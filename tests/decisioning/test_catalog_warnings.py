@@ -146,6 +146,16 @@ def test_what_a_model_scores_is_not_told():
     assert warnings(offer("o", "score: {value: 5, prior: 0.001, model: m}", "[push]")) == []
 
 
+def test_locales_that_no_feature_tells_are_told():
+    creative = "creative: {key: k, locales: [en, sv]}"
+    assert only(offer("o", creative)) == (
+        "offers.o: everybody gets the locale en: no feature tells the user's. "
+        "Declare features: {locale: {type: text, from: context}}."
+    )
+    assert warnings(offer("o", creative), "features: {locale: {type: text, from: context}}") == []
+    assert warnings(offer("o", "creative: {key: k, locales: [en]}")) == []
+
+
 # --- Shadows ----------------------------------------------------------------------------------------------------------
 
 HIGH = offer("high", "priority: 1, eligible: {tier: [free, basic]}")
@@ -224,6 +234,18 @@ def test_two_slots_need_two_to_cast_a_shadow():
 )
 def test_what_never_applies_is_told(text, message):
     assert only(text).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("audience", "told"), [("{tier: basic}", True), ("{tier: free, sessions: 3}", False), ("{sessions: 3}", False)]
+)
+def test_an_experiment_whose_audience_never_sees_what_it_changes_is_told(audience, told):
+    arms = (
+        "{usual: {percent: 50}, dear: {percent: 50, set: {offers.annual.score.value: 9, surfaces.home.min_score: 0}}}"
+    )
+    found = warnings(f"experiments: {{e: {{layer: l, audience: {audience}, arms: {arms}}}}}")
+    message = "experiments.e: it changes nothing for annual: its audience contradicts that offer's eligibility."
+    assert [one.startswith(message) for one in found] == [True] * told
 
 
 def test_warnings_never_keep_a_catalog_from_loading():

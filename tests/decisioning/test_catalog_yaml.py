@@ -109,6 +109,11 @@ def test_a_broken_offer_is_not_an_unknown_one_elsewhere():
     [
         (b"a: &x 1\nb: *x\n", "anchors and aliases"),
         (b"caps: !!python/object:x {}\n", "tags such as"),
+        (b"&k caps: {}\n", "bad.yaml:1:1: anchors and aliases"),
+        (b"caps:\n  &k c: {max: 1, per: 1d, by: user}\n", "bad.yaml:2:3: caps: anchors and aliases"),
+        (b"caps: {*k : 1}\n", "bad.yaml:1:8: caps: anchors and aliases"),
+        (b"!!python/object:os.system caps: {}\n", "bad.yaml:1:1: tags such as"),
+        (b"{!!str caps: {}}\n", "tags such as"),
         (b"caps:\n\tx: 1\n", "there is a tab"),
         (b"caps: \xff\n", "not UTF-8"),
         (b"caps: {x: [}\n", "this is not YAML"),
@@ -134,6 +139,59 @@ def test_what_the_language_does_not_have_is_refused_with_a_clear_error(content, 
 def test_the_same_name_in_two_files_is_an_error_that_names_both_places():
     with pytest.raises(CatalogError, match=r'(?s)1\.yaml:1:10: offers\.x: "x" is given twice, first at 0\.yaml:1'):
         load(*["offers: {x: {owner: a, group: x, surfaces: [shelf]}}"] * 2)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "the catalog has no offers. Write offers: in any file of it."),
+        (b"# to be written", "the catalog has no surfaces. Write surfaces: in any file of it."),
+        (b"surfaces: {shelf: {fallback: null}}\noffers:\n", "the catalog has no offers."),
+        (b"offers: {mix: {owner: a, group: x, surfaces: [shelf]}}", 'unknown surface "shelf"'),
+    ],
+)
+def test_a_catalog_that_shows_nothing_anywhere_is_none(content, message):
+    with pytest.raises(CatalogError) as caught:
+        load_catalog({"empty.yaml": content})
+    assert message in str(caught.value)
+
+
+def test_an_empty_file_next_to_others_is_none_the_worse():
+    assert load("", "# later", "caps:\n").offers.keys() == {"mix", "annual"}
+
+
+EMPTY = [
+    ("offers: {x: {owner: a, group: x, surfaces: [shelf], eligible: }}", "offers.x.eligible"),
+    ("offers: {x: {owner: a, group: x, surfaces: [shelf], eligible: null}}", "offers.x.eligible"),
+    ("offers: {x: {owner: , group: x, surfaces: [shelf]}}", "offers.x.owner"),
+    ("offers: {x: {owner: a, group: x, surfaces: [shelf], live: {until: ~}}}", "offers.x.live.until"),
+    ("offers: {x: {owner: a, group: x, surfaces: [shelf], attributes: {price: }}}", "offers.x.attributes.price"),
+    ("levers: {l: {only: , times: 2, until: 2027-01-01, owner: a, why: b}}", "levers.l.only"),
+    ("caps: {c: {max: 1, per: 1d, by: user, except: {group: }}}", "caps.c.except.group"),
+    ("guards: {g: {require: }}", "guards.g.require"),
+    ("invariants: {i: {when: , never: {group: x}}}", "invariants.i.when"),
+    ("invariants: {i: {when: {tier: free}, never: }}", "invariants.i.never"),
+    ("context_weights: {w: {when: , times: 2, owner: a, why: b}}", "context_weights.w.when"),
+    ("experiments: {e: {layer: l, arms: }}", "experiments.e.arms"),
+    ("experiments: {e: {layer: l, arms: {a: {percent: 100, set: }}}}", "experiments.e.arms.a.set"),
+    ("experiments: {e: {layer: l, audience: , arms: {a: {percent: 100}}}}", "experiments.e.audience"),
+    ("tests: [{name: t, on: shelf, expect: {never: }}]", "tests[0].expect.never"),
+    ("tests: [{name: t, on: shelf, expect: }]", "tests[0].expect"),
+    ("tests: [{name: t, on: shelf, given: {tier: }, expect: {never: [mix]}}]", "tests[0].given.tier"),
+    ("features: {f: {type: enum, values: }}", "features.f.values"),
+]
+
+
+@pytest.mark.parametrize(("text", "path"), EMPTY)
+def test_a_key_without_a_value_is_an_error(text, path):
+    key = path.rsplit(".", 1)[-1]
+    assert only_problem(text) == f'{path}: "{key}" has no value. Give it a value, or take the key away.'
+
+
+def test_a_surface_says_null_where_it_has_no_fallback():
+    assert load("surfaces: {wall: {fallback: null}, side: {fallback: ~}}").surfaces["wall"].fallback is None
+    found = only_problem("surfaces: {wall: {fallback: }}")
+    assert found == 'surfaces.wall.fallback: "fallback" has no value. Name one, or say null.'
 
 
 def test_no_files_are_no_catalog():
@@ -239,6 +297,10 @@ def test_a_wrong_condition_says_what_is_wrong(text, message):
         "{audience: engaged, sessions_7d: {max: 1}, student: false}",
         "{tier: premium, any: [{tier: free}, {tier: basic}]}",
         "{tier: {missing: true}, any: [{tier: free}, {tier: {not: free}}]}",
+        "{any: [{student: true}, {all: [{sessions_7d: {min: 5}}, {sessions_7d: {max: 3}}]}]}",
+        "{any: [{student: true}, {tier: free, none: [{tier: free}]}]}",
+        "{none: [{student: true}, {tier: free, none: [{tier: free}]}]}",
+        "{any: [{student: true}, {tier: {not: [free, basic, premium]}}]}",
     ],
 )
 def test_a_condition_that_nobody_can_meet_is_an_error(text):
@@ -259,6 +321,16 @@ def test_a_condition_that_nobody_can_meet_is_an_error(text):
 )
 def test_a_condition_that_somebody_can_meet_is_none(text):
     assert eligible(text) is not None
+
+
+NOBODY = "audiences: {nobody: {all: [{sessions_7d: {min: 5}}, {sessions_7d: {max: 3}}]}}"
+
+
+@pytest.mark.parametrize(
+    "more", ["", offer("{any: [{audience: nobody}, {student: true}]}"), offer("{none: [{audience: nobody}]}")]
+)
+def test_an_audience_that_nobody_is_in_is_one_error_wherever_it_is_used(more):
+    assert only_problem(NOBODY, more) == "audiences.nobody: contradicts itself: nobody can meet it."
 
 
 def test_audiences_in_a_circle_are_told_as_one():
@@ -380,6 +452,14 @@ def test_an_offer_means_what_it_says():
         ("quiet_hours: {x: {surfaces: [shelf], from: 25:00, to: 22:00}}", "needs a time of day"),
         ("quiet_hours: {x: {surfaces: [shelf], from: 2:00, to: 3:00, timezone: Mars}}", 'unknown time zone "Mars"'),
         ("exclusive: {x: {offers: [annual], for: 1d}}", "one offer alone excludes nothing"),
+        ("offers: {x: {owner: a, group: x, surfaces: [shelf], score: {value: 1e308}}}", "needs at most 1e+09"),
+        ("offers: {x: {owner: a, group: x, surfaces: [shelf], score: {cost: 1000000001}}}", "needs at most 1e+09"),
+        (
+            "offers: {x: {owner: a, group: x, surfaces: [shelf], score: {model: ../../etc/passwd}}}",
+            'offers.x.score.model: "../../etc/passwd" can\'t be a name. Use letters, digits, _ and -, at most 80.',
+        ),
+        ("experiments: {x: {layer: a|b, arms: {a: {percent: 100}}}}", 'experiments.x.layer: "a|b" can\'t be a name'),
+        ('experiments: {x: {layer: l, arms: {"a|b": {percent: 100}}}}', '"a|b" can\'t be a name'),
         ("levers: {x: {times: 2, until: 2026-01-01, owner: a}}", '"why" is missing'),
         ("levers: {x: {times: 2, until: 2026-01-01, why: a}}", '"owner" is missing'),
         ("levers: {x: {times: 2, owner: a, why: a}}", '"until" is missing. A lever needs an end'),
@@ -408,6 +488,30 @@ def test_a_wrong_section_says_what_is_wrong(text, message):
     assert message in only_problem(text)
 
 
+@pytest.mark.parametrize(
+    "declared",
+    ["", "features: {timezone: {type: enum, values: [UTC], from: context}}\n"],
+)
+def test_quiet_hours_in_the_users_time_need_a_feature_that_tells_it(declared):
+    small = "surfaces: {home: {fallback: null}}\noffers: {a: {owner: a, group: g, surfaces: [home]}}\n"
+    for zone in ("", ", timezone: user"):
+        quiet = f"quiet_hours: {{q: {{surfaces: [home], from: 22:00, to: 7:00{zone}}}}}\n"
+        with pytest.raises(CatalogError) as caught:
+            load_catalog({"a.yaml": (declared + small + quiet).encode()})
+        assert (
+            "it goes by the user's time zone, which no feature tells. Declare features: {timezone: {type: text, from"
+            in (str(caught.value))
+        )
+    named = small + quiet.replace("user", "Europe/Stockholm")
+    assert load_catalog({"a.yaml": named.encode()}).quiet_hours[0].timezone == "Europe/Stockholm"
+
+
+def test_groups_that_are_not_declared_are_plain_names_too():
+    small = 'surfaces: {home: {fallback: null}}\noffers: {a: {owner: a, group: "g\\nh", surfaces: [home]}}\n'
+    with pytest.raises(CatalogError, match=r'offers\.a\.group: "g\\nh" can\'t be a name'):
+        load_catalog({"a.yaml": small.encode()})
+
+
 def test_a_section_of_one_may_stand_in_one_file_only():
     assert '"currency" is given twice, first at 0.yaml:1' in only_problem("currency: EUR", "currency: SEK")
 
@@ -433,6 +537,17 @@ def test_a_section_of_one_may_stand_in_one_file_only():
 )
 def test_a_fallback_that_can_be_filtered_away_is_an_error(rest, rule):
     assert f"can be filtered away by {rule}" in only_problem(rest)
+
+
+@pytest.mark.parametrize("surfaces", ["[]", "[shelf]", "[wall, shelf]"])
+def test_an_invariant_filters_a_fallback_wherever_else_it_is_shown(surfaces):
+    texts = (
+        f"offers: {{usual: {{owner: a, group: x, surfaces: {surfaces}}}}}",
+        "surfaces: {wall: {fallback: usual}}",
+        "invariants: {never_there: {when: {tier: premium}, never: {surface: wall, group: x}}}",
+    )
+    assert 'the fallback "usual" can be filtered away by invariants.never_there.' in only_problem(*texts)
+    assert load(*texts[:2]).surfaces["wall"].fallback == "usual"
 
 
 INVARIANT = "invariants: {no_upsell: {when: {tier: premium}, never: {group: x}}}"
@@ -576,6 +691,41 @@ def test_an_arm_may_set_what_scores_are_made_of(path):
 )
 def test_a_wrong_experiment_says_what_is_wrong(texts, message):
     assert message in only_problem(*texts)
+
+
+COSTLY = "offers: {o: {owner: a, group: x, surfaces: [shelf], score: {value: 10, cost: 2}}}"
+
+
+@pytest.mark.parametrize(
+    "experiments",
+    [
+        [experiment("x", "percent: 9", "{a: {percent: 100, set: {offers.o.score.cost: 11}}}")],
+        [experiment("x", "percent: 9", "{a: {percent: 100, set: {offers.o.score.value: 1}}}")],
+        [experiment("x", "percent: 9", "{a: {percent: 100, set: {offers.o.score.value: 4, offers.o.score.cost: 5}}}")],
+    ],
+)
+def test_an_arm_may_not_make_every_conversion_lose_money(experiments):
+    assert "to earn" in only_problem(COSTLY, *experiments)
+
+
+def test_arms_of_two_layers_may_not_lose_money_together():
+    texts = [
+        experiment("x", "percent: 9", "{a: {percent: 100, set: {offers.o.score.value: 6}}}"),
+        experiment("y", "percent: 9", "{a: {percent: 100, set: {offers.o.score.cost: 7}}}"),
+    ]
+    found = problems(COSTLY, texts[0], texts[1].replace("l,", "m,"))
+    assert [message.split(". ")[0] for message in found] == [
+        f"experiments.{name}: o may cost 7 to earn 6: every conversion would lose money" for name in "xy"
+    ]
+    apart = [text.replace("percent: 9", f"percent: 9, starts_at: {n * 9}") for n, text in enumerate(texts)]
+    assert len(load(COSTLY, *apart).experiments) == 2  # nobody is in both
+
+
+def test_an_arm_may_set_value_and_cost_together():
+    both = experiment(
+        "x", "percent: 9", "{a: {percent: 100, set: {offers.o.score.value: 30, offers.o.score.cost: 20}}}"
+    )
+    assert load(COSTLY, both).experiments[0].arms[0].overrides["offers.o.score.cost"] == 20
 
 
 def test_an_experiment_has_a_named_audience_or_a_condition():

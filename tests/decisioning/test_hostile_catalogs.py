@@ -1,11 +1,13 @@
 """Catalogs that are huge, malicious or absurd: one clear error with its place, in little time and memory."""
 
 import tracemalloc
-from time import perf_counter
+from collections.abc import Callable
+from contextlib import suppress
+from time import perf_counter, process_time
 
 import pytest
 
-from decisioning.catalog_yaml import MAX_TOTAL, MOST, CatalogError, load_catalog
+from decisioning.catalog_yaml import MAX_TOTAL, MOST, CatalogError, check_catalog, load_catalog
 from decisioning.yaml_nodes import MAX_BYTES, MAX_PROBLEMS
 
 BASE = b"""\
@@ -57,6 +59,14 @@ BILLION_LAUGHS = b"a: &a [x, x]\n" + b"".join(
         (b"offers:\n  \xff\xfe: {}", "bad.yaml:2:3: the file is not UTF-8. Save it as UTF-8."),
         ("caps: {}\n".encode("utf-16"), "bad.yaml:1:1: the file is not UTF-8. Save it as UTF-8."),
         (
+            "# försäljning\ncaps: {} # på\n".encode().replace("på".encode(), "på".encode("latin-1")),
+            "bad.yaml:2:13: the file is not UTF-8. Save it as UTF-8.\n    caps: {} # p�\n                ^",
+        ),
+        (b"caps: {}\r# a\r  x:\t1\r", "bad.yaml:3:5: there is a tab. Use spaces.\n      x: 1\n        ^"),
+        (b"caps: {}\r\n  x:\t1\r\n", "bad.yaml:2:5: there is a tab. Use spaces.\n      x: 1\n        ^"),
+        (b"caps: {}\r# a\rcap: {}\r", 'bad.yaml:3:1: cap: unknown section "cap". Did you mean "caps"?\n    cap: {}\n'),
+        ("# \u2028\ncap: {}\n".encode(), 'bad.yaml:3:1: cap: unknown section "cap".'),
+        (
             b"#" + b"x" * MAX_BYTES,
             "bad.yaml:1:1: the file has 2,000,001 bytes, more than the 2,000,000",
         ),
@@ -103,6 +113,61 @@ def test_reading_stops_at_two_hundred_problems_and_says_so(content):
     assert perf_counter() - started < 5
 
 
+# --- Proofs -----------------------------------------------------------------------------------------------------------
+
+
+def seconds_to_check(text: str) -> float:
+    started = process_time()
+    with suppress(CatalogError):
+        check_catalog({"a.yaml": text.encode()}, 0.0)
+    return process_time() - started
+
+
+def many(offers: int, surfaces: int, condition: Callable[[int], str], more: str = "") -> str:
+    """Offers on all surfaces, and 16 numbers for conditions to speak of."""
+    names = [f"s{n}" for n in range(surfaces)]
+    lines = [f"features: {{{', '.join(f'n{n}: {{type: int}}' for n in range(16))}, x: {{type: int}}}}"]
+    lines += ["surfaces:", *(f"  {name}: {{fallback: null}}" for name in names), "offers:"]
+    lines += [
+        f"  o{n}: {{owner: a, group: g, surfaces: [{', '.join(names)}], priority: {n}, eligible: {condition(n)}}}"
+        for n in range(offers)
+    ]
+    return "\n".join([*lines, more])
+
+
+EITHERS = [f"{{any: [{{n{n}: 0}}, {{n{n}: 1}}]}}" for n in range(16)]
+PIGEONS = [f"{{any: [{', '.join(f'{{n{hole}: {pigeon}}}' for hole in range(12))}]}}" for pigeon in range(13)]
+"""Thirteen of them, and twelve holes: nobody can do it, and it is hard to see why."""
+
+
+def every(conditions: list[str], more: str) -> str:
+    return f"{{{more}, all: [{', '.join(conditions)}]}}"
+
+
+def invariants(number: int) -> str:
+    conditions = (every(EITHERS, f"x: {{above: {n + 100}}}") for n in range(number))
+    return "\n".join(
+        ["invariants:", *(f"  i{n}: {{when: {c}, never: {{group: g}}}}" for n, c in enumerate(conditions))]
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        many(30, 20, lambda _: every(EITHERS, "x: {min: 5}"), "guards: {g: {require: {any: [{x: 1}, {x: 2}]}}}"),
+        many(30, 20, lambda n: every(PIGEONS[1:], f"x: {n}"), f"guards: {{g: {{require: {PIGEONS[0]}}}}}"),
+        many(150, 3, lambda n: every(PIGEONS, f"x: {n}")),
+        many(60, 20, lambda n: every(EITHERS, f"x: {{min: {n}}}"), f"guards: {{g: {{block_if: {EITHERS[0]}}}}}"),
+        many(60, 20, lambda n: f"{{x: {{min: {n}}}, any: [{', '.join(EITHERS)}]}}"),
+        many(100, 1, lambda n: f"{{x: {n}}}", invariants(300)),
+        many(100, 1, lambda n: f"{{x: {{not: [{', '.join(map(str, range(2000)))}], min: 0, max: {2000 + n}}}}}"),
+    ],
+    ids=["eithers", "a pigeon too many", "pigeons", "rivals", "more rivals", "invariants", "long lists"],
+)
+def test_what_is_hard_to_prove_is_given_up_in_time(text):
+    assert seconds_to_check(text) < 6  # 2 s; the rest is for slow machines
+
+
 # --- Names ------------------------------------------------------------------------------------------------------------
 
 
@@ -113,6 +178,18 @@ def test_what_is_no_plain_name_is_refused_as_one(section, name):
     told = [str(problem) for problem in refusal(f"{section}: {{{quoted}: {{}}}}").problems]
     assert any("can't be a name. Use letters, digits, _ and -, at most 80." in one for one in told)
     assert all(one.startswith("bad.yaml:1:") for one in told)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("a\\nb", "a\\nb"), ("a\\e[2Jb", "a\\x1b[2Jb"), ("a\\u202eb", "a\\u202eb")],
+)
+def test_what_a_name_hides_is_told_as_it_can_be_seen(name, told):
+    (problem,) = refusal(f'offers: {{x: {{owner: a, group: g, surfaces: [shelf], "{name}": 1}}}}').problems
+    first, line, caret = str(problem).splitlines()
+    assert f'unknown key "{told}"' in first
+    assert str(problem).replace("\n", "").isprintable()
+    assert line[caret.index("^")] == '"'
 
 
 @pytest.mark.parametrize("name", ["__class__", "__dict__", "values", "get", "None", "lambda"])

@@ -22,11 +22,15 @@ def test_the_index_and_a_naive_interpreter_agree_on_conditions_and_on_every_bit_
             assert bool(word >> position & 1) is naive(test, values, NOW)
 
 
-@given(st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=6), st.data())
+EXTREMES = [1.7e308, 1.2e308, -1.7e308, 5e-324, 1.5e-323]
+"""Whose sums and halves are not what they should be."""
+
+
+@given(st.lists(st.floats(-1e9, 1e9) | st.sampled_from(EXTREMES), min_size=1, max_size=6), st.data())
 def test_a_number_on_between_and_beyond_the_thresholds_falls_into_its_cell(thresholds, data):
     several = [Test("x", op, t) for t in thresholds for op in (Op.MIN, Op.MAX, Op.ABOVE, Op.BELOW)]
     index = build_index(several, {"x": FeatureSpec("x", FeatureType.FLOAT)})
-    for value in [*thresholds, data.draw(st.floats(allow_nan=False, allow_infinity=False))]:
+    for value in [*thresholds, *EXTREMES, 1e-323, 1.5e308, data.draw(st.floats(allow_nan=False, allow_infinity=False))]:
         alive, _ = index.evaluate({"x": value}, NOW)
         assert [bool(alive >> n & 1) for n in range(len(several))] == [holds(t, {"x": value}, NOW) for t in several]
 

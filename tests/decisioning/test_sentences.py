@@ -1,7 +1,10 @@
 """An offer's rules as plain sentences."""
 
+from dataclasses import replace
+
 import pytest
 
+from decisioning.catalog import Scope, Surface
 from decisioning.catalog_yaml import load_catalog
 from decisioning.errors import UserError
 from decisioning.sentences import sentences
@@ -89,3 +92,22 @@ def test_of_a_mere_fallback_there_is_little_to_say(catalog):
 def test_an_unknown_offer_is_a_users_mistake_that_names_the_nearest(catalog):
     with pytest.raises(UserError, match='Did you mean "annual"'):
         sentences(catalog, "anual")
+
+
+def test_events_are_counted_in_plain_english():
+    rules = """
+suppress: {fed_up: {after: {dismiss: 5, within: 1d}, same: any, for: 12h}, seen: {after: impression, for: 1h}}
+caps: {few: {max: 2, per: 1d, by: offer, counts: dismiss}}
+"""
+    small = "surfaces: {home: {fallback: null}}\noffers: {a: {owner: pm, group: g, surfaces: [home]}}\n"
+    told = sentences(load_catalog({"a.yaml": (small + rules).encode()}), "a")
+    assert "It is quiet for 12h after 5 dismisses of any offer within 1d (fed_up)." in told
+    assert "It is quiet for 1h after an impression of it (seen)." in told
+    assert "A user has at most 2 dismisses of it in any 1d (few)." in told
+
+
+def test_guards_are_told_on_the_surface_that_an_offer_is_only_the_fallback_of(catalog):
+    guards = (replace(catalog.guards[0], scope=Scope(only_surfaces=frozenset({"wall"}))),)
+    surfaces = {**catalog.surfaces, "wall": Surface("wall", fallback="annual")}
+    told = sentences(replace(catalog, guards=guards, surfaces=surfaces), "annual")
+    assert "On wall, it is shown only where consent is true (asked)." in told

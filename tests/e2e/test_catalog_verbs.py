@@ -32,6 +32,11 @@ def test_every_error_is_told_with_its_place_and_the_check_exits_with_2(terminal,
     assert 'wrong.yaml:2:1: ofers: unknown section "ofers". Did you mean "offers"?' in told
 
 
+def test_a_folder_that_shows_nothing_is_no_catalog(terminal, tmp_path):
+    (tmp_path / "empty.yaml").write_text("")
+    assert "the catalog has no offers" in terminal.segue("catalog", "check", tmp_path, expect=2)
+
+
 def test_warnings_are_told_and_refuse_nothing(terminal, folder):
     (folder / "idle.yaml").write_text("audiences: {idle: {tier: free}}\n")
     checked = terminal.json("catalog", "check", folder)
