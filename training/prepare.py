@@ -14,6 +14,7 @@ from decisioning.errors import UserError
 from evaluation.crossfit import CrossFit
 from evaluation.findings import findings
 from evaluation.labels import Logged, label
+from evaluation.log_sums import check_probabilities
 from evaluation.policy_values import Table
 from models.encoding import Encoding
 from models.learners import fit
@@ -96,6 +97,7 @@ def _check_learnable(logged: Logged, folds: int) -> None:
     users = int(logged.user.max()) + 1
     if not 2 < folds <= users:
         raise UserError(f"{folds} folds can't be made of {users:,} users: it takes 3 folds or more, and more users.")
+    check_probabilities(logged)
 
 
 def quality(logged: Logged, table: Table) -> dict[str, float]:
