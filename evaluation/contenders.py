@@ -8,7 +8,6 @@ from decisioning.domain import NOTHING, Decision, Facts, Policy, Request, Scorer
 from decisioning.engine import Release, decide
 from decisioning.exploration import certain, mixture
 from models.artifact import Model
-from stores.decision_log import DecisionRecord
 
 
 @record
@@ -55,10 +54,8 @@ class Contender:
             return replace(facts, budgets={**dict.fromkeys(unread, 0), **facts.budgets})
         return facts
 
-    def recorded(self, record: DecisionRecord) -> Choice | None:
-        """What a record of this very release says it chose; None where it doesn't say all of it."""
-        decision = record.decision
-        policy = drawn_from(decision)
+    def recorded(self, decision: Decision, policy: Policy) -> Choice | None:
+        """What this very release chose, by its record and `drawn_from` of that; None where it doesn't say all of it."""
         if policy.champion != decision.first:
             return None  # it explored: what else would have stood on the slate, only the engine knows
         slate = tuple([one.offer for one in decision.slate])
@@ -70,7 +67,7 @@ class Contender:
         if still is None:
             return certain(decision.first, 0)
         if decision.holdout is not None:
-            return replace(still, draw=0)
+            return drawn_from(decision)
         exploration = catalog.exploration
         return mixture(
             still.offers,
@@ -84,7 +81,10 @@ class Contender:
 
 def drawn_from(decision: Decision) -> Policy:
     """The chances that a recorded decision had; certainty where nothing was drawn. The draw itself is left out."""
-    return certain(decision.first, 0) if decision.policy is None else replace(decision.policy, draw=0)
+    found = decision.policy
+    if found is None:
+        return certain(decision.first, 0)
+    return Policy(found.offers, found.champion, found.challenger, found.share, found.canary, 0)
 
 
 def changed(

@@ -4,8 +4,10 @@ A pass is opened once in each process, takes chunks of the log, and gives parts 
 bounded, and any number of processes come to the same.
 """
 
+import gc
 import multiprocessing
 import re
+import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -161,7 +163,9 @@ _opened: list[Any] = []
 
 
 def _open(task: Callable[[], Opened[Any]]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's matter
     _opened[:] = [task()]
+    gc.freeze()  # what a pass holds stays: the collector need not look at it again and again
 
 
 def _one(chunk: Chunk) -> Any:

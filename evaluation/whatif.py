@@ -126,10 +126,11 @@ class _Counting:
     def add(self, record: DecisionRecord, pair: _Pair, *, counted: bool, judged: bool) -> None:
         """One decision, for the counts, for the values, or both."""
         request, facts = record.request, record.facts
-        before = pair.base.recorded(record) if record.decision.release == pair.base.release.id else None
+        logged = drawn_from(record.decision)
+        is_ours = record.decision.release == pair.base.release.id
+        before = pair.base.recorded(record.decision, logged) if is_ours else None
         before = before or pair.base.choose(request, facts)
         after = pair.other.choose(request, facts)
-        logged = drawn_from(record.decision)
         user = cluster(request.user)
         segments = (EVERYBODY, *((name, _value(record, name)) for name in self._by))
         if counted:

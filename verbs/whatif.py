@@ -22,7 +22,8 @@ def whatif(
         Path | None, typer.Option("--catalog", help="The folder of the changed catalog; default: that of the base.")
     ] = None,
     version: Annotated[
-        str | None, typer.Option("--version", help="Another model: a number, champion or challenger.")
+        str | None,
+        typer.Option("--version", "--model-version", help="Another model: a number, champion or challenger."),
     ] = None,
     model: ModelOption = None,
     last: LastOption = "7d",
