@@ -14,7 +14,7 @@ from rich.table import Table
 from decisioning.errors import UserError
 from stores.home import Home
 from terminal import Steps
-from verbs.options import DEFAULT_HOME, CatalogOption, HomeOption, JsonOption, group, seconds
+from verbs.options import DEFAULT_HOME, CatalogOption, HomeOption, JsonOption, LastOption, group
 from verbs.telling import people, show
 from workbench import load_catalog_of, snapshot_of
 
@@ -32,8 +32,10 @@ def drift(
     before: Annotated[str | None, typer.Option("--from", help="A snapshot; default: the one before --to.")] = None,
     after: Annotated[str | None, typer.Option("--to", help="A snapshot; default: the current one.")] = None,
     log: Annotated[bool, typer.Option("--log", help="Compare two windows of the decision log instead.")] = False,
-    last: Annotated[str, typer.Option(help="With --log: this long, against as long before it.")] = "7d",
-    until: Annotated[datetime | None, typer.Option(help="Look back from this moment (UTC); default: now.")] = None,
+    last: LastOption = "7d",
+    until: Annotated[
+        datetime | None, typer.Option(help="Look back from this moment (UTC); default: now, or a log's last decision.")
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="Also write the report as HTML, with pictures.")] = None,
     home: HomeOption = DEFAULT_HOME,
     catalog: CatalogOption = None,
@@ -42,8 +44,11 @@ def drift(
     """Hold features and scores against what they were. Exits with 1 if one drifted beyond its limit or is stale."""
     if log and (before or after):
         raise UserError("--from and --to name snapshots, --log asks for the decision log: one of the two.")
-    where, now = Home(home), until.replace(tzinfo=UTC).timestamp() if until else time.time()
-    found = _of_log(where, catalog, now, seconds(last)) if log else _of_snapshots(where, before, after, now)
+    where, moment = Home(home), until.replace(tzinfo=UTC).timestamp() if until else None
+    if log:
+        found = _of_log(where, catalog, last, moment)
+    else:
+        found = _of_snapshots(where, before, after, time.time() if moment is None else moment)
     if report:
         from evaluation.drift_html import drift_page
 
@@ -65,12 +70,12 @@ def _of_snapshots(home: Home, before: str | None, after: str | None, now: float)
         return snapshot_drift(older, newer, earlier, now=now, progress=progress)
 
 
-def _of_log(home: Home, catalog: Path | None, until: float, length: float) -> "DriftReport":
-    from evaluation.score_drift import log_drift
-    from stores.event_log import read
+def _of_log(home: Home, catalog: Path | None, last: str, until: float | None) -> "DriftReport":
+    from evaluation.score_drift import recorded_drift
 
-    with Steps(people).step("drift", "Compare two windows of the decision log"):
-        return log_drift(read(home.logs / "decisions"), load_catalog_of(home, catalog), until=until, length=length)
+    rules = load_catalog_of(home, catalog)
+    with Steps(people).step("drift", "Compare two windows of the log (megabytes)") as progress:
+        return recorded_drift(home.logs / "decisions", rules, last=last, until=until, progress=progress)
 
 
 def tell(report: "DriftReport") -> None:

@@ -1,12 +1,9 @@
 """The options that several verbs share, so that each is called and explained the same everywhere."""
 
-import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from decisioning.errors import UserError
 
 DEFAULT_HOME = Path(".segue")
 
@@ -26,16 +23,6 @@ LastOption = Annotated[
     str, typer.Option("--last", help="How much of the log: a number of decisions, 7d, 24h, 90m, 2w, or all.")
 ]
 WhyOption = Annotated[str, typer.Option("--why", help="The reason, for the record.")]
-
-UNITS = {"m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-
-
-def seconds(duration: str) -> float:
-    """A duration as people write it, such as 90m, 36h, 7d or 2w. Raises UserError for anything else, and for none."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([mhdw])", duration.strip(), re.ASCII)
-    if found is None or not float(found[1]):
-        raise UserError(f'"{duration}" is no duration: write it as 90m, 36h, 7d or 2w.')
-    return float(found[1]) * UNITS[found[2]]
 
 
 def group(help: str | None = None, epilog: str | None = None) -> typer.Typer:

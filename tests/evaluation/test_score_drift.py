@@ -158,7 +158,7 @@ def test_a_decision_that_was_logged_twice_counts_once(lines, catalog):
 def test_lines_that_are_no_decisions_are_counted_and_told(lines, catalog):
     torn = b'{"request": {"now": %f}, "facts": 3}' % (UNTIL - DAY)
     report = compared([*lines(n=50), b'{"torn', torn], catalog)
-    assert "2 lines in the window after are no decisions." in report.notes
+    assert "2 lines of the log are no decisions." in report.notes
 
 
 def test_an_empty_window_is_refused_with_its_times(lines, catalog):
