@@ -12,18 +12,8 @@ from decisioning.yaml_nodes import did_you_mean
 from evaluation.contenders import caveats
 from evaluation.proposals import Proposal
 from evaluation.rewards import Outcomes, Rewards, conversion_types, read_outcomes
-from evaluation.traffic import (
-    PROCESSES,
-    Progress,
-    Traffic,
-    extended,
-    latest_releases,
-    quietly,
-    recorded,
-    sticky_surfaces,
-    sweep,
-    without_repeats,
-)
+from evaluation.sweeping import PROCESSES, Progress, quietly, sweep
+from evaluation.traffic import Traffic, extended, latest_releases, recorded, sticky_surfaces, without_repeats
 from evaluation.whatif import WhatIf
 from evaluation.whatif_report import Subject, report
 
@@ -48,7 +38,7 @@ def ask(
     base, other = opened(proposal, logs)
     by = segments_of(base.catalog, by)
     found = Recorded.of(logs, last, base, other, processes=processes)
-    tally = sweep(found.asked(proposal, by), found.traffic, processes=processes, progress=progress)
+    tally = sweep(found.asked(proposal, by), found.traffic.chunks, processes=processes, progress=progress)
     if not tally.all.decisions:
         why = [f"{count:,} {what}" for what, count in tally.left_out.items()]
         why += [f"{count:,} by {release}, which can't be loaded" for release, count in tally.unloadable.items()]

@@ -24,7 +24,8 @@ from decisioning.yaml_nodes import did_you_mean
 from evaluation.asking import Recorded, ask, opened
 from evaluation.contenders import Contender
 from evaluation.proposals import Proposal
-from evaluation.traffic import PROCESSES, Opened, Progress, quietly, records, sweep
+from evaluation.sweeping import PROCESSES, Opened, Progress, quietly, sweep
+from evaluation.traffic import records
 from evaluation.whatif import Pairing, unfit
 
 NAME = "whatif"
@@ -188,7 +189,7 @@ def search(
     surfaces = surfaces_of(other.catalog, offer, surface)
     seen = Recorded.of(logs, last, base, other, processes=processes).traffic
     task = LeverPass(proposal, offer, surfaces, seen.since, seen.repeats)
-    found = sweep(task, seen, processes=processes, progress=progress)
+    found = sweep(task, seen.chunks, processes=processes, progress=progress)
     if not len(found.levers):
         raise UserError(f"None of the recorded decisions is on {', '.join(sorted(surfaces))}: take a longer --last.")
     low, high = other.catalog.lever_min, other.catalog.lever_max

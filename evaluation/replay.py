@@ -12,17 +12,8 @@ from decisioning.domain import Decision
 from decisioning.engine import Release, decide
 from decisioning.errors import UserError
 from evaluation.log_checks import LogCheck, check_log
-from evaluation.traffic import (
-    PROCESSES,
-    Opened,
-    Progress,
-    latest_releases,
-    quietly,
-    recorded,
-    sticky_surfaces,
-    sweep,
-    without_repeats,
-)
+from evaluation.sweeping import PROCESSES, Opened, Progress, quietly, sweep
+from evaluation.traffic import latest_releases, recorded, sticky_surfaces, without_repeats
 from stores.decision_log import DecisionRecord, canonical, decode
 
 Load = Callable[[str], Release]
@@ -76,7 +67,7 @@ def replay_log(
             continue  # it is named when its decisions are replayed
     traffic = without_repeats(traffic, sticky, processes=processes)
     task = ReplayPass(load, traffic.since, traffic.repeats)
-    return sweep(task, traffic, processes=processes, progress=progress)
+    return sweep(task, traffic.chunks, processes=processes, progress=progress)
 
 
 @dataclass(frozen=True)

@@ -1,43 +1,24 @@
-"""Recorded traffic: which decisions of the log are meant, and a pass over them by several processes.
+"""Recorded traffic: which decisions of the log are meant, and which of their records count."""
 
-A pass is opened once in each process, takes chunks of the log, and gives parts that add up with `+`: memory stays
-bounded, and any number of processes come to the same.
-"""
-
-import gc
-import multiprocessing
 import re
-import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import msgspec
 
 from decisioning.catalog import Catalog
 from decisioning.errors import UserError
+from evaluation.sweeping import PROCESSES, Opened, Progress, quietly, sweep
 from stores.decision_log import DecisionRecord, decided_at, decode
 from stores.event_log import tail
-from stores.log_chunks import Chunk, chunks, latest, lines, moment_of_last
+from stores.log_chunks import Chunk, chunks, latest, moment_of_last
 
-T = TypeVar("T")
-Opened = Callable[[Iterable[bytes]], T]
-Progress = Callable[[int, int], object]
-"""Told of megabytes read, and of all."""
-
-PROCESSES = 2
-SMALL = 24 * 2**20
-"""Bytes up to which further processes would take longer to start than they save."""
 LOOKED_AT = 1000
 """How many of the latest lines tell which releases were in use."""
 SPANS = {"m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 7 * 86_400.0}
-
-
-def quietly(done: int, total: int) -> None:
-    """The progress of nobody watching."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +32,6 @@ class Traffic:
     """The time of the last decision."""
     repeats: Mapping[str, float] = field(default_factory=dict)
     """By id, where several records have it: the moment of the one that counts. See `decision_log.distinct`."""
-
-    @property
-    def bytes(self) -> int:
-        return sum(chunk.size for chunk in self.chunks)
 
 
 def recorded(folder: Path, last: str) -> Traffic:
@@ -84,7 +61,7 @@ def without_repeats(
     marks = tuple(f'.{name}"'.encode() for name in sorted(sticky))
     if not marks:
         return traffic
-    seen = sweep(Survey(marks), traffic, processes=processes, progress=progress)
+    seen = sweep(Survey(marks), traffic.chunks, processes=processes, progress=progress)
     return replace(traffic, repeats=seen.repeats)
 
 
@@ -126,73 +103,6 @@ def records(taken: Iterable[bytes], since: float) -> Iterator[DecisionRecord | N
             continue
         if record.request.now >= since:
             yield record
-
-
-# --- Several processes ------------------------------------------------------------------------------------------------
-
-
-def sweep(
-    task: Callable[[], Opened[T]], traffic: Traffic, *, processes: int = PROCESSES, progress: Progress = quietly
-) -> T:
-    """All parts of a pass, added up. `task` opens it, and has to be picklable; parts come in any order.
-
-    Raises whatever the pass raises.
-    """
-    total = max(1, traffic.bytes >> 20)
-    sums, done = _Sums[T](), 0
-    progress(0, total)
-    if processes < 2 or traffic.bytes <= SMALL or len(traffic.chunks) < 2:
-        opened = task()
-        for chunk in traffic.chunks:
-            sums.add(opened(lines(chunk)))
-            done += chunk.size
-            progress(done >> 20, total)
-        return sums.total() if traffic.chunks else opened([])
-    # Spawned, as a fork of a process with threads (a bar that turns, a library's pool) may hang.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, initializer=_open, initargs=(task,)) as pool:
-        for chunk, part in zip(traffic.chunks, pool.map(_one, traffic.chunks), strict=True):  # in order: repeatable
-            sums.add(part)
-            done += chunk.size
-            progress(done >> 20, total)
-    return sums.total()
-
-
-_opened: list[Any] = []
-"""The pass of this process."""
-
-
-def _open(task: Callable[[], Opened[Any]]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's matter
-    _opened[:] = [task()]
-    gc.freeze()  # what a pass holds stays: the collector need not look at it again and again
-
-
-def _one(chunk: Chunk) -> Any:
-    return _opened[0](lines(chunk))
-
-
-class _Sums(Generic[T]):
-    """Adds parts up as a balanced tree, so that each is copied a logarithm of times and not once for each other."""
-
-    def __init__(self) -> None:
-        self._levels: list[T | None] = []
-
-    def add(self, part: T) -> None:
-        for level, held in enumerate(self._levels):
-            if held is None:
-                self._levels[level] = part
-                return
-            part, self._levels[level] = held + part, None
-        self._levels.append(part)
-
-    def total(self) -> T:
-        """Raises IndexError where nothing was added."""
-        held = [part for part in self._levels if part is not None]
-        found = held[0]
-        for part in held[1:]:
-            found = found + part
-        return found
 
 
 # --- Records that share an id -----------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from decisioning.catalog_yaml import load_catalog
 from decisioning.domain import Facts, HistoryEvent, Request
 from decisioning.engine import Release, decide
 from decisioning.errors import UserError
-from evaluation import traffic
+from evaluation import sweeping, traffic
 from evaluation.replay import replay, replay_log
 from stores.decision_log import DecisionRecord, encode
 from stores.log_chunks import chunks
@@ -103,7 +103,7 @@ def test_a_time_back_from_the_latest_decision_is_replayed(shop):
 
 
 def test_several_processes_replay_the_same(shop, monkeypatch):
-    monkeypatch.setattr(traffic, "SMALL", 0)
+    monkeypatch.setattr(sweeping, "SMALL", 0)
     monkeypatch.setattr(traffic, "chunks", partial(chunks, size=2**18))
     report = replay_log(shop.home.logs / "decisions", shop.load, "all")
     assert (report.decisions, report.identical, report.unloadable) == (1500, 1500, ())

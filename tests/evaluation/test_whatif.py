@@ -15,12 +15,13 @@ from decisioning.catalog_yaml import load_catalog
 from decisioning.domain import MILLION, Facts, Policy, Request
 from decisioning.engine import decide
 from decisioning.errors import UserError
-from evaluation import traffic
+from evaluation import sweeping, traffic
 from evaluation.asking import Recorded, ask
 from evaluation.contenders import Contender, changed, drawn_from
 from evaluation.rewards import Outcomes
 from evaluation.thresholds import read_threshold
-from evaluation.whatif import WhatIf, mean
+from evaluation.whatif import WhatIf
+from evaluation.whatif_counts import mean
 from stores.decision_log import encode
 from stores.log_chunks import chunks
 
@@ -182,7 +183,7 @@ def test_the_mean_by_parts_is_the_mean_action_by_action(size, share, canary, whi
 
 def test_two_processes_come_to_the_same_as_one(shop, monkeypatch):
     alone = ask(shop.home.logs, shop.proposal(BOLDER), last="all", processes=1)
-    monkeypatch.setattr(traffic, "SMALL", 0)
+    monkeypatch.setattr(sweeping, "SMALL", 0)
     monkeypatch.setattr(traffic, "chunks", partial(chunks, size=2**20))
     bars = []
     together = ask(shop.home.logs, shop.proposal(BOLDER), last="all", progress=lambda *done: bars.append(done))

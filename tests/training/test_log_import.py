@@ -12,7 +12,7 @@ from kiosk import CATALOG, DAY, kiosk
 from decisioning.catalog_yaml import load_catalog
 from decisioning.domain import MILLION, Event, Scores
 from decisioning.errors import UserError
-from evaluation import traffic
+from evaluation import sweeping, traffic
 from features.snapshots import build_snapshot
 from stores.decision_log import encode, event_line
 from stores.event_log import EventLog
@@ -185,7 +185,7 @@ def test_torn_lines_are_counted(shop):
 def test_several_processes_make_the_same_tables(shop, monkeypatch):
     shop.log(shop.records(900))
     _, alone = imported(shop)
-    monkeypatch.setattr(traffic, "SMALL", 0)
+    monkeypatch.setattr(sweeping, "SMALL", 0)
     monkeypatch.setattr(traffic, "chunks", partial(chunks, size=2**18))
     import_log(shop.home, shop.release.catalog, processes=2)
     together = Tables.read(shop.home.data)

@@ -19,7 +19,8 @@ from decisioning.domain import MILLION, Policy, Value
 from decisioning.errors import UserError
 from decisioning.knowledge import Knowledge
 from evaluation.rewards import SKEW
-from evaluation.traffic import PROCESSES, Opened, Progress, quietly, recorded, records, sweep, without_repeats
+from evaluation.sweeping import PROCESSES, Opened, Progress, quietly, sweep
+from evaluation.traffic import recorded, records, without_repeats
 from features.frames import typed_column
 from features.schema import Schema
 from features.snapshots import KEYED
@@ -45,7 +46,7 @@ def import_log(
     traffic = recorded(folder, last)
     traffic = without_repeats(traffic, catalog.surfaces, processes=processes)  # any may have been sticky at the time
     task = LogRows(catalog.features, frozenset(catalog.surfaces), traffic.since, traffic.repeats)
-    rows = sweep(task, traffic, processes=processes, progress=progress)
+    rows = sweep(task, traffic.chunks, processes=processes, progress=progress)
     if not rows.decisions:
         told = "; ".join(f"{count:,} {why}" for why, count in sorted(rows.left_out.items()))
         raise UserError(f"No decision in {folder} can be learned from: {told or 'there are none'}.")
