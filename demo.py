@@ -56,7 +56,7 @@ class Demo:
             catalog = load_catalog_of(self.home, None)
             self._features(steps, catalog)
             trained = self._train(steps, catalog)
-            self._promote(steps)
+            self._promote(steps, catalog)
             with steps.step("valkey", "Start the online store"):
                 url = stack.enter_context(online_store(self.home, self.redis_url))
             with steps.step("publish", "Publish the features") as progress:
@@ -100,27 +100,28 @@ class Demo:
         with steps.step("train", "Train, cross-fit, register in MLflow") as progress:
             return train(self.home, catalog, seed=self.seed, progress=progress).to_json()
 
-    def _promote(self, steps: Steps) -> None:
+    def _promote(self, steps: Steps, catalog: Catalog) -> None:
+        """What the gate refuses is told, and the tour goes on with what is in use, or else the best single offer."""
+        from training.train import train
+
+        try:
+            self._through_the_gate(steps)
+        except UserError as refused:
+            self.console.print(escape(str(refused)), highlight=False, soft_wrap=True)
+            if (self.home.releases / "current").is_file():
+                return
+            with steps.step("train", "Train the best single offer instead") as progress:
+                train(self.home, catalog, config="constant", seed=self.seed, progress=progress)
+            self._through_the_gate(steps)
+
+    def _through_the_gate(self, steps: Steps) -> None:
         from stores.catalog_files import read_catalog_files
         from training.promote import promote
 
         files = read_catalog_files(catalog_folder(self.home, None))
+        asked = {"who": "segue demo", "why": "the guided tour", "now": time.time()}
         with steps.step("promote", "Promote the model into a release") as progress:
-            try:
-                promote(
-                    self.home,
-                    files,
-                    None,
-                    None,
-                    who="segue demo",
-                    why="the guided tour",
-                    now=time.time(),
-                    progress=progress,
-                )
-            except UserError as refused:
-                if not (self.home.releases / "current").is_file():
-                    raise
-                self.console.print(escape(str(refused)), highlight=False)  # a tour of a home that has a champion
+            promote(self.home, files, None, None, **asked, progress=progress)
 
     def _serve(self, steps: Steps, catalog: Catalog, url: str) -> None:
         """Serves in this thread, as the signals of a person arrive here, while another one pays the visits."""
