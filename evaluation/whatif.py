@@ -71,14 +71,14 @@ class _Pass:
         counting = Counting(asked.by)
         for record in records(taken, min(asked.since, asked.judged_since)):
             why = "lines that are no decision" if record is None else unfit(record, asked.repeats)
+            counted = record is None or record.request.now >= asked.since
             if why is not None:
-                counting.left_out[why] += 1
+                counting.left_out[why] += counted
                 continue
             pair = self._pair(record.decision.release)
             if pair is None:
-                counting.unloadable[record.decision.release] += 1
+                counting.unloadable[record.decision.release] += counted
                 continue
-            counted = record.request.now >= asked.since
             matured = pair.rewards.has_matured(record.request.surface, record.request.now)
             if counted or matured:
                 counting.add(record, pair, counted=counted, judged=matured)

@@ -145,8 +145,8 @@ class Counting:
             np.array(sorted(self._bare), np.int64),
             self._young,
             self._impossible,
-            dict(self.left_out),
-            dict(self.unloadable),
+            dict(+self.left_out),
+            dict(+self.unloadable),
         )
 
 
