@@ -8,11 +8,11 @@ from rich.table import Table
 from evaluation.arena_comparison import Comparison, Interval
 
 TARGETS: Mapping[str, tuple[str, str]] = {
-    "captured_share": ("ours, from static priority (0 %) to the look-ahead (100 %)", "at least 60 %"),
-    "vs_propensity_argmax": ("ours over choosing by probability alone", "at least +15 %"),
-    "vs_lints": ("ours over LinTS", "not below the better of the two"),
+    "captured_share": ("captured of static … look-ahead", "at least 60 %"),
+    "vs_propensity_argmax": ("ours over propensity argmax", "at least +15 %"),
+    "vs_lints": ("ours over LinTS", "not below the better"),
     "vs_vw": ("ours over VW", ""),
-    "exploration_cost": ("what exploring costs of greedy", "at most 3 %"),
+    "exploration_cost": ("exploring costs, of greedy", "at most 3 %"),
 }
 
 
@@ -30,7 +30,7 @@ def comparison_table(found: Comparison) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
     table.pad_edge = False
     table.add_column("policy", no_wrap=True)
-    for heading in ("value", "minus ours ± 95 %", "captured", "regret", "shown", "fatigue"):
+    for heading in ("value", "minus ours ± 95 %", "captured", "regret", "shown"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in found.rows():
         gap, share = row["minus_ours"], row["captured_share"]
@@ -41,7 +41,6 @@ def comparison_table(found: Comparison) -> Table:
             "" if share is None else f"{share:.0%}",
             f"{row['regret']:.4f}",
             f"{row['shown']:.0%}",
-            f"{row['fatigue']:.2f}",
             style="dim" if row["reference"] else None,
         )
     return table
