@@ -88,6 +88,20 @@ def policy_table(records: Sequence[Mapping[str, Any]], outcome: str, reference: 
     return table
 
 
+def ranking_table(records: Sequence[Mapping[str, Any]], outcome: str) -> Table:
+    """DR's value again beside the estimators that may rank candidates, never gate."""
+    table = Table(title="for ranking only", title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    table.pad_edge = False
+    table.add_column("policy", no_wrap=True)
+    estimators = {"dr": "DR", "ips": "IPS", "dm": "DM", "switch_dr": "Switch-DR", "dros": "DRos"}
+    for heading in estimators.values():
+        table.add_column(heading, justify="right", no_wrap=True)
+    values = {(row["policy"], row["estimator"]): row["value"] for row in records if row["outcome"] == outcome}
+    for policy in dict.fromkeys(policy for policy, _ in values):
+        table.add_row(policy, *(_figure(values.get((policy, name))) for name in estimators))
+    return table
+
+
 def _with_interval(value: float | None, low: float | None, high: float | None, *, signed: bool = False) -> str:
     """A value and the half-width of its interval, which is symmetric."""
     if value is None or low is None or high is None:

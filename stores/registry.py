@@ -101,6 +101,17 @@ class Registry:
             found = self._client.create_model_version(name, source, run.run_id, tags=dict(tags))
         return _version(found)
 
+    def attach(
+        self, name: str, version: int, folder: str, files: Mapping[str, bytes], metrics: Mapping[str, float]
+    ) -> None:
+        """Put files into a folder of a version's run, over those of the same names, and metrics on it, the latest."""
+        run, now = self.version(name, version).run, int(time.time() * 1000)
+        with self._speaking(), tempfile.TemporaryDirectory() as draft:
+            for file, content in files.items():
+                Path(draft, file).write_bytes(content)
+            self._client.log_artifacts(run, draft, folder)
+            self._client.log_batch(run, metrics=[Metric(key, float(value), now, 0) for key, value in metrics.items()])
+
     def files(self, name: str, version: int) -> dict[str, bytes]:
         """The files of a version, its number stamped into them. Raises UserError for one that doesn't exist."""
         found = self.version(name, version)

@@ -1,6 +1,7 @@
 """The table of policy values again, for a version that is registered already, on the data of today."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from decisioning.catalog import Catalog
@@ -11,13 +12,15 @@ from stores.home import Home
 from stores.registry import CHALLENGER, CHAMPION, Registry
 from training.config import config_of
 from training.prepare import Progress, description, model_name, prepare, silent, write_metrics
+from training.reporting import publish_report
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What an evaluation found; `metrics` is what `metrics.json` holds."""
+    """What an evaluation found; `metrics` is what `metrics.json` holds, `report` the page that tells it."""
 
     metrics: dict[str, Any]
+    report: Path
 
     def to_json(self) -> dict[str, Any]:
         return self.metrics
@@ -31,6 +34,7 @@ def evaluate(
     version: int | str | None = None,
     seed: int | None = None,
     folds: int = 5,
+    report: Path | None = None,
     progress: Progress = silent,
 ) -> Evaluation:
     """Judge a version's procedure of training, cross-fitted: never the fit itself, which has seen these users.
@@ -38,8 +42,9 @@ def evaluate(
     Its learner and parameters, with λ chosen anew inside each training part: the version's own λ has seen these users.
 
     `version` is a number or an alias; without one, the challenger, else the champion. `seed` draws the folds; without
-    one, those of its training: on the same data the same table comes out. Raises UserError where there is
-    no such version, and for data that can't be learned from.
+    one, those of its training: on the same data the same table comes out. What is found goes into `metrics.json`, into
+    the page `report` (default: `report.html` in the work folder) and into the version's run in MLflow. Raises UserError
+    where there is no such version, and for data that can't be learned from.
     """
     name = model_name(catalog, model)
     registry = Registry(home.mlflow_uri, home.artifacts)
@@ -52,7 +57,7 @@ def evaluate(
     metrics = {"model": name, "version": number, "shrinkage": found.shrinkage}
     metrics |= description(tables, fits, table, config, seed)
     write_metrics(home.path, metrics)
-    return Evaluation(metrics)
+    return Evaluation(metrics, publish_report(home, metrics, report))
 
 
 def version_number(registry: Registry, name: str, version: int | str | None) -> int:

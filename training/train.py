@@ -11,7 +11,7 @@ import pandas as pd
 from decisioning.catalog import Catalog
 from decisioning.domain import Value
 from evaluation.crossfit import CrossFit, Fitted
-from evaluation.policy_values import TRAINED, policy_values
+from evaluation.policy_values import policy_values
 from evaluation.time_order import time_ordered
 from evaluation.worth import worth
 from models.artifact import Model, record_golden, save
@@ -31,6 +31,7 @@ from training.prepare import (
     silent,
     write_metrics,
 )
+from training.reporting import publish_report, run_metrics
 
 EVIDENCE = "evidence.json"
 GOLDEN_ROWS = 6
@@ -80,6 +81,7 @@ def train(
     version = _register(home, made, metrics)
     metrics["version"] = version
     write_metrics(home.path, metrics)
+    publish_report(home, metrics)
     return TrainResult(name, version, metrics)
 
 
@@ -134,23 +136,9 @@ def golden_questions(encoding: Encoding, facts: pd.DataFrame) -> list[tuple[dict
 def _register(home: Home, made: Model, metrics: dict[str, Any]) -> int:
     files = save(made) | {EVIDENCE: (json.dumps(metrics, indent=1, allow_nan=False) + "\n").encode()}
     registry = Registry(home.mlflow_uri, home.artifacts)
-    version = registry.register(made.name, files, _figures(metrics), _params(metrics), _tags(metrics))
+    version = registry.register(made.name, files, run_metrics(metrics), _params(metrics), _tags(metrics))
     registry.set_alias(made.name, CHALLENGER, version.version)
     return version.version
-
-
-def _figures(metrics: dict[str, Any]) -> dict[str, float]:
-    found = {
-        key: metrics[key]
-        for key in ("ece", "ece_served", "log_loss", "brier", "auc", "shrinkage", "decisions", "conversions")
-    }
-    for record in metrics["policy_values"]:
-        if record["estimator"] == "dr" and ":" not in record["policy"]:
-            key = f"{record['outcome']}.{record['policy']}"
-            found[f"{key}.value"] = record["value"]
-            if record["policy"] == TRAINED:
-                found |= {f"{key}.{part}": record[part] for part in ("diff", "diff_low", "diff_high")}
-    return {key: value for key, value in found.items() if value is not None}
 
 
 def _params(metrics: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from decisioning.errors import UserError
 from stores.home import Home
@@ -42,17 +43,22 @@ def evaluate(
     model: ModelOption = None,
     version: Annotated[str | None, typer.Option(help="A number, champion or challenger; default: challenger.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Draws the folds; default: as in its training.")] = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Where the page goes; default: report.html in --home.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """The value of each policy on the recorded decisions, cross-fitted, with intervals."""
+    """The value of each policy on the recorded decisions, cross-fitted, with intervals; pictures in report.html."""
     from training.evaluate import evaluate
 
     where = Home(home)
     with Steps(people).step("evaluate", "Evaluate the policies") as progress:
-        result = evaluate(
-            where, load_catalog_of(where, catalog), model=model, version=version, seed=seed, progress=progress
-        )
+        found = load_catalog_of(where, catalog)
+        result = evaluate(where, found, model=model, version=version, seed=seed, report=report, progress=progress)
     show_policy_values(result.to_json(), as_json)
+    if not as_json:
+        show_findings(result.to_json())
+    people.print(f"Open {result.report} in a browser: pictures, segments, and what may be believed.", soft_wrap=True)
 
 
 @learning.command(epilog="Example: segue promote --version 3 --why 'better on the premium markets'")
@@ -115,6 +121,19 @@ def rollback(home: HomeOption = DEFAULT_HOME, why: WhyOption = "", as_json: Json
 
     before, after = rollback(Home(home), who=who(), why=why, now=time.time())
     show({"from": before, "to": after}, as_json)
+
+
+def show_findings(result: dict[str, Any]) -> None:
+    """What `evaluate` adds: the estimators that may only rank, and what was found, in words."""
+    from evaluation.report_words import summary
+    from terminal import ranking_table
+
+    out, told = Console(highlight=False), summary(result)
+    out.print(ranking_table(result["policy_values"], result["objective"]))
+    for heading, sentences in (("What was found", told.found), ("What may not be believed", told.doubtful)):
+        out.print(f"[bold]{heading}[/bold]")
+        for sentence in sentences:
+            out.print(f"• {escape(sentence)}", soft_wrap=True)
 
 
 def show_policy_values(result: dict[str, Any], as_json: bool) -> None:

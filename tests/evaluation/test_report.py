@@ -1,0 +1,205 @@
+"""The page is made from figures alone, so most of it is tested on figures made up here."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evaluation.crossfit import CrossFit
+from evaluation.findings import findings
+from evaluation.labels import label
+from evaluation.page import printable, short
+from evaluation.policy_values import policy_values
+from evaluation.report import report
+from evaluation.report_figures import figures
+from evaluation.report_numbers import digits_of, figure, interval
+from evaluation.report_words import summary
+from models.encoding import Encoding
+from models.learners import fit
+
+HOSTILE = '<script>alert("$x$")</script>&"\'\x00\u202e\ud800'
+
+
+@pytest.fixture(scope="module")
+def metrics(trial):
+    """A world with a gain to find, three arms (NOTHING among them) and two markets."""
+    from decisioning.catalog import DAY, Catalog, FeatureSpec, FeatureType, Group, Offer, Score, Surface
+
+    tables = trial(n=9000, arms=("a", "b", "nothing"))
+    tables.facts["market"] = pd.array(np.where(np.arange(9000) % 8 < 7, "de", "us"), dtype="string")
+    offers = {name: Offer(name, "pm", "plans", ("home",), Score("m", value=1.0)) for name in "ab"}
+    catalog = Catalog(
+        "h",
+        features={"taste": FeatureSpec("taste", FeatureType.BOOL)},
+        groups={"plans": Group("plans", "convert", 14 * DAY)},
+        surfaces={"home": Surface("home", allow_nothing=True)},
+        offers=offers,
+    )
+    logged = label(tables, catalog, "m")
+    encoding = Encoding.of(catalog, logged.surfaces, logged.arms)
+    table = policy_values(CrossFit(logged, encoding, lambda sample: fit("logistic", encoding, sample, {}, 0)))
+    about = {"model": "m", "version": 3, "shrinkage": 1.0, "learner": "logistic", "params": {"C": 1.0}, "folds": 5}
+    about |= {"outcome": "convert", "objective": "convert", "decisions": logged.n, "users": logged.n, "immature": 7}
+    about |= {"conversions": int(logged.conversion.sum()), "from": logged.start, "until": logged.end, "seed": 0}
+    about |= {"source": "test", "auc": 0.7, "fold_shrinkages": list(table.shrinkages), "policy_values": table.records}
+    return about | findings(table.judged)
+
+
+class Reader(HTMLParser):
+    """The tags that are open, and all that the page would show or fetch."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.open, self.seen, self.links, self.words = [], set(), [], []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.add(tag)
+        self.links += [value for name, value in attrs if name in ("src", "href", "xlink:href", "data", "action")]
+        if tag not in ("meta", "br", "path", "use", "rect"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag in self.open:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def test_the_page_says_what_was_found_and_needs_nothing_else(metrics):
+    page = report(metrics)
+    reader = Reader(page)
+    words = " ".join(reader.words)
+    assert reader.open == []
+    assert {"svg", "table", "h2"} <= reader.seen
+    assert not reader.seen & {"script", "link", "img", "iframe", "object"}
+    assert all(link.startswith("#") for link in reader.links)
+    assert "url(http" not in page
+    assert "@import" not in page
+    assert "The trained policy earns more than the best single offer" in words
+    assert "7 more decisions are too young" in words
+    assert "market: de" in words
+    assert "1 of" not in words.split("What was found")[0]
+
+
+def test_each_picture_is_there_and_told_to_who_cannot_see_it(metrics):
+    drawings = figures(metrics)
+    assert set(drawings) == {"policy_values", "segments", "reliability", "calibration", "uplift"}
+    for drawing in drawings.values():
+        assert re.match(r'<svg role="img" aria-label="[^"]+"', drawing)
+        assert "<metadata>" not in drawing
+        assert "only nothing" in drawings["policy_values"]
+
+
+def test_the_same_figures_make_the_same_page(metrics):
+    assert report(metrics) == report(json.loads(json.dumps(metrics)))
+
+
+def test_texts_from_data_stay_texts(metrics):
+    hostile = json.loads(json.dumps(metrics))
+    hostile |= {
+        "model": HOSTILE,
+        "outcome": HOSTILE,
+        "source": HOSTILE,
+        "learner": HOSTILE,
+        "params": {HOSTILE: HOSTILE},
+    }
+    for segment in hostile["segments"]:
+        segment["feature"] = segment["value"] = HOSTILE
+    for cell in hostile["calibration_cells"]:
+        cell["offer"] = cell["market"] = HOSTILE
+    for curve in hostile["uplift_curves"]:
+        curve["treatment"] = HOSTILE
+    for row in hostile["policy_values"]:
+        if row["policy"].startswith("only:"):
+            row["policy"] = f"only:{HOSTILE}"
+    page = report(hostile)
+    reader = Reader(page)
+    assert "script" not in reader.seen
+    assert any('<script>alert("$x$")' in word for word in reader.words)
+    page.encode()  # no lone surrogate
+    assert not set(page) & {"\x00", "\u202e"}
+
+
+@given(st.text(max_size=200))
+def test_any_text_becomes_printable_and_short(value):
+    printable(value).encode()
+    assert len(short(value)) <= 36
+    assert not re.search(r"[\x00-\x1f\x7f]", printable(value))
+
+
+def test_an_old_file_without_the_newer_parts_makes_a_page(metrics):
+    new = ("segments", "reliability", "calibration_cells", "uplift_curves", "controls", "ece_by_chance")
+    page = report({key: value for key, value in metrics.items() if key not in new})
+    assert "What each policy would have earned" in page
+    assert "Is harm hidden" not in page
+
+
+def test_a_control_that_fails_is_the_first_thing_said(metrics):
+    broken = metrics | {"controls": [{**metrics["controls"][0], "held": False, "value": 1.3}]}
+    told = summary(broken)
+    assert told.alarm
+    assert told.doubtful[0].startswith("Nothing here, until this is explained")
+    assert 'class="summary alarm"' in report(broken)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "says"),
+    [(0.01, 0.02, "earns more"), (-0.02, -0.01, "significantly less"), (-0.01, 0.01, "No difference")],
+)
+def test_the_verdict_follows_the_interval(metrics, low, high, says):
+    rows = json.loads(json.dumps(metrics["policy_values"]))
+    for row in rows:
+        if row["policy"] == "trained":
+            row |= {"diff": (low + high) / 2 + 1e-9, "diff_low": low, "diff_high": high}
+    assert says in summary(metrics | {"policy_values": rows}).found[0]
+    for row in rows:
+        row["note"] = "not enough support: effective sample size 12, needs 1,000"
+    assert "can't be said: not enough support" in summary(metrics | {"policy_values": rows}).found[0]
+
+
+def test_what_is_not_bounded_is_said_to_be_so(metrics):
+    rows = [{**row, "low": None, "high": None, "diff_low": None, "diff_high": None} for row in metrics["policy_values"]]
+    page = report(metrics | {"policy_values": rows})
+    assert "not bounded" in page
+    assert "policy_values" not in figures(metrics | {"policy_values": rows})
+
+
+@given(st.floats(-1e9, 1e9), st.integers(0, 6))
+@settings(max_examples=200)
+def test_no_number_reads_as_nothing_but_nothing(value, digits):
+    told = figure(value, digits)
+    assert (value == 0) == (not re.search("[1-9]", told))
+    assert told.startswith("\u2212") == (value < 0)
+
+
+def test_digits_follow_the_interval():
+    assert [digits_of([half]) for half in (0.0041, 0.00085, 0.2, 30.0)] == [4, 5, 2, 0]
+    assert interval(-0.004, 0.0123, 3, signed=True) == "\u22120.004 to +0.012"
+    assert figure(0.00004, 3) == "4.0e\u221205"
+    assert figure(None) == "not shown"
+
+
+@pytest.mark.parametrize("users", [1, 3000])
+@pytest.mark.parametrize("case", ["nobody converts on b", "one arm", "no markets"])
+def test_poor_data_makes_a_page_without_nan(trial, make_catalog, users, case):
+    tables = trial(n=3000, users=max(users, 3), arms=("a",) if case == "one arm" else ("a", "b"))
+    if case == "nobody converts on b":
+        shown = tables.decisions["offer"].to_numpy()[tables.outcomes["decision_id"].str[1:].astype(int)]
+        tables.outcomes.drop(tables.outcomes.index[shown == "b"], inplace=True)
+    logged = label(tables, make_catalog(), "m")
+    encoding = Encoding.of(make_catalog(), logged.surfaces, ["a", "b"])
+    fits = CrossFit(logged, encoding, lambda sample: fit("constant", encoding, sample, {}, 0), folds=3)
+    table = policy_values(fits)
+    found = {"model": "m", "version": 1, "shrinkage": 0.0, "learner": "constant", "params": {}, "folds": 3, "seed": 0}
+    found |= {"outcome": "convert", "objective": "convert", "decisions": logged.n, "users": users, "auc": 0.5}
+    found |= {"conversions": 1, "from": 0.0, "until": 1.0, "source": "x", "policy_values": table.records}
+    words = " ".join(Reader(report(found | findings(table.judged))).words)
+    assert not re.search(r"\b(nan|inf|None)\b", words)
