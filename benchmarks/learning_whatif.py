@@ -126,45 +126,62 @@ def proposed(home: Home, release: Release) -> Proposal:
     files = dict(read_catalog_files(SAMPLE_CATALOG))
     text = files["rules.yaml"].decode()
     changed = text.replace("\nlever_bounds:", LEVER, 1).replace("per_offer:   {max: 4,", "per_offer:   {max: 2,", 1)
-    if changed.count("benchmark") != 3 or "{max: 2, per: 7d" not in changed:
+    if "  benchmark:" not in changed or "{max: 2, per: 7d" not in changed:
         raise SystemExit("The sample catalog's rules have moved: mend what this benchmark replaces in them.")
     return Proposal(partial(release_of, home), release.id, {**files, "rules.yaml": changed.encode()})
 
 
-def measure(quick: bool = False) -> dict[str, Any]:
-    """`whatif_1m_s`: seconds for a million decisions (for fewer, `quick`, in proportion), and what was found."""
-    count = QUICK_RECORDS if quick else RECORDS
-    folder = Path(tempfile.mkdtemp(prefix="segue-whatif-"))
-    try:
-        home = Home(folder)
-        release = released(home)
-        write_log(home, release, count)
-        size = sum(file.stat().st_size for file in (home.logs / "decisions").iterdir())
-        proposal = proposed(home, release)
-        say("decide them again")
-        started = time.perf_counter()
-        found = ask(home.logs, proposal, last="all", progress=lambda done, total: say(f"  {done:,} of {total:,} MB"))
-        seconds = time.perf_counter() - started
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+def build(folder: Path, count: int) -> None:
+    """The work folder: a release and its log."""
+    home = Home(folder)
+    write_log(home, released(home), count)
+
+
+def timed(folder: Path) -> dict[str, Any]:
+    """What-if over the whole log of a work folder, from log to report."""
+    home = Home(folder)
+    releases = ReleaseStore(home.releases)
+    proposal = proposed(home, releases.load(releases.current() or ""))
+    size = sum(file.stat().st_size for file in (home.logs / "decisions").iterdir())
+    say(f"decide {size / 2**30:.1f} GB of them again")
+    started = time.perf_counter()
+    found = ask(home.logs, proposal, last="all", progress=lambda done, total: say(f"  {done:,} of {total:,} MB"))
+    seconds = time.perf_counter() - started
+    peaks = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return {
-        "whatif_1m_s": round(seconds * RECORDS / count, 1),
+        "whatif_1m_s": round(seconds * RECORDS / found["decisions"], 1),
         "whatif": {
             "decisions": found["decisions"],
             "seconds": round(seconds, 2),
             "log_gb": round(size / 2**30, 2),
-            "peak_gb_a_process": round(peak / 2**20, 2),
+            "peak_gb": {"parent": round(peaks[0] / 2**20, 2), "largest_child": round(peaks[1] / 2**20, 2)},
             "changed_share": round(found["changed_share"], 4),
             "value": found["value"],
         },
     }
 
 
+def measure(quick: bool = False) -> dict[str, Any]:
+    """`whatif_1m_s`: seconds for a million decisions (`quick`: of fewer, in proportion), and what was found."""
+    folder = Path(tempfile.mkdtemp(prefix="segue-whatif-"))
+    try:
+        build(folder, QUICK_RECORDS if quick else RECORDS)
+        return timed(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="A log of 40,000 decisions.")
-    print(json.dumps(measure(parser.parse_args().quick), indent=1))
+    parser.add_argument("--folder", type=Path, help="Keep the log here; where there is one, take it as it is.")
+    asked = parser.parse_args()
+    if asked.folder is None:
+        print(json.dumps(measure(asked.quick), indent=1))
+        return
+    if not (asked.folder / "logs").is_dir():
+        build(asked.folder, QUICK_RECORDS if asked.quick else RECORDS)
+    print(json.dumps(timed(asked.folder), indent=1))
 
 
 if __name__ == "__main__":
