@@ -146,7 +146,8 @@ def read_quiet_hours(name: str, node: Node, at: Context) -> QuietHours:
     if start is not None and start == end:
         fields.wrong("to", "it ends when it starts: that is no time at all")
     zone = fields.optional("timezone", _timezone, "user")
-    if zone == "user" and not at.is_sent("timezone"):
+    named = fields.child("timezone")
+    if (fields.lacks("timezone") or (named and named.value == "user")) and not at.is_sent("timezone"):
         message = "it goes by the user's time zone, which no feature tells"
         hint = "Declare features: {timezone: {type: text, from: context}}, or write timezone: UTC."
         fields.wrong("timezone", message, hint)

@@ -502,6 +502,8 @@ def test_quiet_hours_in_the_users_time_need_a_feature_that_tells_it(declared):
             "it goes by the user's time zone, which no feature tells. Declare features: {timezone: {type: text, from"
             in (str(caught.value))
         )
+    with pytest.raises(CatalogError, match="The catalog has one problem"):
+        load_catalog({"a.yaml": (declared + small + quiet.replace("user", "Mars")).encode()})
     named = small + quiet.replace("user", "Europe/Stockholm")
     assert load_catalog({"a.yaml": named.encode()}).quiet_hours[0].timezone == "Europe/Stockholm"
 
