@@ -7,12 +7,14 @@ DRos (Su and others 2020). Gate on `dr` alone; the clipped ones may rank.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from math import sqrt
+from math import hypot, sqrt
 
 import numpy as np
 from scipy.stats import t as student
+
+from evaluation.shared_folds import Without, added, between
 
 LEAST_ESS, MOST_WEIGHT, LEAST_POSITIVES = 1_000.0, 200.0, 10
 RULE_OF_THREE = 3.0
@@ -32,6 +34,13 @@ class Rows:
     """q̂(x, a) of the logged action, from a model that was not fitted on the row."""
     dm: np.ndarray
     """Σ_a π_e(a|x) q̂(x, a)."""
+    without: Without | None = None
+    """For a cross-fitted policy: as it would be had it learned from one fold less. See `shared_folds`."""
+
+    def take(self, rows: np.ndarray) -> "Rows":
+        """Some of them, by index or mask."""
+        parts = (self.user[rows], self.reward[rows], self.weight[rows], self.q_logged[rows], self.dm[rows])
+        return Rows(*parts, None if self.without is None else self.without.take(rows))
 
 
 def ips(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
@@ -98,6 +107,22 @@ class Estimate:
     """Rows with a reward that the policy matches (w > 0)."""
     scale: float
     """The largest |reward| seen."""
+    shifts: np.ndarray | None = None
+    """(K, K, 2): Σ x and Σ d in fold f, less the same by the policy that did not learn from fold g."""
+
+    @classmethod
+    def by(cls, terms: "Terms", rows: Rows) -> "Estimate":
+        """With what the folds owe one another, where the rows know it."""
+        x, d = terms(rows)
+        found, without = cls.of(rows, x, d), rows.without
+        if without is None:
+            return found
+        shifts = np.empty((without.folds, without.folds, 2))
+        for left_out in range(without.folds):
+            other = Rows(rows.user, rows.reward, without.weight[:, left_out], rows.q_logged, without.dm[:, left_out])
+            for part, (mine, theirs) in enumerate(zip((x, d), terms(other), strict=True)):
+                shifts[:, left_out, part] = np.bincount(without.fold, mine - theirs, without.folds)
+        return replace(found, shifts=shifts)
 
     @classmethod
     def of(cls, rows: Rows, x: np.ndarray, d: np.ndarray) -> "Estimate":
@@ -125,6 +150,7 @@ class Estimate:
             max(self.weight_max, other.weight_max),
             self.positives + other.positives,
             max(self.scale, other.scale),
+            added(self.shifts, other.shifts),
         )
 
     @property
@@ -144,8 +170,16 @@ class Estimate:
         total = self.sums[:, 1].sum()
         return (self.sums[:, 0] - self.value * self.sums[:, 1]) / total if total else np.full(len(self.users), np.nan)
 
+    @property
+    def shift(self) -> np.ndarray | None:
+        """(K, K) by how much the value changes in fold f where the policy leaves fold g out; None where not known."""
+        total = self.sums[:, 1].sum()
+        if self.shifts is None or not total:
+            return None
+        return (self.shifts[..., 0] - self.value * self.shifts[..., 1]) / total
+
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        half = half_width(self.deviations, self.scale, level)
+        half = half_width(self.deviations, self.scale, level, between(self.shift))
         return self.value - half, self.value + half
 
     def lacking(self) -> str | None:
@@ -166,9 +200,11 @@ class Difference:
     value: float
     deviations: np.ndarray
     scale: float
+    between: float = 0.0
+    """The variance that comes of folds having learned from one another."""
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        half = half_width(self.deviations, self.scale, level)
+        half = half_width(self.deviations, self.scale, level, self.between)
         return self.value - half, self.value + half
 
     def lower(self, level: float = 0.95) -> float:
@@ -180,20 +216,22 @@ def difference(one: Estimate, other: Estimate) -> Difference:
     """`one` minus `other`. Both must come from the same decisions; raises ValueError otherwise."""
     if one.n != other.n or not np.array_equal(one.users, other.users):
         raise ValueError("a paired difference needs two estimates over the same decisions")
-    return Difference(one.value - other.value, one.deviations - other.deviations, max(one.scale, other.scale))
+    owed = between(added(one.shift, other.shift, -1.0))
+    return Difference(one.value - other.value, one.deviations - other.deviations, max(one.scale, other.scale), owed)
 
 
-def half_width(deviations: np.ndarray, scale: float, level: float) -> float:
+def half_width(deviations: np.ndarray, scale: float, level: float, between: float = 0.0) -> float:
     """Student's t times the standard error clustered by user, and never less than the rule of three allows.
 
-    Two policies that agree on all n users seen may still differ on 3/n of those unseen, each by the largest |reward|.
+    `between` is a variance to add. Two policies that agree on all n users seen may still differ on 3/n of those
+    unseen, each by the largest |reward|.
     """
     clusters = len(deviations)
     if clusters < 2:
         return float("inf")
     floor = RULE_OF_THREE / clusters * (scale or 1.0)
     quantile = float(student.ppf(0.5 + level / 2, clusters - 1))
-    return max(quantile * standard_error(deviations), floor)
+    return max(quantile * hypot(standard_error(deviations), sqrt(between)), floor)
 
 
 def standard_error(deviations: np.ndarray) -> float:

@@ -10,10 +10,11 @@ from functools import cached_property
 import numpy as np
 
 from evaluation.arm_means import arm_means, table
-from evaluation.crossfit import CrossFit, expected, shrunk
+from evaluation.crossfit import CrossFit, Fitted, expected, shrunk
 from evaluation.estimators import Rows
 from evaluation.labels import NET_VALUE, Logged
 from evaluation.policy_choice import chosen
+from evaluation.shared_folds import Without
 
 REFERENCE, TRAINED, LOGGING, RANDOM = "best_single_offer", "trained", "logging", "random"
 MOST_ARMS_SHOWN = 6
@@ -34,6 +35,8 @@ class Judged:
     """(n, A) p_convert as served: q̂ shrunk to the mean."""
     shrinkages: tuple[float, ...]
     """λ of each fold."""
+    others: Mapping[str, np.ndarray]
+    """REFERENCE and TRAINED: (n, K) the arm that each would show had it not learned from fold k either."""
 
     @property
     def logged(self) -> Logged:
@@ -58,14 +61,17 @@ class Judged:
     def policies(self) -> dict[str, Seen]:
         """By name: the two that were trained, what ran, an even draw, and each arm alone where there are few."""
         logged = self.logged
-        found = {name: _deterministic(logged, choice) for name, choice in self.choices.items()}
+        fold = self.fits.fold
+        found = {name: _deterministic(logged, own, fold, self.others[name]) for name, own in self.choices.items()}
         found[LOGGING] = lambda reward, q: Rows(logged.user, reward, np.ones(logged.n), reward, reward)
         found[RANDOM] = _uniform(logged)
         if len(logged.arms) <= MOST_ARMS_SHOWN:
             for arm, name in enumerate(logged.arms):
                 if not logged.retired[arm]:
-                    only = np.where(logged.eligible[:, arm], arm, self.choices[REFERENCE])
-                    found[f"only:{name}"] = _deterministic(logged, only)
+                    could = logged.eligible[:, arm]
+                    only = np.where(could, arm, self.choices[REFERENCE])
+                    others = np.where(could[:, None], arm, self.others[REFERENCE])
+                    found[f"only:{name}"] = _deterministic(logged, only, fold, others)
         return found
 
     def outcome(self, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -92,7 +98,7 @@ class Judged:
 def judge(fits: CrossFit) -> Judged:
     """Judge a procedure of training, which chooses λ in each fold anew."""
     logged = fits.logged
-    choices = {REFERENCE: np.empty(logged.n, np.intp), TRAINED: np.empty(logged.n, np.intp)}
+    choices = {name: np.empty((logged.n, fits.folds), np.int16) for name in (REFERENCE, TRAINED)}
     q, p = (np.empty((logged.n, len(logged.arms))) for _ in range(2))
     shrinkages = []
     for fold in range(fits.folds):
@@ -101,17 +107,38 @@ def judge(fits: CrossFit) -> Judged:
         means = table(found.means, logged)[logged.surface[rows]]
         q[rows] = expected(raw, means, found.calibration)
         p[rows] = shrunk(raw, means, found.calibration, found.shrinkage)
-        choices[REFERENCE][rows] = chosen(logged, rows, means)
-        choices[TRAINED][rows] = chosen(logged, rows, p[rows])
+        choices[REFERENCE][rows, fold] = chosen(logged, rows, means)
+        choices[TRAINED][rows, fold] = chosen(logged, rows, p[rows])
+        for other in set(range(fits.folds)) - {fold}:
+            best, ours = _without(fits, found, fold, other)
+            choices[REFERENCE][rows, other], choices[TRAINED][rows, other] = best, ours
         shrinkages.append(found.shrinkage)
-    return Judged(fits, choices, q, p, tuple(shrinkages))
+    own = {name: found[np.arange(logged.n), fits.fold].astype(np.intp) for name, found in choices.items()}
+    return Judged(fits, own, q, p, tuple(shrinkages), choices)
 
 
-def _deterministic(logged: Logged, choice: np.ndarray) -> Seen:
+def _without(fits: CrossFit, found: Fitted, fold: int, other: int) -> tuple[np.ndarray, np.ndarray]:
+    """(rows of the fold,) what both policies would choose there had they not learned from `other`.
+
+    Calibration and λ stay as `found`: to choose them anew would take fits that leave out three folds.
+    """
+    logged, pair = fits.logged, frozenset({fold, other})
+    rows = np.flatnonzero(fits.fold == fold)
+    means = table(arm_means(logged, fits.rows(pair)), logged)[logged.surface[rows]]
+    best = chosen(logged, rows, means)
+    if not found.shrinkage:
+        return best, best
+    return best, chosen(logged, rows, shrunk(fits.raw(pair, fold), means, found.calibration, found.shrinkage))
+
+
+def _deterministic(logged: Logged, choice: np.ndarray, fold: np.ndarray, others: np.ndarray) -> Seen:
+    """`choice` is (n,); `others` (n, K) what would be chosen had the policy learned from one more fold less."""
     at, weight = np.arange(logged.n), (choice == logged.action) / logged.probability
 
     def seen(reward: np.ndarray, q: np.ndarray) -> Rows:
-        return Rows(logged.user, reward, weight, q[at, logged.action], q[at, choice])
+        weights = (others == logged.action[:, None]) / logged.probability[:, None].astype(np.float32)
+        without = Without(fold, weights, q[at[:, None], others].astype(np.float32))
+        return Rows(logged.user, reward, weight, q[at, logged.action], q[at, choice], without)
 
     return seen
 

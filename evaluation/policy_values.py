@@ -50,7 +50,7 @@ def _records(judged: Judged, outcome: str) -> Iterator[Record]:
     reward, q = judged.outcome(outcome)
     seen = {name: policy(reward, q) for name, policy in judged.policies.items()}
     for estimator, terms in ESTIMATORS.items():
-        estimates = {name: Estimate.of(rows, *terms(rows)) for name, rows in seen.items()}
+        estimates = {name: Estimate.by(terms, rows) for name, rows in seen.items()}
         for name, estimate in estimates.items():
             yield _record(name, outcome, estimator, estimate, estimates[REFERENCE])
 

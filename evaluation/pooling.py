@@ -49,7 +49,7 @@ def pooled_differences(fits: Iterable[CrossFit]) -> dict[str, Pooled]:
         shrinkages.append(judged.shrinkages)
         for outcome in one.logged.outcomes:
             rows = (judged.rows(policy, outcome) for policy in (TRAINED, REFERENCE))
-            ours, best = (Estimate.of(seen, *dr(seen)) for seen in rows)
+            ours, best = (Estimate.by(dr, seen) for seen in rows)
             found.setdefault(outcome, []).append((difference(ours, best), best.value))
     return {outcome: _pooled(parts, tuple(shrinkages)) for outcome, parts in found.items()}
 
@@ -57,5 +57,6 @@ def pooled_differences(fits: Iterable[CrossFit]) -> dict[str, Pooled]:
 def _pooled(parts: list[tuple[Difference, float]], shrinkages: tuple[tuple[float, ...], ...]) -> Pooled:
     values = tuple(part.value for part, _ in parts)
     deviations = np.mean([part.deviations for part, _ in parts], axis=0)
-    together = Difference(float(np.mean(values)), deviations, max(part.scale for part, _ in parts))
+    between = float(np.mean([part.between for part, _ in parts]))  # seeds don't lessen what folds owe one another
+    together = Difference(float(np.mean(values)), deviations, max(part.scale for part, _ in parts), between)
     return Pooled(together, values, float(np.mean([best for _, best in parts])), shrinkages)

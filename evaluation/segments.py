@@ -18,8 +18,9 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
-from evaluation.estimators import Estimate, Rows, difference, dr, half_width
+from evaluation.estimators import Difference, Estimate, Rows, difference, dr
 from evaluation.labels import Logged
+from evaluation.shared_folds import added, between
 
 MARGIN = 0.05
 """The loss that a segment may bear, as a share of what the reference is worth there."""
@@ -152,24 +153,23 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _estimate(rows: Rows, mine: np.ndarray) -> Estimate:
-    part = Rows(rows.user[mine], rows.reward[mine], rows.weight[mine], rows.q_logged[mine], rows.dm[mine])
-    return Estimate.of(part, *dr(part))
+    return Estimate.by(dr, rows.take(mine))
 
 
-def _slack(ours: Estimate, reference: Estimate, margin: float) -> tuple[float, np.ndarray]:
-    """How far the difference lies above what the margin allows, with its deviations: the margin is estimated too."""
-    allowed = margin if reference.value >= 0 else -margin
-    paired = difference(ours, reference)
-    return paired.value + allowed * reference.value, paired.deviations + allowed * reference.deviations
+def _slack(ours: Estimate, reference: Estimate, margin: float) -> Difference:
+    """How far the difference lies above what the margin allows, which is estimated too."""
+    paired, share = difference(ours, reference), margin if reference.value >= 0 else -margin
+    owed = between(added(ours.shift, reference.shift, share - 1.0))
+    deviations = paired.deviations + share * reference.deviations
+    return Difference(paired.value + share * reference.value, deviations, paired.scale, owed)
 
 
 def _p_worse(ours: Estimate, reference: Estimate, margin: float) -> float:
     """One-sided p-value of "the difference lies below what the margin allows"."""
-    slack, deviations = _slack(ours, reference, margin)
-    scale = max(ours.scale, reference.scale)
-    freedom = len(deviations) - 1
-    error = half_width(deviations, scale, LEVEL) / float(student.ppf(0.5 + LEVEL / 2, freedom))
-    return float(student.cdf(slack / error, freedom))
+    slack = _slack(ours, reference, margin)
+    freedom = len(slack.deviations) - 1
+    error = (slack.value - slack.interval(LEVEL)[0]) / float(student.ppf(0.5 + LEVEL / 2, freedom))
+    return float(student.cdf(slack.value / error, freedom))
 
 
 def _difference(
@@ -188,8 +188,7 @@ def _difference(
     paired = difference(ours, reference)
     low, high = paired.interval(level)
     low_all, high_all = paired.interval(1 - (1 - level) / shown)
-    slack, deviations = _slack(ours, reference, margin)
-    certain = slack - half_width(deviations, paired.scale, 2 * level - 1) >= 0
+    certain = _slack(ours, reference, margin).lower(level) >= 0
     status = Status.WORSE if p_worse < 1 - level else Status.WITHIN if certain else Status.OPEN
     figures = (reference.value, paired.value, low, high, low_all, high_all)
     if not all(map(isfinite, figures)):
