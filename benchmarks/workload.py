@@ -175,10 +175,13 @@ def _experiments(names: Sequence[str]) -> dict[str, Any]:
         "holdouts": {"global_2027q1": {"percent": 2, "salt": "h27q1", "show": "best_single_offer"}},
         "experiments": {
             "price": {
-                **{"layer": "pricing", "audience": "engaged", "percent": 50},
+                **{"layer": "pricing", "audience": "engaged", "starts_at": 0, "percent": 50},
                 "arms": halves(f"offers.{names[0]}.score.value", 21.0),
             },
-            "price_too": {"layer": "pricing", "percent": 25, "arms": halves(f"offers.{names[1]}.score.value", 12.0)},
+            "price_too": {
+                **{"layer": "pricing", "starts_at": 50, "percent": 25},
+                "arms": halves(f"offers.{names[1]}.score.value", 12.0),
+            },
             "calmer": {"layer": "levers", "audience": "settled", "arms": halves("levers.calm.times", 0.9)},
         },
         "exploration": {"uniform": 0.05, "challenger": 0.05},

@@ -39,6 +39,7 @@ def test_the_limits_in_the_reference_are_the_checkers():
     assert limits == {
         "offers": f"{MOST['offers']:,}",
         "surfaces": f"{MOST['surfaces']:,}",
+        "context weights": f"{MOST['context_weights']:,}",
         "clauses of a condition, those of its audiences included": f"{MAX_CLAUSES}",
         "bytes of a file; of all files": f"{MAX_BYTES:,}; {MAX_TOTAL:,}",
         "levels of nesting": f"{MAX_DEPTH}",

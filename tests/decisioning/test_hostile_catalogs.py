@@ -300,6 +300,11 @@ def test_a_catalog_at_every_limit_loads_in_a_second():
             "offers: {zz: {owner: a, group: g, surfaces: [s0]}}",
             "the catalog has 1,001 offers, more than the 1,000",
         ),
+        (
+            "context_weights:\n"
+            + "".join(f"  w{n}: {{when: {{days: {n}}}, times: 100, owner: a, why: b}}\n" for n in range(101)),
+            "the catalog has 101 context_weights, more than the 100 that are allowed",
+        ),
         ("surfaces: {zz: {fallback: null}}", "the catalog has 101 surfaces, more than the 100 that are allowed"),
         (
             "audiences: {long: {any: [" + ", ".join(["{days: 1}"] * 201) + "]}}",

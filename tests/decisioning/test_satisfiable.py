@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from decisioning import proofs as proofs_module
 from decisioning.catalog import FeatureSpec, FeatureType
 from decisioning.conditions import AllOf, AnyOf, Op, Test, holds
-from decisioning import proofs as proofs_module
 from decisioning.proofs import Proofs
 from decisioning.satisfiable import TooManyAlternatives, satisfiable
 
