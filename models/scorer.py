@@ -27,6 +27,10 @@ class _Column:
     thresholds: tuple[float, ...]
     base: int
     """Its first row in the table of all rows."""
+    trees: np.ndarray
+    """The trees that split on it."""
+    masks: np.ndarray
+    """(trees that split on it, rows): its part of the table, for many rows at once."""
 
     def row(self, value: float) -> int:
         if value != value:
@@ -36,10 +40,11 @@ class _Column:
         return self.base + bisect_left(self.thresholds, value)
 
     def rows(self, values: np.ndarray) -> np.ndarray:
+        """The same for many values, counted from the column's own first row."""
         found = np.searchsorted(np.array(self.thresholds), values)
         found[np.isnan(values)] = len(self.thresholds) + 1
         found[np.abs(values) <= ZERO] = len(self.thresholds) + 2
-        return found + self.base
+        return found
 
 
 class TreeScorer:
@@ -97,7 +102,8 @@ class TreeScorer:
         """(trees, n) masks of the leaves that the context columns leave open."""
         user = np.full((self._table.shape[1], len(contexts)), np.iinfo(self._word).max, self._word)
         for column in self._context:
-            user &= self._table[column.rows(contexts[:, column.column].astype(np.float64))].T
+            # A column has a say in the trees that split on it, which are few: the others stay as they are.
+            user[column.trees] &= column.masks[:, column.rows(contexts[:, column.column].astype(np.float64))]
         return user
 
     def _leaves(self, masks: np.ndarray) -> np.ndarray:
@@ -169,7 +175,8 @@ def _tabulate(forest: Forest, order: Sequence[Sequence[int]], word: type) -> tup
                 table[-2, number] &= keep
             if not tree.goes_left(node, 0.0):
                 table[-1, number] &= keep
-        columns.append(_Column(feature, thresholds, base))
+        trees = np.unique([number for number, _, _ in nodes])
+        columns.append(_Column(feature, thresholds, base, trees, np.ascontiguousarray(table[:, trees].T)))
         tables.append(table)
         base += len(table)
     return columns, np.concatenate(tables)

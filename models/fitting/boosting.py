@@ -10,9 +10,10 @@ import lightgbm
 import numpy as np
 
 from decisioning.catalog import FeatureType
+from decisioning.domain import NOTHING
 from decisioning.errors import UserError
 from models.encoding import Encoding
-from models.fitting.sample import Params
+from models.fitting.sample import Params, Sample
 from models.trees import TreeError, parse
 
 DEFAULTS: Params = {
@@ -24,41 +25,47 @@ DEFAULTS: Params = {
     "lambda_l2": 1.0,
     "num_threads": 2,
 }
+FIXED: Params = {"deterministic": True, "force_row_wise": True, "verbosity": -1, "feature_pre_filter": False}
+BINNING = (
+    "max_bin",
+    "min_data_in_bin",
+    "bin_construct_sample_cnt",
+    "use_missing",
+    "zero_as_missing",
+    "data_random_seed",
+)
+"""What bins depend on."""
 OURS = ("objective", "boosting", "num_class", "linear_tree", "monotone_constraints", "seed")
 """What a config can't say: the scorer serves sums of plain trees in log-odds, and the rest is told otherwise."""
 NUMBERS = (FeatureType.INT, FeatureType.FLOAT, FeatureType.BOOL)
 
 
 def boost(
-    matrix: np.ndarray,
-    outcome: np.ndarray,
-    weights: np.ndarray | None,
+    sample: Sample,
+    block: np.ndarray | None,
     params: Params,
     seed: int,
     *,
+    outcome: np.ndarray | None = None,
     constraints: Sequence[int] = (),
     objective: str = "binary",
 ) -> str:
-    """LightGBM's native text model of an outcome (n,) over a float32 matrix (n, columns).
+    """LightGBM's native text model over the contexts, and beside them the `block` (offers, columns) of what was shown.
 
-    Raises UserError for parameters that LightGBM refuses, that are not a config's to say, or whose model can't be
-    served.
+    Of the sample's outcome with its weights, or of another `outcome` (n,) without. Raises UserError for parameters that
+    LightGBM refuses, that are not a config's to say, or whose model can't be served.
     """
     taken = sorted(set(params) & set(OURS))
     if taken:
         raise UserError(f"A training config can't set LightGBM's {taken[0]}: take it out of [params].")
-    settings = {
-        **{key: value for key, value in params.items() if key != "num_trees"},
-        "objective": objective,
-        "deterministic": True,
-        "force_row_wise": True,
-        "seed": seed,
-        "verbosity": -1,
-    }
-    if any(constraints):
-        settings["monotone_constraints"] = list(constraints)
-    data = lightgbm.Dataset(matrix, outcome, weight=weights, params={"verbosity": -1})
+    settings = {**{key: value for key, value in params.items() if key != "num_trees"}, **FIXED}
     try:
+        data = _dataset(sample, block, settings)
+        data.set_label(sample.outcome if outcome is None else outcome)
+        data.set_weight(sample.weights if outcome is None else None)
+        settings |= {"objective": objective, "seed": seed}
+        if any(constraints):
+            settings["monotone_constraints"] = list(constraints)
         text = lightgbm.train(settings, data, num_boost_round=int(params["num_trees"])).model_to_string()
         parse(text)
     except (lightgbm.basic.LightGBMError, TreeError) as error:
@@ -66,17 +73,39 @@ def boost(
     return text
 
 
-def design(encoding: Encoding, contexts: np.ndarray, offers: np.ndarray, *, arms_only: bool = False) -> np.ndarray:
-    """(n, columns) float32: the context block beside the block of the offer shown.
+def _dataset(sample: Sample, block: np.ndarray | None, settings: Params) -> lightgbm.Dataset:
+    """The sample's rows in bins. For a part of a sample, the bins are those of the whole: made once, and shared.
 
-    With `arms_only` an offer is no more than its name, and NOTHING is none: group and attributes stay 0 everywhere.
+    They are of the columns alone, and know no outcome.
     """
+    if sample.rows is None:
+        return _binned(sample, block, settings)
+    binning = tuple(sorted((key, settings[key]) for key in BINNING if key in settings))
+    key = (None if block is None else block.tobytes(), binning)
+    prepared = sample.whole.prepared
+    if key not in prepared:
+        prepared[key] = _binned(sample.whole, block, settings)
+    return prepared[key].subset(sample.rows, params=settings).construct()
+
+
+def _binned(sample: Sample, block: np.ndarray | None, settings: Params) -> lightgbm.Dataset:
+    matrix = sample.contexts if block is None else beside(sample.contexts, sample.offers, block)
+    return lightgbm.Dataset(matrix, np.zeros(sample.n), params=dict(settings)).construct()
+
+
+def offer_block(encoding: Encoding, *, names_only: bool = False) -> np.ndarray:
+    """(offers, columns) float32. With `names_only` an offer is no more than its name, and NOTHING is none: group and
+    attributes stay 0 everywhere."""
     block = encoding.offer_matrix.astype(np.float32)
-    if arms_only:
-        named = np.array(
-            [column.startswith("offer=") and column != "offer=nothing" for column in encoding.offer_columns]
-        )
-        block = np.where(named, block, np.float32(0.0))
+    if not names_only:
+        return block
+    nameless = f"offer={NOTHING}"
+    kept = [column.startswith("offer=") and column != nameless for column in encoding.offer_columns]
+    return np.where(kept, block, np.float32(0.0))
+
+
+def beside(contexts: np.ndarray, offers: np.ndarray, block: np.ndarray) -> np.ndarray:
+    """(n, columns) float32: the context block, then the block of the offer shown."""
     width = contexts.shape[1]
     out = np.empty((len(contexts), width + block.shape[1]), np.float32)
     out[:, :width] = contexts

@@ -18,7 +18,7 @@ import numpy as np
 from decisioning.errors import UserError
 from models.encoding import Encoding
 from models.fitting import boosting
-from models.fitting.boosting import boost, design
+from models.fitting.boosting import boost, offer_block
 from models.fitting.sample import Params, Sample, baseline, enough, known_probabilities
 from models.predictors import Constant, Contrast, Forests, Predictor, Trees
 
@@ -49,19 +49,14 @@ def fit_dr_learner(
     rates = _cross_fitted(encoding, sample, [base, *arms], nuisance, int(params["parts"]), seed)
     texts = {}
     for place, arm in enumerate(arms, start=1):
-        rows = sample.could_show(arm) & sample.could_show(base)
-        if enough(sample, rows & (sample.offers == arm), params) and enough(
-            sample, rows & (sample.offers == base), params
-        ):
-            effect = pseudo_effect(sample, base, arm, rates[:, 0], rates[:, place], float(params["clip"]))
-            texts[arm] = boost(
-                sample.contexts[rows], effect[rows], None, _effect_params(params), seed, objective="regression"
-            )
+        both = sample.could_show(arm) & sample.could_show(base)
+        if all(enough(sample, both & (sample.offers == one), params) for one in (arm, base)):
+            part = sample.take(both)
+            effect = pseudo_effect(part, base, arm, rates[both, 0], rates[both, place], float(params["clip"]))
+            texts[arm] = boost(part, None, _of_effects(params), seed, outcome=effect, objective="regression")
     if not texts:
         return Constant()
-    outcome_model = boost(
-        design(encoding, sample.contexts, sample.offers), sample.outcome, sample.weights, nuisance, seed
-    )
+    outcome_model = boost(sample, offer_block(encoding), nuisance, seed)
     return Contrast(base, Trees(outcome_model, encoding), Forests(texts, encoding))
 
 
@@ -88,18 +83,17 @@ def _cross_fitted(
         if len(np.unique(rest.outcome)) < 2:
             out[part == number] = rest.outcome.mean()
             continue
-        text = boost(design(encoding, rest.contexts, rest.offers), rest.outcome, rest.weights, params, seed)
+        text = boost(rest, offer_block(encoding), params, seed)
         raw = Trees(text, encoding).matrix(sample.contexts[part == number], offers)
         out[part == number] = 1.0 / (1.0 + np.exp(-raw))
     return out
 
 
-def _effect_params(params: Params) -> Params:
+def _of_effects(params: Params) -> Params:
     return {
+        **{key: value for key, value in params.items() if key not in OWN},
         "num_trees": params["effect_trees"],
         "num_leaves": params["effect_leaves"],
         "min_data_in_leaf": params["effect_min_data"],
         "learning_rate": params["effect_learning_rate"],
-        "lambda_l2": params["lambda_l2"],
-        "num_threads": params["num_threads"],
     }

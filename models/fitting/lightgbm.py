@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from models.encoding import Encoding
-from models.fitting.boosting import boost, constraints, design
+from models.fitting.boosting import boost, constraints, offer_block
 from models.fitting.sample import Params, Sample
 from models.predictors import Constant, Predictor, Trees
 
@@ -17,10 +17,9 @@ def fit_lightgbm(
     seed: int,
     monotone: Mapping[str, int],
     *,
-    arms_only: bool = False,
+    names_only: bool = False,
 ) -> Predictor:
     if len(np.unique(sample.outcome)) < 2:
         return Constant()
-    matrix = design(encoding, sample.contexts, sample.offers, arms_only=arms_only)
-    rules = constraints(encoding, monotone)
-    return Trees(boost(matrix, sample.outcome, sample.weights, params, seed, constraints=rules), encoding)
+    block, rules = offer_block(encoding, names_only=names_only), constraints(encoding, monotone)
+    return Trees(boost(sample, block, params, seed, constraints=rules), encoding)

@@ -15,4 +15,4 @@ from models.predictors import Predictor
 def fit_s_learner(
     encoding: Encoding, sample: Sample, params: Params, seed: int, monotone: Mapping[str, int]
 ) -> Predictor:
-    return fit_lightgbm(encoding, sample, params, seed, monotone, arms_only=True)
+    return fit_lightgbm(encoding, sample, params, seed, monotone, names_only=True)

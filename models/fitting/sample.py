@@ -1,8 +1,9 @@
 """What a learner is given: training rows, and its parameters."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Protocol
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -12,13 +13,19 @@ from models.encoding import Encoding
 from models.predictors import Predictor
 
 Params = Mapping[str, float | int | str | bool]
+COLUMNS = ("offers", "outcome", "weights", "probability", "eligible")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sample:
-    """Training rows: `contexts` (n, context columns) float32, and arrays of the same length."""
+    """Training rows: contexts, and arrays of the same length.
 
-    contexts: np.ndarray
+    A part of a sample knows the whole that it was taken from: its contexts are copied only when they are asked for, and
+    what costs much to prepare (LightGBM's bins) is made once for the whole and kept in its `prepared`.
+    """
+
+    table: np.ndarray
+    """(whole, context columns) float32."""
     offers: np.ndarray
     """(n,) rows of the encoding's offer matrix: what was shown."""
     outcome: np.ndarray
@@ -29,19 +36,38 @@ class Sample:
     """(n,) the chance that the logging policy gave to what was shown; None: nobody knows."""
     eligible: np.ndarray | None = None
     """(n, offers) bool: what could have been shown; None: everything."""
+    part_of: "Sample | None" = None
+    rows: np.ndarray | None = None
+    """(n,) the places of a part's rows in its whole, ascending; None: it is the whole."""
 
     @property
     def n(self) -> int:
         return len(self.offers)
 
+    @property
+    def whole(self) -> "Sample":
+        return self.part_of or self
+
+    @cached_property
+    def contexts(self) -> np.ndarray:
+        """(n, context columns) float32."""
+        return self.table if self.rows is None else self.table[self.rows]
+
+    @cached_property
+    def prepared(self) -> dict[Hashable, Any]:
+        """What learners made of this whole, for all that is taken from it."""
+        return {}
+
     def take(self, rows: np.ndarray) -> "Sample":
-        """Some of the rows, by index or by mask."""
-        columns = (getattr(self, column.name) for column in fields(self))
-        return Sample(*(None if column is None else column[rows] for column in columns))
+        """Some of the rows, by mask or by ascending index."""
+        places = np.flatnonzero(rows) if rows.dtype == bool else rows
+        columns = (getattr(self, name) for name in COLUMNS)
+        taken = (None if column is None else column[places] for column in columns)
+        return Sample(self.table, *taken, self.whole, places if self.rows is None else self.rows[places])
 
     def __add__(self, other: "Sample") -> "Sample":
         """These rows, then those; both say the same kinds of things."""
-        pairs = ((getattr(self, column.name), getattr(other, column.name)) for column in fields(self))
+        pairs = ((getattr(self, name), getattr(other, name)) for name in ("contexts", *COLUMNS))
         return Sample(*(None if one is None or two is None else np.concatenate([one, two]) for one, two in pairs))
 
     def could_show(self, offer: int) -> np.ndarray:

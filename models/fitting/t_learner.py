@@ -21,6 +21,5 @@ def fit_t_learner(
     for offer in range(len(encoding.offers)):
         rows = sample.offers == offer
         if enough(sample, rows, params):
-            mine = sample.contexts[rows], sample.outcome[rows], sample.weights[rows]
-            texts[offer] = boost(*mine, settings, seed, constraints=rules)
+            texts[offer] = boost(sample.take(rows), None, settings, seed, constraints=rules)
     return Forests(texts, encoding) if texts else Constant()

@@ -72,7 +72,7 @@ def test_a_column_that_never_changes_or_is_never_known_changes_nothing(encoding,
     contexts = sample.contexts.copy()
     age, minutes = (encoding.context_columns.index(name) for name in ("age", "minutes"))
     contexts[:, age], contexts[:, minutes] = 5.0, np.nan
-    predictor = fit(learner, encoding, replace(sample, contexts=contexts), small.get(learner, {}), 0)
+    predictor = fit(learner, encoding, replace(sample, table=contexts), small.get(learner, {}), 0)
     row = contexts[:1].copy()
     before = predictor.matrix(row, [0, 3])
     row[:, age] = 77.0
