@@ -31,18 +31,25 @@ def _check_fallback(surface: Surface, catalog: Catalog, problems: Problems) -> N
     offer = catalog.offers.get(surface.fallback or "")
     if offer is None:
         return
+    competes = surface.name in offer.surfaces
     rules = [(f"invariants.{rule.name}", rule.never) for rule in catalog.invariants]
     rules += [(f"guards.{rule.name}", rule.scope) for rule in catalog.guards]
+    if competes:
+        # Limits bind what competes, and never a fallback: one that is both would be shown although they drop it.
+        rules += [(f"suppress.{rule.name}", rule.scope) for rule in catalog.suppressions]
+        rules += [(f"caps.{rule.name}", rule.scope) for rule in catalog.caps]
     reasons = [name for name, scope in rules if scope.covers(offer.name, offer.group, surface.name)]
-    reasons += [f"quiet_hours.{quiet.name}" for quiet in catalog.quiet_hours if surface.name in quiet.surfaces]
-    reasons += [f"budgets.{budget.name}" for budget in catalog.budgets if budget.hard and offer.name in budget.offers]
+    reasons += [f"quiet_hours.{rule.name}" for rule in catalog.quiet_hours if surface.name in rule.surfaces]
+    reasons += [f"exclusive.{rule.name}" for rule in catalog.exclusives if competes and offer.name in rule.offers]
+    budgets = (rule for rule in catalog.budgets if (competes or rule.hard) and offer.name in rule.offers)
+    reasons += [f"budgets.{rule.name}" for rule in budgets]
     if offer.eligible is not None:
         reasons.append(f"offers.{offer.name}.eligible")
     if offer.live_from is not None or offer.live_until is not None:
         reasons.append(f"offers.{offer.name}.live")
     if reasons:
         message = f'the fallback "{offer.name}" can be filtered away by {" and ".join(reasons)}'
-        hint = "Choose an offer that everybody may see at any time, or say fallback: null."
+        hint = "Except it there, choose an offer that everybody may see at any time, or say fallback: null."
         problems.add_at(surface.place, f"surfaces.{surface.name}.fallback", message, hint)
 
 

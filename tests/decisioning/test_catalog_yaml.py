@@ -541,6 +541,22 @@ def test_a_fallback_that_can_be_filtered_away_is_an_error(rest, rule):
     assert f"can be filtered away by {rule}" in only_problem(rest)
 
 
+@pytest.mark.parametrize(
+    "limit",
+    [
+        "caps: {c: {max: 1, per: 1d, by: offer}}",
+        "suppress: {s: {after: dismiss, for: 1d}}",
+        "exclusive: {e: {offers: [usual, annual], for: 1d}}",
+        "budgets: {b: {offers: [usual], impressions: 5, hard: false}}",
+    ],
+)
+def test_a_limit_on_a_fallback_that_competes_as_well_is_an_error_and_on_a_mere_one_is_none(limit):
+    wall = "surfaces: {wall: {fallback: usual}}"
+    both, mere = (f"offers: {{usual: {{owner: a, group: x, surfaces: [{on}]}}}}" for on in ("wall", ""))
+    assert 'surfaces.wall.fallback: the fallback "usual" can be filtered away by' in only_problem(both, wall, limit)
+    assert load(mere, wall, limit).surfaces["wall"].fallback == "usual"
+
+
 @pytest.mark.parametrize("surfaces", ["[]", "[shelf]", "[wall, shelf]"])
 def test_an_invariant_filters_a_fallback_wherever_else_it_is_shown(surfaces):
     texts = (
