@@ -85,7 +85,7 @@ def _failures(release: Release, test: CatalogTest) -> Iterator[str]:
     request, facts = _question(release.catalog, test)
     decision = decide(release, request, facts)
     left = {*decision.eligible, *(one.offer for one in decision.slate)}
-    dropped = {reason.offer: reason for reason in explain(release, request, facts, decision).reasons}
+    dropped = {reason.offer: reason for reason in explain(release, request, facts, decision, changes=False).reasons}
     for offer in test.never:
         if offer in left:
             yield f"{offer} may be shown on {test.surface}"

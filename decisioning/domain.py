@@ -84,6 +84,8 @@ class Stage(StrEnum):
     CAP = "cap"
     BUDGET = "budget"
     THRESHOLD = "threshold"
+    SLATE = "slate"
+    """Not dropped: a better offer took the room that a slate has for both, by group, exclusivity or a cap."""
     OUTRANKED = "outranked"
     """Not dropped: another offer ranked above it, or the draw fell elsewhere."""
 
@@ -94,9 +96,9 @@ class Change:
 
     words: str
     wait: float | None = None
-    """Seconds until it comes about by itself."""
+    """Seconds until every rule lets it through by itself; None where one never does."""
     lever: float | None = None
-    """What its lever must be at least."""
+    """What its lever must be at least. The words round it up."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,11 @@ from decisioning.domain import MILLION, NOTHING, Decision, Facts, Policy, Reques
 from decisioning.errors import UserError
 from decisioning.experiments import Assignment, ablated
 from decisioning.exploration import certain, chosen, mixture
+from decisioning.factors import Factors
 from decisioning.identity import draw
 from decisioning.knowledge import Knowledge
 from decisioning.plan import Screen, SurfacePlan
+from decisioning.slate import Company
 
 
 @dataclass(frozen=True)
@@ -112,13 +114,14 @@ def examine(release: Release, request: Request, facts: Facts) -> Case:
     return Case(release, plan, request, facts, values, screen, arms, holdout.name if holdout else None)
 
 
-def rank(case: Case, scorers: Mapping[str, Scorer], *, simple: bool = False) -> Ranking:
+def rank(case: Case, scorers: Mapping[str, Scorer], *, simple: bool = False, factors: Factors | None = None) -> Ranking:
     """What is left, scored and held against the thresholds. Unread features leave no room for personal scores.
 
     `simple` is the best single offer policy that the held out get: each offer's mean for everybody, no levers, no
-    context weights, no experiments.
+    context weights, no experiments. `factors`, for what-ifs, takes the place of those that hold.
     """
-    factors = case.plan.factors(case.request.now, case.arms, case.screen.weights, simple=simple)
+    if factors is None:
+        factors = case.plan.factors(case.request.now, case.arms, case.screen.weights, simple=simple)
     personal = not simple and "features" not in case.facts.unread and ablated(case.arms) is not Factor.MODEL
     return arbitrate(case.plan, case.screen.left, factors, scorers, case.values, personal=personal)
 
@@ -149,20 +152,26 @@ def _ghost(held: Case, fate: int) -> str:
 
 def _slate(case: Case, ranking: Ranking, policy: Policy) -> tuple[Shown, ...]:
     """The slots, and the chance that each had of holding what it holds. Only slot 1 explores."""
-    surface = case.plan.surface
-    slots = min(case.request.slots or surface.slots, surface.slots)
     first = chosen(policy)
     if first == NOTHING:
         return ()
-    if slots == 1:
+    if _slots(case) == 1:
         return (_shown(case, ranking, first, 1, policy.weight(first)),)
-    names, scores = ranking.left.names, ranking.scores
-    ranked = [(names[place], scores[place]) for place in order(ranking, case.request.user, case.release.id)]
-    rooms = case.plan.limits.rooms(case.request, case.facts, slots)
-    company = case.plan.slots.company(ranked, slots, rooms)
+    company = company_of(case, ranking)
     slate = company.slate(first)
     odds = company.odds(slate, policy)
     return tuple(_shown(case, ranking, name, slot + 1, odds[slot]) for slot, name in enumerate(slate))
+
+
+def _slots(case: Case) -> int:
+    return min(case.request.slots or case.plan.surface.slots, case.plan.surface.slots)
+
+
+def company_of(case: Case, ranking: Ranking) -> Company:
+    """What is left, on its way into the slots."""
+    slots, names, scores = _slots(case), ranking.left.names, ranking.scores
+    ranked = [(names[place], scores[place]) for place in order(ranking, case.request.user, case.release.id)]
+    return case.plan.slots.company(ranked, slots, case.plan.limits.rooms(case.request, case.facts, slots))
 
 
 def _shown(case: Case, ranking: Ranking, name: str, slot: int, weight: int) -> Shown:

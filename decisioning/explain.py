@@ -1,16 +1,20 @@
 """A decision in words: why this offer, and why not each of the others. From the same inputs, so never out of step."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from decisioning.arbitration import Ranking, order
 from decisioning.catalog import Catalog
 from decisioning.conditions import AllOf, conjuncts
-from decisioning.domain import NOTHING, Candidate, Change, Decision, Facts, Reason, Request, Source, Stage
+from decisioning.domain import NOTHING, Candidate, Decision, Facts, Reason, Request, Source, Stage
 from decisioning.engine import Case, Release, examine, rank
-from decisioning.reasons import reason, reasons
-from decisioning.remedy import reach_score, undo
+from decisioning.identity import sticky_until
+from decisioning.plan import Rule
+from decisioning.reasons import Contest, kept, missed, moment, reason, reasons
+from decisioning.remedy import Supposed, least_change
 from decisioning.words import Failure, words
+
+_STAGES = {stage: position for position, stage in enumerate(Stage)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,8 @@ class Explanation:
     """One for each offer of the surface that was dropped, in the order of evaluation."""
     outranked: tuple[Reason, ...]
     """One for each candidate that is not shown, best first."""
+    kept_until: float | None = None
+    """Where a sticky answer was given again: when the next one is drawn."""
 
     @property
     def fates(self) -> tuple[Reason, ...]:
@@ -30,26 +36,44 @@ class Explanation:
         return self.reasons + self.outranked
 
 
-def explain(release: Release, request: Request, facts: Facts, decision: Decision) -> Explanation:
-    """Why a decision was made, from what it was made of: at once, or years later from its log record."""
+def explain(
+    release: Release, request: Request, facts: Facts, decision: Decision, *, changes: bool = True
+) -> Explanation:
+    """Why a decision was made, from what it was made of: at once, or years later from its log record.
+
+    Without `changes` the least change of each offer is not looked for, which is most of the work.
+    """
     case = examine(release, request, facts)
     ranking = rank(case, release.scorers, simple=case.holdout is not None)
-    candidates = _candidates(case, ranking)
+    kept_until = _kept_until(case, decision)
     shown = {one.offer for one in decision.slate}
-    stages = {stage: position for position, stage in enumerate(Stage)}
-    dropped = [reason for reason in _dropped(case, ranking) if reason.offer not in shown]
-    outranked = tuple(
-        _outranked(release.catalog, decision, candidates, one) for one in candidates if one.offer not in shown
-    )
-    dropped.sort(key=lambda reason: (stages[reason.stage], reason.offer))
-    return Explanation(candidates, tuple(dropped), outranked)
+    dropped = [why for why in _dropped(case, ranking, kept_until) if why.offer not in shown]
+    dropped.sort(key=lambda why: (_STAGES[why.stage], why.offer))
+    outranked = _outranked(case, ranking, decision, kept_until)
+    if changes:
+
+        def with_change(why: Reason) -> Reason:
+            supposed = Supposed(release, request, facts, release.catalog.offers[why.offer], kept_until or 0.0)
+            return replace(why, change=least_change(supposed))
+
+        dropped, outranked = list(map(with_change, dropped)), list(map(with_change, outranked))
+    return Explanation(_candidates(case, ranking), tuple(dropped), tuple(outranked), kept_until)
+
+
+def _kept_until(case: Case, decision: Decision) -> float | None:
+    """Until when a sticky answer that was given before is; None for a decision of its own.
+
+    What was drawn has its policy; what a model or the rules chose was drawn.
+    """
+    repeated = decision.policy is None and decision.source in (Source.MODEL, Source.RULES)
+    period = case.plan.surface.sticky
+    return sticky_until(case.request.now, period) if repeated and period else None
 
 
 def _candidates(case: Case, ranking: Ranking) -> tuple[Candidate, ...]:
-    found = []
+    found, positions, factors = [], ranking.left.positions, ranking.factors
     for place in order(ranking, case.request.user, case.release.id):
-        at = ranking.left.positions[place]
-        factors = ranking.factors
+        at = positions[place]
         found.append(
             Candidate(
                 ranking.left.names[place],
@@ -65,60 +89,35 @@ def _candidates(case: Case, ranking: Ranking) -> tuple[Candidate, ...]:
     return tuple(found)
 
 
-def _dropped(case: Case, ranking: Ranking) -> list[Reason]:
+def _dropped(case: Case, ranking: Ranking, kept_until: float | None) -> Iterator[Reason]:
     """What the rules dropped, then what missed a threshold; the fallback too, where even that may not be shown."""
-    plan = case.plan
-    found = {
-        name: replace(why, change=_undone(case, name))
-        for name, why in reasons(plan, case.screen, case.request, case.facts, case.values).items()
-    }
-    for offer, (p_convert, score) in ranking.below.items():
-        least_p, least_score = plan.surface.min_p_convert, ranking.factors.min_score
-        if least_p is not None and p_convert < least_p:
-            rule, detail = "min_p_convert", f"p_convert is {p_convert:.4g}, needs at least {least_p:g}"
-            change = Change("shown if it were likelier to convert: no lever lifts it past this threshold")
-        else:
-            rule, detail = "min_score", f"score is {score:.4g}, needs at least {least_score:g}"
-            lever = ranking.factors.lever[plan.position(offer)]
-            change = reach_score(case.release.catalog, score, lever, least_score or 0.0, "past the threshold")
-        found[offer] = Reason(offer, Stage.THRESHOLD, rule, detail, str(plan.surface.place), change)
-    drop = plan.against_fallback(case.screen)
-    if drop is not None and plan.surface.fallback and not ranking.left.names:
-        fallback = case.release.catalog.offers[plan.surface.fallback]
-        why = reason(plan, drop, fallback, case.request, case.facts, case.values)
-        found[fallback.name] = replace(why, change=_undone(case, fallback.name))
-    return list(found.values())
+    plan, found = case.plan, reasons(case)
+    if not ranking.left.names and plan.surface.fallback:
+        drop = plan.against_fallback(case.screen)
+        if drop is not None:
+            found[plan.surface.fallback] = reason(case, drop, case.release.catalog.offers[plan.surface.fallback])
+    yield from found.values()
+    if kept_until is None:
+        yield from (missed(case, ranking, offer) for offer in ranking.below)
 
 
-def _undone(case: Case, offer: str) -> Change:
-    """What would undo every rule against an offer at once."""
-    bit = case.plan.bits[offer]
-    against = [(stage, position) for stage, position, mask in case.screen.drops if mask & bit]
-    return undo(case.plan, against, case.release.catalog.offers[offer], case.request, case.facts, case.values)
+def _outranked(case: Case, ranking: Ranking, decision: Decision, kept_until: float | None) -> list[Reason]:
+    """The candidates that are not shown. A sticky answer that is given again was not chosen among them."""
+    slate = [one.offer for one in decision.slate]
+    contest = Contest(case, ranking, decision)
+    others = [offer for offer in contest.ranked if offer not in slate]
+    if kept_until is None:
+        return list(map(contest.lost, others))
+    return [kept(offer, kept_until) for offer in (*others, *sorted(ranking.below)) if offer not in slate]
 
 
-def _outranked(catalog: Catalog, decision: Decision, candidates: Sequence[Candidate], one: Candidate) -> Reason:
-    best = next((other.score for other in candidates if other.offer == decision.first), None)
-    against = f" against {best:.4g} of {decision.first}" if best is not None else ""
-    change = _to_win(catalog, decision, candidates, one)
-    return Reason(one.offer, Stage.OUTRANKED, "score", f"score {one.score:.4g}{against}", change=change)
-
-
-def _to_win(catalog: Catalog, decision: Decision, candidates: Sequence[Candidate], one: Candidate) -> Change:
-    """What would put a candidate into slot 1, as far as ranking goes."""
-    champion = decision.policy.champion if decision.policy else NOTHING
-    rival = next((other for other in candidates if other.offer == champion), None)
-    if one.offer == champion:
-        return Change("it ranks first: another draw shows it")
-    if decision.holdout:
-        return Change("if the user were not held out")
-    if rival is not None and rival.priority > one.priority:
-        return Change(f"wins if its priority class is {rival.priority} or more")
-    return reach_score(catalog, one.score, one.lever, rival.score if rival else 0.0, "wins")
+# --- In a line --------------------------------------------------------------------------------------------------------
 
 
 def headline(catalog: Catalog, decision: Decision, explanation: Explanation) -> str:
     """One line that says what is shown and why, with its factors."""
+    if explanation.kept_until is not None:
+        return f"{decision.first}: the answer of this period, kept until {moment(explanation.kept_until)}."
     if not decision.slate:
         explored = decision.policy is not None and decision.policy.champion != NOTHING
         return "Nothing: the draw explored showing no offer." if explored else "Nothing: no offer is left or worth it."
@@ -126,8 +125,8 @@ def headline(catalog: Catalog, decision: Decision, explanation: Explanation) -> 
     if decision.source is Source.FALLBACK:
         return f"{first.offer}: the fallback of {decision.surface}, as every other offer was dropped."
     factors = next(one for one in explanation.candidates if one.offer == first.offer)
-    words = f"{first.offer}: {_factors(catalog, factors)}"
-    return f"{words}; {_how(decision)}, chance {first.probability:.1%}."
+    told = f"{first.offer}: {_factors(catalog, factors)}"
+    return f"{told}; {_how(decision)}, chance {first.probability:.1%}."
 
 
 def _factors(catalog: Catalog, one: Candidate) -> str:
@@ -151,13 +150,28 @@ def _how(decision: Decision) -> str:
     return f"explored instead of {policy.champion}"
 
 
+# --- From the truth word ----------------------------------------------------------------------------------------------
+
+
 def decoded(release: Release, decision: Decision) -> dict[str, tuple[Failure, ...]]:
-    """The clauses of eligibility that did not hold, by offer, from the decision's truth word alone: no facts needed."""
+    """What an offer's conditions said no to, from the decision's truth word alone: no facts needed.
+
+    Every clause of eligibility that did not hold, then every invariant and guard: a Reason names the first alone.
+    """
     plan, word = release.plans[decision.surface], int(decision.truth or "0", 16)
     found = {}
     for offer in plan.offers:
         clauses = conjuncts(offer.eligible or AllOf(()))
-        failed = tuple(Failure(words(clause), clause.place) for clause in clauses if not plan.index.holds(clause, word))
+        failed = [Failure(words(clause), clause.place) for clause in clauses if not plan.index.holds(clause, word)]
+        for rule in plan.rules:
+            if rule.covers & plan.bits[offer.name] and plan.index.holds(rule.condition, word) is not rule.wanted:
+                failed.append(Failure(_rule_words(rule), rule.place))
         if failed:
-            found[offer.name] = failed
+            found[offer.name] = tuple(failed)
     return found
+
+
+def _rule_words(rule: Rule) -> str:
+    if rule.wanted:
+        return f"{rule.name}: only where {words(rule.condition)}"
+    return f"{rule.name}: {'never' if rule.stage is Stage.INVARIANT else 'blocked'} where {words(rule.condition)}"

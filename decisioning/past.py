@@ -116,14 +116,15 @@ class Past:
 
     def rooms(self, history: Sequence[HistoryEvent], now: float, slots: int) -> list[Room]:
         """What caps leave for the offers of one slate together, where that is less than its slots."""
-        added, found = self._added(history, now), []
+        added = self._added(history, now)
+        found: list[Room] = []
         for n, rule in enumerate(self._rules):
             if isinstance(rule.rule, Cap) and rule.rule.by is not CapBy.OFFER and rule.rule.counts in _COUNTED_AS_SHOWN:
                 keys = self._groups.values() if rule.rule.by is CapBy.GROUP else [rule.covers]
                 for bits in (key & rule.covers for key in keys):
                     left = rule.need - added.count(self._numbers.get((n, bits), -1))
                     if bits and left < slots:
-                        found.append((bits, left))
+                        found.append((bits, left, rule.rule))
         return found
 
     def _applies(

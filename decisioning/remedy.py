@@ -1,168 +1,355 @@
-"""The least change that would have shown an offer: what to wait for, which lever to pull, what the user should be.
+"""The least change that would show an offer: what to wait for, what the user should be, which lever to pull.
 
-Asked only when a decision is explained, so written for clarity: it looks at the rules one by one.
+Found by supposing it and deciding again, until the offer is in the slate of the best draw, or nothing that can be named
+brings it there; then the words say so. What they say is enough as it is printed: numbers are rounded up.
 """
 
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
-from math import ulp
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from decimal import ROUND_CEILING, Context
+from itertools import count
+from math import ceil, inf, isfinite, nextafter, prod, ulp
 
-from decisioning.catalog import Budget, Cap, CapBy, Catalog, Exclusive, Offer, QuietHours, Same, Suppression
-from decisioning.conditions import AllOf, AnyOf, Condition, holds
-from decisioning.domain import Change, EventType, Facts, HistoryEvent, Request, Stage, Value
-from decisioning.limits import is_quiet, silent_until, span
-from decisioning.plan import SurfacePlan
+from decisioning.arbitration import Ranking, choice, score
+from decisioning.catalog import Factor, Offer
+from decisioning.conditions import AllOf
+from decisioning.domain import Change, Facts, Request, Stage, Value
+from decisioning.engine import Case, Release, company_of, examine, rank
+from decisioning.experiments import ablated
+from decisioning.plan import Screen
+from decisioning.waits import End, end
+from decisioning.witness import avoided, nearest
 from decisioning.words import words
 
-
-def undo(
-    plan: SurfacePlan,
-    stages: Iterable[tuple[Stage, int]],
-    offer: Offer,
-    request: Request,
-    facts: Facts,
-    values: Mapping[str, Value],
-) -> Change:
-    """The least change that undoes every drop of an offer: all of them have to give way."""
-    changes = [_undo(plan, stage, position, offer, request, facts, values) for stage, position in stages]
-    told = list(dict.fromkeys(change.words for change in changes))
-    waits = [change.wait for change in changes]
-    wait = max((w for w in waits if w is not None), default=None) if None not in waits else None
-    return Change("; and ".join(told), wait)
+MOST_ROUNDS = 12
+"""How often it is decided again for one offer."""
+MOST_WAITS = 100
+"""How many ends of rules are waited for, one after the other."""
+NEVER = "it would still not be shown"
+_VALUES = (Stage.ELIGIBLE, Stage.INVARIANT, Stage.GUARD)
 
 
-def _undo(
-    plan: SurfacePlan,
-    stage: Stage,
-    position: int,
-    offer: Offer,
-    request: Request,
-    facts: Facts,
-    values: Mapping[str, Value],
-) -> Change:
-    catalog, now = plan.catalog, request.now
-    match stage:
-        case Stage.KILLED:
-            return Change("revive it")
-        case Stage.EXCLUDED:
-            return Change("leave it out of the request's exclude")
-        case Stage.LIVE:
-            if offer.live_from is not None and now < offer.live_from:
-                return _wait(offer.live_from, now, "when it goes live")
-            return Change("a later end of its live window")
-        case Stage.ELIGIBLE:
-            return Change(f"if {_unmet(offer.eligible or AllOf(()), values, now)}")
-        case Stage.INVARIANT | Stage.GUARD:
-            rule = plan.rules[position]
-            return Change(
-                f"if {_unmet(rule.condition, values, now)}" if rule.wanted else f"unless {words(rule.condition)}"
-            )
-        case Stage.SUPPRESSED:
-            return _after_silence(catalog, catalog.suppressions[position], offer, facts, now)
-        case Stage.QUIET:
-            return _after_quiet(catalog.quiet_hours[position], now, values)
-        case Stage.EXCLUSIVE:
-            return _after_others(catalog.exclusives[position], offer, facts, now)
-        case Stage.CAP:
-            return _after_cap(catalog, catalog.caps[position], offer, request, facts)
-        case _:
-            return _after_budget(catalog.budgets[position], facts, now)
+@dataclass(frozen=True, slots=True)
+class Supposed:
+    """What a decision is made of, with some of it otherwise for the sake of one offer."""
+
+    release: Release
+    request: Request
+    facts: Facts
+    offer: Offer
+    kept_until: float = 0.0
+    """When a sticky answer that was given before is drawn anew."""
+    held_out: bool = True
+    """Whether the user is held out where the catalog says so."""
+    lifted: frozenset[tuple[Stage, int]] = frozenset()
+    """Rules that let the offer through."""
+    lever: float | None = None
+    priority: int | None = None
+
+    def at(self, now: float) -> "Supposed":
+        """Later, with the user as they are."""
+        as_of = self.facts.as_of
+        facts = self.facts if as_of is None else replace(self.facts, as_of=as_of + (now - self.request.now))
+        return replace(self, request=replace(self.request, now=now), facts=facts)
+
+    def being(self, case: Case, values: Mapping[str, Value]) -> "Supposed":
+        """With other values, known to be so."""
+        specs = self.release.catalog.features
+        known = {**case.values, **values}
+        context = {n: v for n, v in self.request.context.items() if n not in values}
+        context |= {n: v for n, v in values.items() if specs[n].from_context and v is not None}
+        features = {n: v for n, v in known.items() if v is not None and n in specs and not specs[n].from_context}
+        facts = replace(self.facts, features=features, as_of=self.request.now)
+        return replace(self, request=replace(self.request, context=context), facts=facts)
+
+    @property
+    def case(self) -> Case:
+        """What the rules leave."""
+        case = examine(self.release, self.request, self.facts)
+        if case.holdout is not None and not self.held_out:
+            arms = self.release.assignment.arms(self.request.user, case.screen.audiences)
+            case = replace(case, holdout=None, arms=arms)
+        if not self.lifted:
+            return case
+        drops = [(stage, n, self._rest(stage, n, mask)) for stage, n, mask in case.screen.drops]
+        left = case.plan.everything
+        for _, _, mask in drops:
+            left &= ~mask
+        screen = case.screen
+        return replace(case, screen=Screen(left, screen.word, drops, screen.weights, screen.audiences))
+
+    def _rest(self, stage: Stage, position: int, mask: int) -> int:
+        """What a rule still drops. A live window is the offer's own; a budget or the quiet hours are not."""
+        if (stage, position) not in self.lifted:
+            return mask
+        return mask & ~self.release.plans[self.request.surface].bits[self.offer.name] if stage is Stage.LIVE else 0
+
+    def ranking(self, case: Case, *, thresholds: bool = True) -> Ranking:
+        """What is left, scored and ranked."""
+        simple = case.holdout is not None
+        factors = case.plan.factors(self.request.now, case.arms, case.screen.weights, simple=simple)
+        at = case.plan.position(self.offer.name)
+        if self.lever is not None:
+            factors = replace(factors, lever=(*factors.lever[:at], self.lever, *factors.lever[at + 1 :]))
+        if self.priority is not None:
+            factors = replace(factors, priority=(*factors.priority[:at], self.priority, *factors.priority[at + 1 :]))
+        if not thresholds:
+            factors = replace(factors, min_score=None)
+        return rank(case, self.release.scorers, simple=simple, factors=factors)
 
 
-def _wait(until: float, now: float, why: str) -> Change:
-    return Change(f"again in {span(until - now)}, {why}", until - now)
+def least_change(supposed: Supposed) -> Change:
+    """What would show an offer that is not shown."""
+    return _Search(supposed).change()
 
 
-def _unmet(condition: Condition, values: Mapping[str, Value], now: float) -> str:
-    """The clauses of a conjunction that do not hold: all of them would have to."""
-    if isinstance(condition, AllOf):
-        unmet = [_unmet(child, values, now) for child in condition.children if not holds(child, values, now)]
-        return " and ".join(unmet) or words(condition)
-    return f"({words(condition)})" if isinstance(condition, AnyOf) and len(condition.children) > 1 else words(condition)
+class _Search:
+    """One offer's way into the slate, a step at a time."""
 
+    def __init__(self, supposed: Supposed) -> None:
+        self._now = supposed
+        self._started = supposed.request.now
+        self._offer = supposed.offer
+        self._told: dict[str, tuple[int, str]] = {}
+        """What is asked for so far, by what it is about, with its round: a later word on the same replaces it."""
+        self._round = 0
+        self._wait: float | None = None
+        self._lever: float | None = None
+        self._only_waits = True
 
-def _after_silence(catalog: Catalog, rule: Suppression, offer: Offer, facts: Facts, now: float) -> Change:
-    times = sorted(min(e.at, now) for e in _behind(catalog, rule.same, offer, facts) if e.type == rule.after)
-    return _wait(silent_until(times, rule) or now, now, f"when {rule.name} ends")
+    def change(self) -> Change:
+        for self._round in range(MOST_ROUNDS):
+            case = self._now.case
+            dropped = self._against(self._now, case) or self._now.kept_until > self._now.request.now
+            if not (self._past_rules() if dropped else self._into_slate(case)):
+                break
+        else:
+            self._stop(NEVER)
+        return Change(self._words() or "another draw shows it", self._wait if self._only_waits else None, self._lever)
 
+    def _words(self) -> str:
+        said, before = "", -1
+        for number, clause in self._told.values():
+            said += (("; and " if number == before else "; and then ") if said else "") + clause
+            before = number
+        return said
 
-def _after_quiet(rule: QuietHours, now: float, values: Mapping[str, Value]) -> Change:
-    """Minute by minute, so that a clock that changes in the night is right too."""
-    start = datetime.fromtimestamp(now, UTC).replace(second=0, microsecond=0)
-    for minutes in range(1, 26 * 60):
-        until = (start + timedelta(minutes=minutes)).timestamp()
-        if not is_quiet(rule, until, values):
-            return _wait(until, now, "when the quiet hours end")
-    return Change("if the quiet hours were shorter")
+    def _tell(self, about: str, clause: str) -> bool:
+        self._told.pop(about, None)
+        self._told[about] = (self._round, clause)
+        return True
 
+    def _stop(self, clause: str) -> bool:
+        """Nothing that could be named leads further."""
+        self._only_waits = False
+        self._tell("end", clause)
+        return False
 
-def _after_others(rule: Exclusive, offer: Offer, facts: Facts, now: float) -> Change:
-    last = max(
-        e.at
-        for e in facts.history
-        if e.type == EventType.IMPRESSION and e.offer in rule.offers and e.offer != offer.name
-    )
-    return _wait(last + rule.lasts, now, f"when {rule.name} ends")
+    # --- Past the rules
 
+    def _against(self, now: Supposed, case: Case) -> list[tuple[Stage, int]]:
+        """The rules that keep the offer away. A fallback where nothing else is left has to pass but a few."""
+        bit, screen = case.plan.bits[self._offer.name], case.screen
+        found = [(stage, position) for stage, position, mask in screen.drops if mask & bit]
+        if found and self._offer.name == case.plan.surface.fallback and not now.ranking(case).left.names:
+            drop = case.plan.against_fallback(screen)
+            return [] if drop is None else [drop[:2]]
+        return found
 
-def _after_cap(catalog: Catalog, cap: Cap, offer: Offer, request: Request, facts: Facts) -> Change:
-    """The window frees when as many of its oldest events have left as stand above the cap, and one more."""
-    if "history" in facts.unread:
-        return Change("when the history can be read again")
-    if cap.max == 0:
-        return Change(f"never, while {cap.name} allows none")
-    times = sorted(
-        e.at
-        for e in _behind(catalog, cap.by, offer, facts, request.surface)
-        if e.type == cap.counts
-        and request.now - e.at < cap.per
-        and cap.scope.covers(e.offer, _group(catalog, e.offer), e.surface)
-    )
-    return _wait(times[len(times) - cap.max] + cap.per, request.now, "when the cap frees")
+    def _past_rules(self) -> bool:
+        """Waits for what passes by itself, then undoes the rest."""
+        waited = self._waited()
+        if waited is None:
+            return self._stop(NEVER)
+        case = self._now.case
+        against = self._against(self._now, case)
+        for stage, position in against:
+            if stage is Stage.CAP and "history" not in self._now.facts.unread:
+                return self._stop(f"never, while caps.{case.plan.catalog.caps[position].name} allows none")
+            if stage not in _VALUES:
+                self._undo(case, stage, position)
+        if any(stage in _VALUES for stage, _ in against) and not self._be(case):
+            return self._stop("only if its rules asked less: no values were found that meet them all")
+        self._only_waits = self._only_waits and not against
+        return self._tell(f"wait {self._round}", waited) if waited else True
 
-
-def _after_budget(budget: Budget, facts: Facts, now: float) -> Change:
-    spent = facts.budgets.get(budget.name)
-    if spent is None:
-        return Change("when the budget can be read again")
-    if not budget.even or budget.starts is None or budget.until is None or spent >= budget.impressions:
-        return Change(f"if the budget were more than {spent} impressions")
-    moment = budget.starts + (budget.until - budget.starts) * spent / budget.impressions
-    return _wait(max(moment, now + 1.0), now, "when its pace allows more")
-
-
-def _behind(
-    catalog: Catalog, reach: Same | CapBy, offer: Offer, facts: Facts, surface: str = ""
-) -> Iterable[HistoryEvent]:
-    """The past events that bear on an offer, as far as a rule reaches."""
-    for event in facts.history:
-        match reach:
-            case Same.OFFER | CapBy.OFFER:
-                bears = event.offer == offer.name
-            case Same.GROUP | CapBy.GROUP:
-                bears = _group(catalog, event.offer) == offer.group
-            case CapBy.SURFACE:
-                bears = event.surface == surface
+    def _undo(self, case: Case, stage: Stage, position: int) -> None:
+        now, name, catalog = self._now, self._offer.name, case.plan.catalog
+        match stage:
+            case Stage.KILLED:
+                self._tell("killed", "revive it")
+                self._now = replace(now, facts=replace(now.facts, killed=now.facts.killed - {name}))
+            case Stage.EXCLUDED:
+                self._tell("excluded", "leave it out of the request's exclude")
+                self._now = replace(now, request=replace(now.request, exclude=now.request.exclude - {name}))
+            case Stage.CAP:
+                self._tell("history", "when the history can be read again")
+                self._now = replace(now, facts=replace(now.facts, unread=now.facts.unread - {"history"}))
+            case Stage.BUDGET if catalog.budgets[position].name not in now.facts.budgets:
+                budget = catalog.budgets[position].name
+                self._tell(f"budget {budget}", f"when the budget {budget} can be read again")
+                self._now = replace(now, facts=replace(now.facts, budgets={**now.facts.budgets, budget: 0}))
             case _:
-                bears = True
-        if bears:
-            yield event
+                self._tell(f"{stage} {position}", self._lifted(case, stage, position))
+                self._now = replace(now, lifted=now.lifted | {(stage, position)})
+
+    def _lifted(self, case: Case, stage: Stage, position: int) -> str:
+        """What would have to be written otherwise for a rule to let the offer through."""
+        if stage is Stage.LIVE:
+            return "a later end of its live window"
+        if stage is Stage.QUIET:
+            return f"if the quiet hours {case.plan.catalog.quiet_hours[position].name} were shorter"
+        budget = case.plan.catalog.budgets[position].name
+        return f"if the budget {budget} were more than {self._now.facts.budgets[budget]} impressions"
+
+    def _be(self, case: Case) -> bool:
+        """Supposes the nearest values that meet all that the offer asks. False where there are none."""
+        plan, bit = case.plan, case.plan.bits[self._offer.name]
+        asked = [self._offer.eligible] if self._offer.eligible is not None and bit & plan.everything else []
+        for rule in plan.rules:
+            if rule.covers & bit:
+                asked.append(rule.condition if rule.wanted else avoided(rule.condition))
+        found = nearest(asked, case.values, plan.catalog.features, self._now.request.now)
+        if found is None or not found.tests:
+            return False
+        self._now = self._now.being(case, found.values)
+        return self._tell(f"values {self._round}", f"if {words(AllOf(found.tests))}")
+
+    # --- Waiting
+
+    def _waited(self) -> str | None:
+        """Waits until every rule that passes by itself has, all at one moment; None where that never comes."""
+        now, start = self._now, self._now.request.now
+        until, whens = start, dict[str, None]()
+        for _ in range(MOST_WAITS):
+            ends = list(self._ends(now.at(until)))
+            if not ends:
+                break
+            whens |= dict.fromkeys(f"when {one.when}" for one in ends)
+            until = max(nextafter(until, inf), *(one.at for one in ends))
+        else:
+            return None
+        if until == start:
+            return ""
+        wait = until - start
+        while start + wait < until:
+            wait = nextafter(wait, inf)
+        told, seconds = _span(wait, lambda seconds: not any(self._ends(now.at(start + seconds))))
+        self._wait = until - self._started if self._wait is not None else wait
+        self._now = now.at(start + seconds)
+        return f"again in {told}, {' and '.join(whens)}"
+
+    def _ends(self, now: Supposed) -> Iterator[End]:
+        """When each rule that keeps the offer away now passes by itself, of those that do."""
+        case = now.case
+        if now.kept_until > now.request.now:
+            yield End(now.kept_until, "a new answer is drawn")
+        for stage, position in self._against(now, case):
+            found = end(case.plan, stage, position, self._offer, now.request, now.facts, case.values)
+            if found is not None:
+                yield found
+
+    # --- Into the slate
+
+    def _into_slate(self, case: Case) -> bool:
+        name, surface = self._offer.name, case.plan.surface
+        ranking = self._now.ranking(case)
+        if name in ranking.below:
+            return self._in_full(case) or self._past_threshold(case, ranking)
+        if name not in ranking.left.names:  # a fallback
+            return self._stop("only where nothing else is left") if ranking.left.names else False
+        own = ranking.scores[ranking.left.names.index(name)]
+        if own <= 0 and surface.allow_nothing:
+            return self._in_full(case) or self._stop(_worthless(own))
+        company = company_of(case, ranking)
+        slate = company.slate(choice(ranking, surface, self._now.request.user, self._now.release.id))
+        found = None if name in slate else company.rival(name, slate)
+        if found is None:
+            return False
+        return self._in_full(case) or self._above(case, ranking, found[0], "wins" if company.slots == 1 else "shown")
+
+    def _in_full(self, case: Case) -> bool:
+        """No longer by the simple policy, in which no lever counts."""
+        if case.holdout is None:
+            return False
+        self._now = replace(self._now, held_out=False)
+        return self._tell("holdout", "if the user were not held out")
+
+    def _past_threshold(self, case: Case, ranking: Ranking) -> bool:
+        p_convert, own = ranking.below[self._offer.name]
+        least_p, least = case.plan.surface.min_p_convert, ranking.factors.min_score or 0.0
+        if least_p is not None and p_convert < least_p:
+            return self._stop("only if it were likelier to convert: no lever lifts it past this threshold")
+        free = self._now.ranking(case, thresholds=False)
+        why = f"its score {own:.4g} needs at least {least:g}: " if self._told else ""
+        return self._pull(case, free, why + "past the threshold", lambda score: score >= least, least)
+
+    def _above(self, case: Case, ranking: Ranking, rival: str, what: str) -> bool:
+        """Ranks the offer above another one."""
+        classes, names = ranking.factors.priority, ranking.left.names
+        own, best = (ranking.scores[names.index(name)] for name in (self._offer.name, rival))
+        mine, theirs = (classes[case.plan.position(name)] for name in (self._offer.name, rival))
+        if theirs > mine:
+            priority = theirs if own > best else theirs + 1
+            self._now = replace(self._now, priority=priority)
+            return self._tell("priority", f"{what} if its priority class is {priority} or more")
+        why = f"its score {own:.4g} is up against {best:.4g} of {rival}: " if self._told else ""
+        return self._pull(case, ranking, why + what, lambda score: score > best, best)
+
+    def _pull(self, case: Case, ranking: Ranking, what: str, enough: Callable[[float], bool], wanted: float) -> bool:
+        """Supposes the least lever that gives the offer a score that is enough, rounded up as it is told."""
+        factors, at = ranking.factors, case.plan.position(self._offer.name)
+        effect = ranking.effect[ranking.left.names.index(self._offer.name)]
+
+        def scored(lever: float) -> float:
+            return score(effect, prod((factors.net[at], factors.context[at], lever)))
+
+        own = scored(factors.lever[at])
+        guess = wanted / (own / factors.lever[at]) if own > 0 else inf
+        if ablated(case.arms) is Factor.LEVERS:
+            return self._stop("not by a lever: the user's arm leaves them out")
+        if not isfinite(guess):
+            return self._stop(_worthless(own))
+        self._lever, bound = _least(lambda lever: enough(scored(lever)), guess), self._now.release.catalog.lever_max
+        told = next(text for text in _rounded_up(self._lever) if self._lever > bound or float(text) <= bound)
+        self._now = replace(self._now, lever=float(told))
+        if float(told) > bound:
+            return self._tell("lever", f"{what} if its lever were {told}, more than the bound of {bound:g}")
+        return self._tell("lever", f"{what} if its lever is at least {told}")
 
 
-def _group(catalog: Catalog, offer: str) -> str:
-    known = catalog.offers.get(offer)
-    return known.group if known else ""
+def _worthless(own: float) -> str:
+    return f"only if it were worth more: no lever turns a score of {own:.4g}"
 
 
-def reach_score(catalog: Catalog, score: float, lever_now: float, wanted: float, what: str) -> Change:
-    """The lever with which an offer's score would be `wanted` or more."""
-    bare = score / lever_now
-    if bare <= 0:
-        return Change(f"{what} if it were worth more: no lever turns a score of {score:.4g}")
-    lever = wanted / bare
-    lever += ulp(lever)  # what rounding took away must not make it fall short
-    if lever > catalog.lever_max:
-        return Change(
-            f"{what} if its lever were {lever:.4g}, more than the bound of {catalog.lever_max:g}", lever=lever
-        )
-    return Change(f"{what} if its lever is at least {lever:.4g}", lever=lever)
+# --- Numbers ----------------------------------------------------------------------------------------------------------
+
+
+def _least(enough: Callable[[float], bool], guess: float) -> float:
+    """The least number that is enough, given one within some roundings of it."""
+    step = ulp(guess)
+    number = guess - 8 * step
+    for tried in count():
+        if enough(number):
+            break
+        number += step
+        step *= 2 if tried > 64 else 1  # so near zero that a rounding is a great step
+    return number
+
+
+def _rounded_up(number: float, digits: int = 4) -> Iterator[str]:
+    """A number as text, rounded up to ever more digits."""
+    for precision in range(digits, 18):
+        yield f"{float(Context(precision, ROUND_CEILING).create_decimal_from_float(number)):.{precision}g}"
+    yield repr(number)
+
+
+def _span(wait: float, enough: Callable[[float], bool]) -> tuple[str, float]:
+    """A duration as people say it, in its largest fitting unit, and the seconds that it says: at least `wait`."""
+    unit, size = next((one for one in (("d", 86_400), ("h", 3_600), ("min", 60)) if wait >= one[1]), ("s", 1))
+    if unit == "s" and enough(float(ceil(wait))):
+        return f"{ceil(wait)} s", float(ceil(wait))
+    for text in _rounded_up(wait / size, digits=max(3, len(str(int(wait / size))))):
+        if float(text) * size >= wait and enough(float(text) * size):
+            return f"{text} {unit}", float(text) * size
+    return f"{wait!r} s", wait

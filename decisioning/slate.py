@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from decisioning.catalog import Catalog, Offer, Surface
+from decisioning.catalog import Cap, Catalog, Exclusive, Offer, Surface
 from decisioning.domain import NOTHING, Policy
 
 Ranked = Sequence[tuple[str, float]]
 """(offer, score), best first."""
-Room = tuple[int, int]
-"""Some offers as bits, and how many of them a slate may hold."""
+Room = tuple[int, int, Cap | Exclusive | None]
+"""Some offers as bits, how many of them a slate may hold, and the rule that says so: None for the group limit."""
 Kind = tuple[int, ...]
 """The numbers of the rooms that an offer is in: two of a kind leave room for the same others."""
 
@@ -29,9 +29,9 @@ class Slots:
             groups[offer.group] = groups.get(offer.group, 0) | 1 << position
         self._rooms: list[Room] = []
         if surface.max_per_group is not None:
-            self._rooms += [(group, surface.max_per_group) for group in groups.values()]
+            self._rooms += [(group, surface.max_per_group, None) for group in groups.values()]
         for rule in catalog.exclusives:
-            self._rooms.append((sum(bit for name, bit in self._bits.items() if name in rule.offers), 1))
+            self._rooms.append((sum(bit for name, bit in self._bits.items() if name in rule.offers), 1, rule))
         self._kinds = {name: _numbers(self._rooms, bit) for name, bit in self._bits.items()}
 
     def company(self, ranked: Ranked, slots: int, rooms: Sequence[Room] = ()) -> "Company":
@@ -45,7 +45,7 @@ class Slots:
 
 def _numbers(rooms: Sequence[Room], bit: int, first: int = 0) -> Kind:
     """The numbers of the rooms that an offer is in."""
-    return tuple([n for n, (bits, _) in enumerate(rooms, first) if bits & bit])
+    return tuple([n for n, (bits, _, _) in enumerate(rooms, first) if bits & bit])
 
 
 class Company:
@@ -54,12 +54,26 @@ class Company:
     def __init__(
         self, surface: Surface, ranked: Ranked, slots: int, rooms: Sequence[Room], kinds: Mapping[str, Kind]
     ) -> None:
-        self._may_be_empty, self._slots = surface.allow_nothing, slots
+        self._may_be_empty, self.slots = surface.allow_nothing, slots
         self._ranked, self._rooms, self._kinds = ranked, rooms, kinds
 
     def slate(self, first: str) -> list[str]:
         """The slate that starts with `first`."""
         return [first, *self._beside(self._kinds[first], without=first)]
+
+    def rival(self, name: str, slate: Sequence[str]) -> tuple[str, Room | None] | None:
+        """Who fills what an offer would need that is not in a slate: the last of a room that it is in, or of the slots.
+
+        None where nobody does: then it is worth no more than nothing.
+        """
+        left = [most for _, most, _ in self._rooms]
+        for taken, other in enumerate(slate, start=1):
+            for n in self._kinds[other]:
+                left[n] -= 1
+            full = next((self._rooms[n] for n in self._kinds[name] if left[n] <= 0), None)
+            if full is not None or taken == self.slots:
+                return other, full
+        return None
 
     def odds(self, slate: Sequence[str], policy: Policy) -> list[int]:
         """The chance per million that each slot of a slate had of holding what it holds. Only slot 1 explores.
@@ -94,12 +108,12 @@ class Company:
 
         Where the surface may show nothing, an offer that is worth no more than nothing fills no further slot.
         """
-        left = [most for _, most in self._rooms]
+        left = [most for _, most, _ in self._rooms]
         for n in first:
             left[n] -= 1
         found: list[str] = []
         for name, worth in self._ranked:
-            if len(found) == self._slots - 1:
+            if len(found) == self.slots - 1:
                 break
             if name == without or (worth <= 0 and self._may_be_empty):
                 continue

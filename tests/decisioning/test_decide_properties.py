@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from naive_screening import fates, known
 from random_catalogs import DAY, NAMES, NOW, documents, files_of, loaded, release_of, visits
 
-from decisioning.domain import MILLION, NOTHING, Facts, HistoryEvent, Request, Stage
+from decisioning.domain import MILLION, NOTHING, Facts, HistoryEvent, Request, Source, Stage
 from decisioning.engine import decide
 from decisioning.explain import explain
 
@@ -46,7 +46,9 @@ def test_probabilities_sum_to_a_million_and_only_what_is_left_has_one(document, 
 def test_every_drop_has_its_true_reason_and_nothing_dropped_is_shown(document, some_visits):
     for release, request, facts, decision, explanation in decided(document, some_visits):
         surface = release.catalog.surfaces[request.surface]
-        naive = fates(release.catalog, request, facts)
+        shown = {one.offer for one in decision.slate}
+        fallback = shown if decision.source is Source.FALLBACK else set()  # whatever kept it from competing
+        naive = {n: fate for n, fate in fates(release.catalog, request, facts).items() if n not in fallback}
         below = {reason.offer for reason in explanation.reasons if reason.stage is Stage.THRESHOLD}
         told = {
             reason.offer: (str(reason.stage), None if reason.stage is Stage.EXCLUDED else reason.rule)
@@ -59,7 +61,6 @@ def test_every_drop_has_its_true_reason_and_nothing_dropped_is_shown(document, s
         least_p, least = surface.min_p_convert or 0.0, surface.min_score
         assert all(p >= least_p for p in decision.p_convert)
         assert least is None or all(score >= least for score in decision.scores)
-        shown = {one.offer for one in decision.slate}
         assert shown <= set(decision.eligible) | {surface.fallback}
         assert shown.isdisjoint(told.keys() | below)
 

@@ -170,19 +170,24 @@ def documents(**fixed):
         "quiet_hours": one_of(
             night=st.just({"surfaces": ["push"], "from": "22:00", "to": "07:00", "timezone": "user"})
         ),
-        "exclusive": one_of(story=st.builds(lambda hours: {"offers": ["annual", "duo"], "for": hours}, spans(1, 300))),
+        "exclusive": one_of(
+            story=st.builds(lambda hours: {"offers": ["annual", "duo"], "for": hours}, spans(1, 300)),
+            plans=st.just({"offers": ["duo", "family", "day_pass"], "for": "1h"}),
+        ),
         "holdouts": one_of(small=st.just({"percent": 20, "salt": "s1"})),
+        "ablations": st.sampled_from([{}, {}, {"percent": 25, "factors": ["model", "levers"]}]),
         "exploration": st.builds(lambda share: {"uniform": share}, st.sampled_from([0, 0.05, 0.3, 1])),
     }
-    return st.fixed_dictionaries({**sections, **{name: st.just(section) for name, section in fixed.items()}}).map(
-        _whole
-    )
+    sections |= {name: st.just(section) for name, section in fixed.items()}
+    return st.builds(_whole, st.fixed_dictionaries(sections), st.sampled_from([[], [], ["home"]]))
 
 
-def _whole(document):
-    """With a fallback on the one surface where no rule can take it away."""
+def _whole(document, competes):
+    """With a fallback on the one surface where no rule can take it away; it may be among those that compete there."""
     document["surfaces"]["home"]["fallback"] = "mix"
-    document["offers"]["mix"] = {"owner": "pm", "group": "fallback", "surfaces": []}
+    document["offers"]["mix"] = {"owner": "pm", "group": "fallback", "surfaces": competes}
+    if not document.get("ablations"):
+        document.pop("ablations", None)
     return document
 
 
@@ -192,7 +197,7 @@ def files_of(document, shuffle: random.Random | None = None) -> dict[str, bytes]
         return {"catalog.yaml": _text(document)}
     parts: dict[str, dict] = {}
     for section, content in document.items():
-        for name, item in content.items() if section != "exploration" else [(None, content)]:
+        for name, item in content.items() if section not in ("exploration", "ablations") else [(None, content)]:
             file = parts.setdefault(f"{shuffle.choice('abc')}.yaml", {})
             if name is None:
                 file[section] = item
@@ -274,7 +279,7 @@ facts = st.builds(
     st.none() | st.integers(0, 60),
     st.lists(events, max_size=4) | st.lists(events, min_size=8, max_size=25),
     one_of(hard=st.integers(8, 11), paced=st.integers(0, 21)),
-    st.sampled_from([(), (), (), *zip(NAMES, strict=True)]),
+    st.sampled_from([(), (), (), *zip([*NAMES, "mix"], strict=True)]),
     st.sampled_from([(), (), (), ("history",), ("features",), ("budgets",)]),
 )
 visits = st.lists(st.tuples(requests, facts), min_size=4, max_size=6)
