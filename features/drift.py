@@ -188,7 +188,7 @@ def limit(before: Counts, after: Counts, earlier: Sequence[Counts], alarms: floa
         return Limit(
             max(DEFAULT_PSI, floor), max(DEFAULT_PSI / 2, floor), "noise" if floor > DEFAULT_PSI else "default"
         )
-    usual, usual_noise = np.mean(moves, axis=0)
+    usual, usual_noise = np.mean(moves, axis=0).tolist()
     usual += max(mean_noise - usual_noise, 0.0)
     most = max(DEFAULT_PSI, floor, *(2 * move for move, _ in moves))
     least = max(LEAST_PSI, mean_noise)

@@ -182,6 +182,6 @@ def test_the_page_shows_what_moved_and_needs_nothing_else(lines, catalog):
     page = drift_page(report)
     assert page == drift_page(report)
     assert page.count("<svg") == sum(one.status != "ok" for one in report.drifts) > 0
-    assert '<b class="drifted">tier</b>' in page
+    assert "<h3>tier</h3>" in page
     assert "nan" not in page.replace("dominant", "")
     assert not re.findall(r"""(?:src|href)=["'](?!#)[^"']*""", page)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from features.drift import DEFAULT_PSI, FALSE_ALARMS, Cells, Counts, expected, limit, psi
+from features.drift import DEFAULT_PSI, Cells, Counts, expected, limit, psi
 from features.drift_report import Subject, compare, freshness, labels
 
 CATEGORIES = {"flag", "plan", "rare"}
@@ -124,14 +124,14 @@ def test_decisions_of_one_user_count_about_once():
 def test_the_expected_psi_of_one_distribution_is_what_samples_show():
     random = np.random.default_rng(4)
     found, told = [], []
-    for _ in range(400):
+    for _ in range(200):
         before, after = random.gamma(2, 1, 2000), random.gamma(2, 1, 700)
         cells = Cells.of(before, by_value=False)
         one, other = Counts.of(cells, before), Counts.of(cells, after)
         found.append(psi(one, other))
         told.append(expected(one, other))
     assert np.mean(told) == pytest.approx(9 * (1 / 2000 + 1 / 700))
-    assert np.mean(found) == pytest.approx(np.mean(told), rel=0.05)
+    assert np.mean(found) == pytest.approx(np.mean(told), rel=0.07)
 
 
 def window(random, n, shift=1.0):
@@ -160,18 +160,17 @@ def drifted(windows):
 def test_what_did_not_move_is_hardly_ever_named(n, earlier):
     alarms = sum(
         bool(drifted([window(random, n) for _ in range(earlier + 2)]))
-        for random in map(np.random.default_rng, range(150))
+        for random in map(np.random.default_rng, range(100))
     )
-    assert alarms / 150 <= 0.04
-    assert FALSE_ALARMS <= 0.04
+    assert alarms <= 4
 
 
 def test_a_shift_of_one_feature_names_that_one_and_no_other():
     found = []
-    for random in map(np.random.default_rng, range(60)):
+    for random in map(np.random.default_rng, range(40)):
         past = [window(random, 4000) for _ in range(5)]
         found.append(drifted([*past, window(random, 4000, shift=1.3)]))
-    assert found.count(["minutes"]) >= 58
+    assert found.count(["minutes"]) >= 39
 
 
 def test_history_allows_what_was_usual_and_forbids_what_was_not():
