@@ -99,17 +99,19 @@ def _answer_problems(decision: Mapping[str, Any], catalog: Catalog) -> list[str]
 
 
 def _event_problems(client: Client, catalog: Catalog, user: str, decision: Mapping[str, Any]) -> list[str]:
-    """An impression and a conversion are accepted, a repetition changes nothing, an unknown offer is rejected."""
-    offer, ids = decision["offers"][0]["offer"], [uuid.uuid4().hex for _ in range(3)]
+    """An impression and a conversion are accepted and a repetition changes nothing. An offer that nobody knows is kept
+    where a decision of ours names it, as it may have retired since, and rejected elsewhere."""
+    offer, ids = decision["offers"][0]["offer"], [uuid.uuid4().hex for _ in range(4)]
     conversion = catalog.group(catalog.offers[offer].group).converts_on
     answers = [
         client.report("impression", user, decision, offer, ids[0]),
         client.report(conversion, user, decision, offer, ids[1]),
         client.report(conversion, user, decision, offer, ids[1]),
         client.report("impression", user, decision, "no-such-offer", ids[2]),
+        client.report("impression", user, {**decision, "decision_id": "theirs"}, "no-such-offer", ids[3]),
     ]
     told = [(answer.get("accepted"), answer.get("duplicates"), len(answer.get("rejected", ()))) for answer in answers]
-    expected = [(1, 0, 0), (1, 0, 0), (1, 1, 0), (0, 0, 1)]
+    expected = [(1, 0, 0), (1, 0, 0), (1, 1, 0), (1, 0, 0), (0, 0, 1)]
     return [] if told == expected else [f"events (accepted, duplicates, rejected): {told} instead of {expected}"]
 
 
