@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -15,7 +16,7 @@ from decisioning.catalog import DAY, FeatureSpec, FeatureType
 from decisioning.errors import UserError
 from decisioning.words import duration
 from features.drift import Cells, Counts
-from features.drift_report import DriftReport, Subject, Window, compare, freshness, labels
+from features.drift_report import DriftReport, Subject, Window, compare, freshness, labels, moment
 from features.schema import Schema
 from features.snapshots import Snapshot, current, read_snapshot
 
@@ -49,15 +50,29 @@ def snapshot_drift(
         progress(done, len(shared))
         subjects.append(_subject(spec, before, after, earlier))
     progress(len(shared), len(shared))
-    max_ages = {spec.name: spec.max_age for spec in after.schema.specs if spec.max_age}
     return DriftReport(
         what="snapshots",
         before=Window(before.id, None, before.as_of, before.rows),
         after=Window(after.id, None, after.as_of, after.rows),
         drifts=compare(subjects),
-        freshness=freshness(np.array([max(now - after.as_of, 0.0)]), max_ages),
+        freshness=freshness(np.array([max(now - after.as_of, 0.0)]), _max_ages(after.schema)),
         notes=(*notes, *_spacing(before, after, earlier)),
     )
+
+
+def with_published(report: DriftReport, schema: Schema, version: tuple[str, float] | None, now: float) -> DriftReport:
+    """The same, with the ages of what the online store serves: a version's name and moment, None where it has none."""
+    if version is None:
+        return replace(report, notes=(*report.notes, "Nothing is published in the online store."))
+    name, as_of = version
+    max_ages = {f"{feature}, published": max_age for feature, max_age in _max_ages(schema).items()}
+    ages = freshness(np.array([max(now - as_of, 0.0)]), max_ages)
+    note = f"Published is {name}, as of {moment(as_of)} UTC."
+    return replace(report, freshness=(*report.freshness, *ages), notes=(*report.notes, note))
+
+
+def _max_ages(schema: Schema) -> dict[str, float]:
+    return {spec.name: spec.max_age for spec in schema.specs if spec.max_age}
 
 
 def history(snapshots: Path) -> list[Snapshot]:

@@ -14,7 +14,7 @@ from rich.table import Table
 from decisioning.errors import UserError
 from stores.home import Home
 from terminal import Steps
-from verbs.options import DEFAULT_HOME, CatalogOption, HomeOption, JsonOption, LastOption, group
+from verbs.options import DEFAULT_HOME, CatalogOption, HomeOption, JsonOption, LastOption, RedisOption, group
 from verbs.telling import people, show
 from workbench import load_catalog_of, snapshot_of
 
@@ -39,16 +39,20 @@ def drift(
     report: Annotated[Path | None, typer.Option(help="Also write the report as HTML, with pictures.")] = None,
     home: HomeOption = DEFAULT_HOME,
     catalog: CatalogOption = None,
+    redis_url: RedisOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Hold features and scores against what they were. Exits with 1 if one drifted beyond its limit or is stale."""
+    """Hold features and scores against what they were. Exits with 1 if one drifted beyond its limit or is stale.
+
+    With --redis-url, the ages of snapshots are also those of what is published there.
+    """
     if log and (before or after):
         raise UserError("--from and --to name snapshots, --log asks for the decision log: one of the two.")
     where, moment = Home(home), until.replace(tzinfo=UTC).timestamp() if until else None
     if log:
         found = _of_log(where, catalog, last, moment)
     else:
-        found = _of_snapshots(where, before, after, time.time() if moment is None else moment)
+        found = _of_snapshots(where, before, after, time.time() if moment is None else moment, redis_url)
     if report:
         from evaluation.drift_html import drift_page
 
@@ -61,13 +65,23 @@ def drift(
         raise typer.Exit(1)
 
 
-def _of_snapshots(home: Home, before: str | None, after: str | None, now: float) -> "DriftReport":
-    from features.snapshot_drift import pair, snapshot_drift
+def _of_snapshots(
+    home: Home, before: str | None, after: str | None, now: float, redis_url: str | None
+) -> "DriftReport":
+    from features.snapshot_drift import pair, snapshot_drift, with_published
+    from stores.publishing import published
 
     ends = (snapshot_of(home, one) if one else None for one in (before, after))
     older, newer, earlier = pair(home.snapshots, *ends)
     with Steps(people).step("drift", f"Compare {newer.id} with {older.id}") as progress:
-        return snapshot_drift(older, newer, earlier, now=now, progress=progress)
+        found = snapshot_drift(older, newer, earlier, now=now, progress=progress)
+    if redis_url is None:
+        return found
+    try:
+        version = published(redis_url, namespace=home.namespace)
+    except UserError:
+        raise UserError("The online store can't be read: start it, or leave --redis-url and REDIS_URL out.") from None
+    return with_published(found, newer.schema, version and (version.name, version.as_of), now)
 
 
 def _of_log(home: Home, catalog: Path | None, last: str, until: float | None) -> "DriftReport":

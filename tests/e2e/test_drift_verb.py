@@ -56,6 +56,23 @@ def test_drift_of_snapshots_from_the_first_message_to_the_report(run, home, tmp_
     assert (code, json.loads(told)["stale"], json.loads(told)["drifted"]) == (1, ["sessions_7d"], [])
 
 
+def test_the_age_of_what_is_published_counts_too(run, home, valkey_url, monkeypatch):
+    monkeypatch.setenv("SEGUE_NAMESPACE", "drift-verb")
+    run("features", "build")
+    run("features", "build", "--as-of", "2026-11-21")
+    ask = ("drift", "--until", f"{END}T06:00:00", "--redis-url", valkey_url, "--json")
+    code, told, _ = run(*ask)
+    assert (code, json.loads(told)["notes"]) == (0, ["Nothing is published in the online store."])
+    run("features", "publish", "--redis-url", valkey_url)
+    code, told, _ = run(*ask)
+    assert (code, [one["name"] for one in json.loads(told)["freshness"]]) == (
+        0,
+        ["sessions_7d", "sessions_7d, published"],
+    )
+    code, _, said = run("drift", "--redis-url", "redis://127.0.0.1:1")
+    assert (code, "The online store can't be read" in said) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
