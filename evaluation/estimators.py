@@ -201,7 +201,7 @@ class Difference:
     deviations: np.ndarray
     scale: float
     between: float = 0.0
-    """The variance that comes of folds having learned from one another."""
+    """The variance that comes of folds having learned from one another, as estimated: it may be below 0."""
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         half = half_width(self.deviations, self.scale, level, self.between)
@@ -223,15 +223,15 @@ def difference(one: Estimate, other: Estimate) -> Difference:
 def half_width(deviations: np.ndarray, scale: float, level: float, between: float = 0.0) -> float:
     """Student's t times the standard error clustered by user, and never less than the rule of three allows.
 
-    `between` is a variance to add. Two policies that agree on all n users seen may still differ on 3/n of those
-    unseen, each by the largest |reward|.
+    `between` is a variance to add, where positive. Two policies that agree on all n users seen may still differ on 3/n
+    of those unseen, each by the largest |reward|.
     """
     clusters = len(deviations)
     if clusters < 2:
         return float("inf")
     floor = RULE_OF_THREE / clusters * (scale or 1.0)
     quantile = float(student.ppf(0.5 + level / 2, clusters - 1))
-    return max(quantile * hypot(standard_error(deviations), sqrt(between)), floor)
+    return max(quantile * hypot(standard_error(deviations), sqrt(max(0.0, between))), floor)
 
 
 def standard_error(deviations: np.ndarray) -> float:

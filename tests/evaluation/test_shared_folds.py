@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from evaluation.estimators import Estimate, Rows, difference, dr, snips
+from evaluation.estimators import Estimate, Rows, difference, dr, half_width, snips
 from evaluation.shared_folds import Without, between
 
 FOLDS, N, RATE, ARMS, CELLS = 5, 3000, 0.1, 3, 10
@@ -72,9 +72,10 @@ def test_what_is_owed_adds_up_over_parts_of_the_data(terms):
     assert parts.interval() == pytest.approx(whole.interval(), abs=1e-12)
 
 
-def test_the_sum_counts_only_where_it_is_positive():
-    shift = np.array([[9.0, 0.1], [0.2, 9.0]])
-    assert between(shift) == pytest.approx(2 * 0.1 * 0.2)
-    assert between(-shift) == pytest.approx(2 * 0.1 * 0.2)
-    assert between(np.array([[0.0, 0.1], [-0.2, 0.0]])) == 0.0
+def test_intervals_take_what_is_owed_only_where_it_is_positive():
+    assert between(np.array([[9.0, 0.1], [0.2, 9.0]])) == pytest.approx(2 * 0.1 * 0.2)
+    assert between(np.array([[0.0, 0.1], [-0.2, 0.0]])) == pytest.approx(-2 * 0.1 * 0.2)
     assert between(None) == 0.0
+    deviations = np.array([0.01, -0.01, 0.02, -0.02])
+    plain = half_width(deviations, 1e-6, 0.95)
+    assert half_width(deviations, 1e-6, 0.95, -1.0) == plain < half_width(deviations, 1e-6, 0.95, 1e-4)
