@@ -155,8 +155,10 @@ def test_explored_decisions_that_get_lost_are_caught(simulated):
 # --- The tallies ------------------------------------------------------------------------------------------------------
 
 
-EMPTY = Release("r", load_catalog({"c.yaml": b"surfaces: {home: {fallback: null}}"}))
-TEMPLATE = decide(EMPTY, Request("d", "u", "home", NOW), Facts())
+EMPTY = (
+    b"{surfaces: {home: {fallback: null}, wall: {fallback: null}}, offers: {a: {owner: o, group: g, surfaces: [wall]}}}"
+)
+TEMPLATE = decide(Release("r", load_catalog({"c.yaml": EMPTY})), Request("d", "u", "home", NOW), Facts())
 
 
 def a_log(size, seed, uniform=0.3, actions=5):
