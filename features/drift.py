@@ -29,6 +29,8 @@ FALSE_ALARMS = 0.01
 """The chance that a report of features that did not move names any of them."""
 ENOUGH_HISTORY = 3
 """So many earlier moves, and the history of a feature says what is usual."""
+SAME_PEOPLE = 0.7
+"""The part of the degrees that a history has: between windows of the same people, cells move together."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -177,9 +179,10 @@ def limit(before: Counts, after: Counts, earlier: Sequence[Counts], alarms: floa
 
     `earlier`: the windows before both, oldest first. Without a history the default holds, or what sampling alone would
     exceed with that chance. With one, its moves are a multiple of a chi-square, and the next over the mean of k has an
-    F distribution of (b - 1, k(b - 1)) degrees: its upper quantile times that mean is the limit. The mean grows by the
-    noise that these samples have in excess of those. A short history of few cells promises little: it may not allow
-    more than the default, noise, or twice the farthest move seen. Nor is the limit below the noise to be expected.
+    F distribution of (ν, kν) degrees, of which there are 0.7 (b - 1) by trial: its upper quantile times that mean is
+    the limit. The mean grows by the noise that these samples have in excess of those. A short history of few cells
+    promises little: it may not allow more than the default, noise, or twice the farthest move seen. Nor is the limit
+    below the noise to be expected.
     """
     moves = [(psi(old, new), expected(old, new)) for old, new in pairwise([*earlier, before])]
     free, mean_noise = degrees(before, after), expected(before, after)
@@ -192,6 +195,7 @@ def limit(before: Counts, after: Counts, earlier: Sequence[Counts], alarms: floa
     usual += max(mean_noise - usual_noise, 0.0)
     most = max(DEFAULT_PSI, floor, *(2 * move for move, _ in moves))
     least = max(LEAST_PSI, mean_noise)
-    drifted, watch = (usual * float(f.isf(chance, free, len(moves) * free)) for chance in (alarms, 10 * alarms))
+    tied = SAME_PEOPLE * free
+    drifted, watch = (usual * float(f.isf(chance, tied, len(moves) * tied)) for chance in (alarms, 10 * alarms))
     limit = min(max(drifted, least), most)
     return Limit(limit, min(max(watch, least), limit), "noise" if limit == mean_noise else "history")

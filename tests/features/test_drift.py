@@ -165,6 +165,17 @@ def test_what_did_not_move_is_hardly_ever_named(n, earlier):
     assert alarms <= 4
 
 
+def test_the_same_people_from_day_to_day_are_hardly_ever_named():
+    """What people did in the last seven days, on six days in a row: windows that share their people and most events."""
+    people, days, features, alarms = 300, 6, 8, 0
+    for random in map(np.random.default_rng, range(60)):
+        habits = random.gamma(0.7, 1.0, (features, 1, people))
+        total = random.poisson(np.repeat(habits, days + 7, axis=1)).cumsum(axis=1)
+        weeks = [total[:, day + 7] - total[:, day] for day in range(days)]
+        alarms += bool(drifted([{f"count_{n}": week[n].astype(float) for n in range(features)} for week in weeks]))
+    assert alarms <= 2
+
+
 def test_a_shift_of_one_feature_names_that_one_and_no_other():
     found = []
     for random in map(np.random.default_rng, range(40)):
