@@ -41,7 +41,7 @@ offers:
 guards:
   no_tv: {block_if: {device: tv}, only: {offer: monthly}}
 suppress:
-  after_dismiss: {after: dismiss, same: offer, for: 14d}
+  after_dismiss: {after: dismiss, same: offer, for: 14d, except: {offer: generic}}
 levers:
   push_annual: {only: {offer: annual, surface: shelf}, times: 0.7, until: 2030-01-01, owner: pm, why: shelf is small}
 lever_bounds: {min: 0.25, max: 4.0}
