@@ -60,12 +60,12 @@ class Cells:
             bounds = np.concatenate([[np.nextafter(bounds[0], -np.inf)], bounds])
         return cls(bounds, False)
 
-    def place(self, values: np.ndarray) -> np.ndarray:
-        """The number of each value's cell, from 0 to `len(marks) + 1`."""
+    def place(self, values: np.ndarray, known: np.ndarray) -> np.ndarray:
+        """The number of each value's cell, from 0 to `len(marks) + 1`; `known` says which are finite."""
         at = np.searchsorted(self.marks, values)
         if self.by_value and len(self.marks):
             at[self.marks[np.minimum(at, len(self.marks) - 1)] != values] = len(self.marks)
-        at[~np.isfinite(values)] = len(self.marks) + 1
+        at[~known] = len(self.marks) + 1
         return at
 
     @property
@@ -95,8 +95,9 @@ class Counts:
     @classmethod
     def of(cls, cells: Cells, values: np.ndarray, users: np.ndarray | None = None) -> "Counts":
         """Counts `values`; `users` are whole numbers from 0 that say whose they are, where one user has several."""
-        n = np.bincount(cells.place(values), minlength=len(cells.marks) + 2)
-        apart = values[np.isfinite(values)] - cells.center
+        known = np.isfinite(values)
+        n = np.bincount(cells.place(values, known), minlength=len(cells.marks) + 2)
+        apart = np.where(known, values - cells.center, 0.0)
         repeats = len(values) if users is None else (np.bincount(users).astype(float) ** 2).sum()
         return cls(cells, n, float(apart.sum()), float(apart @ apart), float(repeats))
 

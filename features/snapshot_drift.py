@@ -1,6 +1,7 @@
 """Drift between two snapshots, a column at a time, with limits from the snapshots before them."""
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
@@ -21,6 +22,7 @@ from features.schema import Schema
 from features.snapshots import Snapshot, current, read_snapshot
 
 BY_VALUE = frozenset({FeatureType.BOOL, FeatureType.ENUM, FeatureType.SET, FeatureType.TEXT})
+THREADS = 2
 MOST_EARLIER = 14
 """How many earlier snapshots say what is usual: two weeks of days."""
 
@@ -46,10 +48,10 @@ def snapshot_drift(
     if not shared:
         raise UserError(f"{before.id} and {after.id} have no feature in common. {' '.join(notes)}")
     subjects = []
-    for done, spec in enumerate(shared):
-        progress(done, len(shared))
-        subjects.append(_subject(spec, before, after, earlier))
-    progress(len(shared), len(shared))
+    with ThreadPoolExecutor(THREADS) as pool:  # numpy and Parquet let others run meanwhile
+        for subject in pool.map(lambda spec: _subject(spec, before, after, earlier), shared):
+            subjects.append(subject)
+            progress(len(subjects), len(shared))
     return DriftReport(
         what="snapshots",
         before=Window(before.id, None, before.as_of, before.rows),
