@@ -62,6 +62,8 @@ class Tables:
         decisions = self.decisions
         if self.keyed_by_decision:
             columns = ["decision_id", *self.feature_names]
+            if list(self.facts.columns) == columns and self.facts["decision_id"].equals(decisions["decision_id"]):
+                return self.facts.copy(deep=False)  # in order already, as most files are
             return decisions[["decision_id"]].merge(self.facts[columns], on="decision_id", how="left", validate="1:1")
         left = decisions[["decision_id", "user_id", "at"]].assign(_order=range(len(decisions)))
         joined = pd.merge_asof(

@@ -52,10 +52,10 @@ def evaluate(
     found = artifact.load(registry.files(name, number))
     seed = int(found.info.get("seed", 0)) if seed is None else seed
     config = config_of(found)
-    tables, fits = prepare(home, catalog, name, config, folds=folds, seed=seed, progress=progress)
+    dataset, fits = prepare(home, catalog, name, config, folds=folds, seed=seed, progress=progress)
     table = policy_values(fits)
     metrics = {"model": name, "version": number, "shrinkage": found.shrinkage}
-    metrics |= description(tables, fits, table, config, seed)
+    metrics |= description(dataset, fits, table, config, seed)
     write_metrics(home.path, metrics)
     return Evaluation(metrics, publish_report(home, metrics, report))
 

@@ -1,7 +1,7 @@
 """What training and evaluation begin with: the model's name, its logged decisions, and the folds to fit on."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from stores.home import Home
 from stores.tables import Tables
 from training.config import Config
 
+Dataset = Mapping[str, Any]
 Progress = Callable[[int, int], object]
 """Called as work goes on, with how much is done and how much there is."""
 
@@ -44,20 +45,23 @@ def model_name(catalog: Catalog, wanted: str | None) -> str:
 
 def prepare(
     home: Home, catalog: Catalog, name: str, config: Config, *, folds: int, seed: int, progress: Progress
-) -> tuple[Tables, CrossFit]:
-    """The tables and the folds. Raises UserError for data that nothing can be learned from."""
-    tables, logged, encoding = gather(home, catalog, name, config, folds)
-    return tables, cross_fit(logged, encoding, config, folds=folds, seed=seed, progress=progress)
+) -> tuple[Dataset, CrossFit]:
+    """What the dataset says of itself, and the folds. Raises UserError for data that nothing can be learned from."""
+    dataset, logged, encoding = gather(home, catalog, name, config, folds)
+    return dataset, cross_fit(logged, encoding, config, folds=folds, seed=seed, progress=progress)
 
 
-def gather(home: Home, catalog: Catalog, name: str, config: Config, folds: int) -> tuple[Tables, Logged, Encoding]:
-    """The tables, what they say, and how a model sees it. Raises UserError for data that can't teach."""
+def gather(home: Home, catalog: Catalog, name: str, config: Config, folds: int) -> tuple[Dataset, Logged, Encoding]:
+    """The labelled tables, and how a model sees them. Raises UserError for data that can't teach.
+
+    The tables themselves are let go: at a million decisions their texts alone take most of a gigabyte.
+    """
     tables = Tables.read(home.data)
     logged = label(tables, catalog, name, fresh=config.positives == "delay_weighted")
     _check_learnable(logged, folds)
     offers = [offer.name for offer in catalog.offers.values() if offer.score.model == name]
     seen = [*offers, NOTHING] if logged.nothing is not None else offers
-    return tables, logged, Encoding.of(catalog, logged.surfaces, seen)
+    return tables.dataset, logged, Encoding.of(catalog, logged.surfaces, seen)
 
 
 def cross_fit(
@@ -113,7 +117,7 @@ def quality(logged: Logged, table: Table) -> dict[str, float]:
     }
 
 
-def description(tables: Tables, fits: CrossFit, table: Table, config: Config, seed: int) -> dict[str, Any]:
+def description(dataset: Dataset, fits: CrossFit, table: Table, config: Config, seed: int) -> dict[str, Any]:
     """The figures that `train` and `evaluate` share."""
     logged = fits.logged
     return {
@@ -132,7 +136,7 @@ def description(tables: Tables, fits: CrossFit, table: Table, config: Config, se
         "folds": fits.folds,
         "seed": seed,
         "schema_hash": fits.encoding.hash,
-        "source": str(tables.dataset.get("source", "unknown")),
+        "source": str(dataset.get("source", "unknown")),
         "uplift": logged.nothing is not None,
         **quality(logged, table),
         **findings(table.judged),
