@@ -31,6 +31,8 @@ class Counting:
         self._by = by
         self._cells, self._offers = Counts(Cell), Counts(OfferTally)
         self._flows: Counter[tuple[str, str]] = Counter()
+        self._policies_before: Counter[Policy] = Counter()
+        self._policies_after: Counter[Policy] = Counter()
         self._values = ValueRows()
         self._users: set[int] = set()
         self._bare: set[int] = set()
@@ -64,11 +66,12 @@ class Counting:
         moved = was != becomes
         policy_moved = before.policy != after.policy
         unjudged = 0
-        for offer in after.policy.offers:
-            if offer not in logged.offers:
-                chance = after.policy.weight(offer)
-                unjudged += chance
-                self._offers.row(offer)[6] += chance
+        if after.policy.offers != logged.offers:
+            for offer in after.policy.offers:
+                if offer not in logged.offers:
+                    chance = after.policy.weight(offer)
+                    unjudged += chance
+                    self._offers.row(offer)[6] += chance
         flags = (
             1,
             moved,
@@ -81,28 +84,30 @@ class Counting:
             after.is_fallback,
             unjudged,
         )
+        raised = [(place, flag) for place, flag in enumerate(flags) if flag]
         for segment in segments:
             row = self._cells.row(segment)
-            for place, flag in enumerate(flags):
-                if flag:
-                    row[place] += flag
+            for place, flag in raised:
+                row[place] += flag
         self._offers.row(was)[0] += 1
         self._offers.row(becomes)[1] += 1
         if moved:
             self._offers.row(becomes)[2] += 1
             self._offers.row(was)[3] += 1
             self._flows[was, becomes] += 1
-        self._expect(before.policy, 4)
-        self._expect(after.policy, 5)
+        self._policies_before[before.policy] += 1
+        self._policies_after[after.policy] += 1
 
-    def _expect(self, policy: Policy, place: int) -> None:
+    def _expect(self, policies: Mapping[Policy, int], place: int) -> None:
         """Adds the chances of all actions: the even share of each, and what the two choices have beyond it."""
-        row, share, offers = self._offers.row, policy.share, policy.offers
-        for offer in offers:
-            row(offer)[place] += share
-        if policy.challenger is not None:
-            row(policy.challenger)[place] += policy.canary
-        row(policy.champion)[place] += MILLION - share * len(offers) - policy.canary
+        row = self._offers.row
+        for policy, times in policies.items():
+            for offer in policy.offers:
+                row(offer)[place] += times * policy.share
+            if policy.challenger is not None:
+                row(policy.challenger)[place] += times * policy.canary
+            rest = MILLION - policy.share * len(policy.offers) - policy.canary
+            row(policy.champion)[place] += times * rest
 
     def _weigh(
         self,
@@ -120,6 +125,11 @@ class Counting:
         known = mean(logged, q)[1]
         weights, means, strays = [], [], []
         for policy in policies:
+            if policy == logged:
+                means.append(known)
+                weights.append(1.0)
+                strays.append(0.0)
+                continue
             mass, expected = mean(policy, q)
             astray = 1.0 - mass  # on what the log could not show: left where the log had it
             means.append(expected + astray * known)
@@ -136,6 +146,9 @@ class Counting:
         )
 
     def tally(self) -> Tally:
+        """All that was counted. To be asked once, at the end."""
+        self._expect(self._policies_before, 4)
+        self._expect(self._policies_after, 5)
         return Tally(
             self._cells.tallies(),
             self._offers.tallies(),
