@@ -153,7 +153,9 @@ def test_a_catalog_that_somebody_edited_is_never_overwritten(tmp_path):
 def test_a_catalog_of_something_else_than_listening_is_refused(tmp_path):
     catalog = tmp_path / "other"
     catalog.mkdir()
-    (catalog / "all.yaml").write_text("features: {recency: {type: int}}\nsurfaces: {email: {fallback: null}}\n")
+    offers = "offers: {a: {owner: pm, group: mail, surfaces: [email], creative: {key: a, locales: [en]}}}\n"
+    rest = "features: {recency: {type: int}}\nsurfaces: {email: {fallback: null}}\ngroups: {mail: {}}\n"
+    (catalog / "all.yaml").write_text(offers + rest)
     with pytest.raises(UserError, match="reads recency, which simulated listeners don't have"):
         simulate(Home(tmp_path / "home"), catalog, users=100, days=7, until=UNTIL)
 
