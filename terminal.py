@@ -18,6 +18,7 @@ from decisioning.catalog import Catalog
 from decisioning.catalog_tests import TestFailure
 from decisioning.domain import Decision, Source
 from decisioning.explain import Explanation, headline
+from decisioning.words import Failure
 from decisioning.yaml_nodes import Problem
 
 if TYPE_CHECKING:
@@ -162,3 +163,12 @@ def decision_words(
     if decision.degraded:
         lines.append(f"  [yellow]degraded:[/yellow] {escape(', '.join(decision.degraded))}")
     return lines
+
+
+def clause_words(clauses: Mapping[str, Sequence[Failure]]) -> Iterator[str]:
+    """What said no to each offer, as the truth word has it."""
+    if clauses:
+        yield "  [dim]Everything that said no, from the truth word alone:[/dim]"
+    for offer, failures in clauses.items():
+        told = "; ".join(f"{one.detail} ({one.place})" for one in failures)
+        yield f"  [dim]{escape(offer)}:[/dim] {escape(told)}"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from decisioning.catalog import Catalog
 from decisioning.catalog_tests import TestFailure
-from decisioning.domain import Facts, Value
+from decisioning.domain import Facts, Request, Value
 from decisioning.engine import Release
 from decisioning.errors import UserError
 from decisioning.identity import user_key
@@ -21,6 +21,7 @@ from stores.home import Home
 
 if TYPE_CHECKING:
     from features.snapshots import Snapshot
+    from stores.decision_log import DecisionRecord
 
 SAMPLE_CATALOG = Path(__file__).resolve().parent / "catalog"
 
@@ -87,16 +88,21 @@ def current_release(home: Home) -> Release:
     return releases.load(current)
 
 
-def read_facts(home: Home, url: str, catalog: Catalog, user: str) -> Facts:
-    """What the online store knows of a user, by their key."""
+def read_user(home: Home, url: str, catalog: Catalog, request: Request) -> tuple[Facts, bytes | None]:
+    """What the online store knows of a request's user; and the answer that it gave to the same sticky decision."""
     from features.schema import Schema
     from stores.online import StoreDown
     from stores.online_redis import RedisStore
 
-    async def read() -> Facts:
+    again = bool(catalog.surfaces[request.surface].sticky)
+
+    async def read() -> tuple[Facts, bytes | None]:
         store = RedisStore(url, timeout=2.0, namespace=home.namespace)
+        budgets = [budget.name for budget in catalog.budgets]
+        before = request.decision_id if again else None
         try:
-            return await store.read(user, Schema.of(catalog.features), [budget.name for budget in catalog.budgets])
+            facts = await store.read(request.user, Schema.of(catalog.features), budgets, before)
+            return facts, await store.recall(request.user, before) if before else None
         finally:
             await store.close()
 
@@ -199,6 +205,19 @@ def replay_log(
         "log": list(report.log.problems()) or "ok",
         "ok": report.ok,
     }
+
+
+def logged_decision(home: Home, decision_id: str) -> "DecisionRecord":
+    """A decision as the log has it: the latest of its records, where a sticky one was corrected."""
+    from stores.decision_log import decode
+    from stores.event_log import read
+
+    named = decision_id.encode()
+    records = [decode(line) for line in read(home.logs / "decisions") if named in line]
+    found = [record for record in records if record.decision.decision_id == decision_id]
+    if not found:
+        raise UserError(f"The log in {home.logs / 'decisions'} has no decision {decision_id}.")
+    return sorted(found, key=lambda record: record.request.now)[-1]
 
 
 def publish_features(home: Home, url: str, progress: Callable[[int, int], None]) -> dict[str, Any]:

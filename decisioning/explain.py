@@ -11,7 +11,8 @@ from decisioning.engine import Case, Release, examine, rank
 from decisioning.identity import sticky_until
 from decisioning.plan import Rule
 from decisioning.reasons import Contest, kept, missed, moment, reason, reasons
-from decisioning.remedy import Supposed, least_change
+from decisioning.remedy import least_change
+from decisioning.supposed import Remembering, Supposed
 from decisioning.words import Failure, words
 
 _STAGES = {stage: position for position, stage in enumerate(Stage)}
@@ -50,14 +51,23 @@ def explain(
     dropped = [why for why in _dropped(case, ranking, kept_until) if why.offer not in shown]
     dropped.sort(key=lambda why: (_STAGES[why.stage], why.offer))
     outranked = _outranked(case, ranking, decision, kept_until)
-    if changes:
+    found = Explanation(_candidates(case, ranking), tuple(dropped), tuple(outranked), kept_until)
+    if not changes:
+        return found
+    told = tuple(with_changes(release, request, facts, found))
+    return replace(found, reasons=told[: len(dropped)], outranked=told[len(dropped) :])
 
-        def with_change(why: Reason) -> Reason:
-            supposed = Supposed(release, request, facts, release.catalog.offers[why.offer], kept_until or 0.0)
-            return replace(why, change=least_change(supposed))
 
-        dropped, outranked = list(map(with_change, dropped)), list(map(with_change, outranked))
-    return Explanation(_candidates(case, ranking), tuple(dropped), tuple(outranked), kept_until)
+def with_changes(release: Release, request: Request, facts: Facts, explanation: Explanation) -> Iterator[Reason]:
+    """The fates of an explanation, each with the least change that would have shown the offer.
+
+    One at a time, as each may take a millisecond: so a server can see to others in between.
+    """
+    scorers = {name: Remembering(scorer) for name, scorer in release.scorers.items()}
+    for why in explanation.fates:
+        offer = release.catalog.offers[why.offer]
+        supposed = Supposed(release, scorers, request, facts, offer, kept_until=explanation.kept_until or 0.0)
+        yield replace(why, change=least_change(supposed))
 
 
 def _kept_until(case: Case, decision: Decision) -> float | None:
@@ -158,8 +168,10 @@ def decoded(release: Release, decision: Decision) -> dict[str, tuple[Failure, ..
 
     Every clause of eligibility that did not hold, then every invariant and guard: a Reason names the first alone.
     """
-    plan, word = release.plans[decision.surface], int(decision.truth or "0", 16)
-    found = {}
+    found: dict[str, tuple[Failure, ...]] = {}
+    if not decision.truth:  # an answer that is given again, or that no rule was asked for
+        return found
+    plan, word = release.plans[decision.surface], int(decision.truth, 16)
     for offer in plan.offers:
         clauses = conjuncts(offer.eligible or AllOf(()))
         failed = [Failure(words(clause), clause.place) for clause in clauses if not plan.index.holds(clause, word)]

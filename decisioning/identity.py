@@ -1,5 +1,6 @@
 """Keyed hashes and draws: who a user is to us, and the number that fate gives a decision."""
 
+from collections.abc import Callable
 from hashlib import blake2b
 
 DRAW_BITS = 53
@@ -18,6 +19,14 @@ def draw(salt: str, decision_id: str) -> int:
     """A uniform 53-bit integer that anyone with the salt can compute again."""
     digest = blake2b(f"{salt}|{decision_id}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> (64 - DRAW_BITS)
+
+
+def decision_id(user: str, surface: str, now: float, sticky: float, fresh: Callable[[], str]) -> str:
+    """The id of a decision: of the period where the surface is sticky (0 seconds: it is not), else a fresh one.
+
+    It names the surface, so that any server knows where an event's decision was made.
+    """
+    return f"{sticky_decision_id(user, surface, now, sticky) if sticky else fresh()}.{surface}"
 
 
 def sticky_decision_id(user: str, surface: str, now: float, period: float) -> str:

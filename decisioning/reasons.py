@@ -8,6 +8,7 @@ from decisioning.catalog import Cap, Exclusive, Offer
 from decisioning.conditions import AllOf, Condition, Op, Test, reads
 from decisioning.domain import NOTHING, Decision, Reason, Stage, Value
 from decisioning.engine import Case, company_of
+from decisioning.figures import apart
 from decisioning.limits import Drop
 from decisioning.plan import Rule
 from decisioning.slate import Room
@@ -51,10 +52,10 @@ def missed(case: Case, ranking: Ranking, offer: str) -> Reason:
     p_convert, score = ranking.below[offer]
     least_p, least_score = case.plan.surface.min_p_convert, ranking.factors.min_score
     if least_p is not None and p_convert < least_p:
-        own, least = _apart(p_convert, least_p)
+        own, least = apart(p_convert, least_p)
         rule, detail = "min_p_convert", f"p_convert is {own}, needs at least {least}"
     else:
-        own, least = _apart(score, least_score or 0.0)
+        own, least = apart(score, least_score or 0.0)
         rule, detail = "min_score", f"score is {own}, needs at least {least}"
     return Reason(offer, Stage.THRESHOLD, rule, detail, str(case.plan.surface.place))
 
@@ -83,6 +84,8 @@ class Contest:
         own, slate = self._scores[offer], self._slate
         if own <= 0 and self._case.plan.surface.allow_nothing:
             return Reason(offer, Stage.OUTRANKED, "score", f"score {own:.4g} is worth no more than showing nothing")
+        if self._champion == NOTHING and not slate:  # as where deciding failed
+            return Reason(offer, Stage.OUTRANKED, "draw", f"score {own:.4g}; nothing was drawn")
         rival, room = self._company.rival(offer, slate) or (NOTHING, None)
         if rival == self._first != self._champion and not self._above(rival, offer):
             return Reason(offer, Stage.OUTRANKED, "draw", f"score {own:.4g}; the draw fell on {rival}")
@@ -99,7 +102,7 @@ class Contest:
         own, best = self._scores[offer], self._scores[rival]
         tie = " (a tie, settled by hash)" if own == best else ""
         return Reason(
-            offer, Stage.OUTRANKED, "score", "score {} against {} of {}{}".format(*_apart(own, best), rival, tie)
+            offer, Stage.OUTRANKED, "score", "score {} against {} of {}{}".format(*apart(own, best), rival, tie)
         )
 
     def _above(self, one: str, other: str) -> bool:
@@ -122,14 +125,6 @@ def _no_room(case: Case, offer: str, room: Room, slate: Sequence[str]) -> Reason
             detail = f"a slate has room for {many} of the group {group}, and {beside} takes it"
     name, place = (rule.name, rule.place) if rule else ("max_per_group", case.plan.surface.place)
     return Reason(offer, Stage.SLATE, name, detail, str(place))
-
-
-def _apart(one: float, other: float) -> tuple[str, str]:
-    """Two numbers with as many digits as it takes to tell them apart."""
-    for digits in range(4, 17):
-        if f"{one:.{digits}g}" != f"{other:.{digits}g}":
-            return f"{one:.{digits}g}", f"{other:.{digits}g}"
-    return f"{one:.4g}", f"{other:.4g}"
 
 
 def _rule_words(rule: Rule, values: Mapping[str, Value], now: float) -> str:

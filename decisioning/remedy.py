@@ -4,19 +4,18 @@ Found by supposing it and deciding again, until the offer is in the slate of the
 brings it there; then the words say so. What they say is enough as it is printed: numbers are rounded up.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from decimal import ROUND_CEILING, Context
-from itertools import count
-from math import ceil, inf, isfinite, nextafter, prod, ulp
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from math import inf, isfinite, nextafter, prod
 
 from decisioning.arbitration import Ranking, choice, score
-from decisioning.catalog import Factor, Offer
+from decisioning.catalog import Factor
 from decisioning.conditions import AllOf
-from decisioning.domain import Change, Facts, Request, Stage, Value
-from decisioning.engine import Case, Release, company_of, examine, rank
+from decisioning.domain import Change, Stage
+from decisioning.engine import Case, company_of
 from decisioning.experiments import ablated
-from decisioning.plan import Screen
+from decisioning.figures import least, rounded_up, span_up
+from decisioning.supposed import Supposed
 from decisioning.waits import End, end
 from decisioning.witness import avoided, nearest
 from decisioning.words import words
@@ -27,75 +26,6 @@ MOST_WAITS = 100
 """How many ends of rules are waited for, one after the other."""
 NEVER = "it would still not be shown"
 _VALUES = (Stage.ELIGIBLE, Stage.INVARIANT, Stage.GUARD)
-
-
-@dataclass(frozen=True, slots=True)
-class Supposed:
-    """What a decision is made of, with some of it otherwise for the sake of one offer."""
-
-    release: Release
-    request: Request
-    facts: Facts
-    offer: Offer
-    kept_until: float = 0.0
-    """When a sticky answer that was given before is drawn anew."""
-    held_out: bool = True
-    """Whether the user is held out where the catalog says so."""
-    lifted: frozenset[tuple[Stage, int]] = frozenset()
-    """Rules that let the offer through."""
-    lever: float | None = None
-    priority: int | None = None
-
-    def at(self, now: float) -> "Supposed":
-        """Later, with the user as they are."""
-        as_of = self.facts.as_of
-        facts = self.facts if as_of is None else replace(self.facts, as_of=as_of + (now - self.request.now))
-        return replace(self, request=replace(self.request, now=now), facts=facts)
-
-    def being(self, case: Case, values: Mapping[str, Value]) -> "Supposed":
-        """With other values, known to be so."""
-        specs = self.release.catalog.features
-        known = {**case.values, **values}
-        context = {n: v for n, v in self.request.context.items() if n not in values}
-        context |= {n: v for n, v in values.items() if specs[n].from_context and v is not None}
-        features = {n: v for n, v in known.items() if v is not None and n in specs and not specs[n].from_context}
-        facts = replace(self.facts, features=features, as_of=self.request.now)
-        return replace(self, request=replace(self.request, context=context), facts=facts)
-
-    @property
-    def case(self) -> Case:
-        """What the rules leave."""
-        case = examine(self.release, self.request, self.facts)
-        if case.holdout is not None and not self.held_out:
-            arms = self.release.assignment.arms(self.request.user, case.screen.audiences)
-            case = replace(case, holdout=None, arms=arms)
-        if not self.lifted:
-            return case
-        drops = [(stage, n, self._rest(stage, n, mask)) for stage, n, mask in case.screen.drops]
-        left = case.plan.everything
-        for _, _, mask in drops:
-            left &= ~mask
-        screen = case.screen
-        return replace(case, screen=Screen(left, screen.word, drops, screen.weights, screen.audiences))
-
-    def _rest(self, stage: Stage, position: int, mask: int) -> int:
-        """What a rule still drops. A live window is the offer's own; a budget or the quiet hours are not."""
-        if (stage, position) not in self.lifted:
-            return mask
-        return mask & ~self.release.plans[self.request.surface].bits[self.offer.name] if stage is Stage.LIVE else 0
-
-    def ranking(self, case: Case, *, thresholds: bool = True) -> Ranking:
-        """What is left, scored and ranked."""
-        simple = case.holdout is not None
-        factors = case.plan.factors(self.request.now, case.arms, case.screen.weights, simple=simple)
-        at = case.plan.position(self.offer.name)
-        if self.lever is not None:
-            factors = replace(factors, lever=(*factors.lever[:at], self.lever, *factors.lever[at + 1 :]))
-        if self.priority is not None:
-            factors = replace(factors, priority=(*factors.priority[:at], self.priority, *factors.priority[at + 1 :]))
-        if not thresholds:
-            factors = replace(factors, min_score=None)
-        return rank(case, self.release.scorers, simple=simple, factors=factors)
 
 
 def least_change(supposed: Supposed) -> Change:
@@ -234,7 +164,7 @@ class _Search:
         wait = until - start
         while start + wait < until:
             wait = nextafter(wait, inf)
-        told, seconds = _span(wait, lambda seconds: not any(self._ends(now.at(start + seconds))))
+        told, seconds = span_up(wait, lambda seconds: not any(self._ends(now.at(start + seconds))))
         self._wait = until - self._started if self._wait is not None else wait
         self._now = now.at(start + seconds)
         return f"again in {told}, {' and '.join(whens)}"
@@ -277,12 +207,12 @@ class _Search:
 
     def _past_threshold(self, case: Case, ranking: Ranking) -> bool:
         p_convert, own = ranking.below[self._offer.name]
-        least_p, least = case.plan.surface.min_p_convert, ranking.factors.min_score or 0.0
+        least_p, wanted = case.plan.surface.min_p_convert, ranking.factors.min_score or 0.0
         if least_p is not None and p_convert < least_p:
             return self._stop("only if it were likelier to convert: no lever lifts it past this threshold")
         free = self._now.ranking(case, thresholds=False)
-        why = f"its score {own:.4g} needs at least {least:g}: " if self._told else ""
-        return self._pull(case, free, why + "past the threshold", lambda score: score >= least, least)
+        why = f"its score {own:.4g} needs at least {wanted:g}: " if self._told else ""
+        return self._pull(case, free, why + "past the threshold", lambda score: score >= wanted, wanted)
 
     def _above(self, case: Case, ranking: Ranking, rival: str, what: str) -> bool:
         """Ranks the offer above another one."""
@@ -310,8 +240,8 @@ class _Search:
             return self._stop("not by a lever: the user's arm leaves them out")
         if not isfinite(guess):
             return self._stop(_worthless(own))
-        self._lever, bound = _least(lambda lever: enough(scored(lever)), guess), self._now.release.catalog.lever_max
-        told = next(text for text in _rounded_up(self._lever) if self._lever > bound or float(text) <= bound)
+        self._lever, bound = least(lambda lever: enough(scored(lever)), guess), self._now.release.catalog.lever_max
+        told = next(text for text in rounded_up(self._lever) if self._lever > bound or float(text) <= bound)
         self._now = replace(self._now, lever=float(told))
         if float(told) > bound:
             return self._tell("lever", f"{what} if its lever were {told}, more than the bound of {bound:g}")
@@ -320,36 +250,3 @@ class _Search:
 
 def _worthless(own: float) -> str:
     return f"only if it were worth more: no lever turns a score of {own:.4g}"
-
-
-# --- Numbers ----------------------------------------------------------------------------------------------------------
-
-
-def _least(enough: Callable[[float], bool], guess: float) -> float:
-    """The least number that is enough, given one within some roundings of it."""
-    step = ulp(guess)
-    number = guess - 8 * step
-    for tried in count():
-        if enough(number):
-            break
-        number += step
-        step *= 2 if tried > 64 else 1  # so near zero that a rounding is a great step
-    return number
-
-
-def _rounded_up(number: float, digits: int = 4) -> Iterator[str]:
-    """A number as text, rounded up to ever more digits."""
-    for precision in range(digits, 18):
-        yield f"{float(Context(precision, ROUND_CEILING).create_decimal_from_float(number)):.{precision}g}"
-    yield repr(number)
-
-
-def _span(wait: float, enough: Callable[[float], bool]) -> tuple[str, float]:
-    """A duration as people say it, in its largest fitting unit, and the seconds that it says: at least `wait`."""
-    unit, size = next((one for one in (("d", 86_400), ("h", 3_600), ("min", 60)) if wait >= one[1]), ("s", 1))
-    if unit == "s" and enough(float(ceil(wait))):
-        return f"{ceil(wait)} s", float(ceil(wait))
-    for text in _rounded_up(wait / size, digits=max(3, len(str(int(wait / size))))):
-        if float(text) * size >= wait and enough(float(text) * size):
-            return f"{text} {unit}", float(text) * size
-    return f"{wait!r} s", wait

@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
+from math import inf
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -12,8 +13,7 @@ class Timeline(Generic[T]):
 
     def __init__(self, spans: Iterable[tuple[float | None, float | None]], at: Callable[[float], T]) -> None:
         self._starts = sorted({moment for span in spans for moment in span if moment is not None})
-        before = self._starts[0] - 1.0 if self._starts else 0.0
-        self._values = [at(before), *map(at, self._starts)]
+        self._values = [at(-inf), *map(at, self._starts)]
 
     def segment(self, now: float) -> int:
         return bisect_right(self._starts, now)

@@ -1,5 +1,6 @@
 """One decision: from the bytes of a request to the bytes of its answer."""
 
+import asyncio
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,8 +13,8 @@ import structlog
 from decisioning import engine
 from decisioning.catalog import Catalog, Surface
 from decisioning.domain import DECISION, Decision, Event, Facts, Reason, Request, Shown, Source
-from decisioning.explain import explain
-from decisioning.identity import sticky_decision_id, sticky_until, user_key
+from decisioning.explain import explain, with_changes
+from decisioning.identity import decision_id, sticky_until, user_key
 from serving import sticky
 from serving.breaker import GuardedStore
 from serving.context import read_context
@@ -62,7 +63,7 @@ async def answer(runtime: Runtime, body: bytes) -> bytes:
             durations[CHALLENGER] = sum(scoring)  # a part of `decide`
         runtime.decisions.append(encode(DecisionRecord(request, facts, decision, durations)))
         await _count(desk, decision)
-    why = _reasons(current, request, facts, decision) if sent.explain else None
+    why = await _reasons(current, request, facts, decision) if sent.explain else None
     return _encoder.encode(_answer(request, decision, expires, why))
 
 
@@ -151,11 +152,13 @@ def _request(
 ) -> tuple[Request, tuple[str, ...]]:
     context, ignored = read_context(catalog, sent.context)
     user = user_key(runtime.secret, sent.user_id)
-    period = surface.sticky
-    unique = sticky_decision_id(user, surface.name, now, period) if period else uuid.uuid4().hex
-    decision_id = f"{unique}.{surface.name}"  # so that any server knows where an event's decision was made
-    request = Request(decision_id, user, surface.name, now, context, sent.slots, frozenset(sent.exclude))
+    named = decision_id(user, surface.name, now, surface.sticky, _fresh)
+    request = Request(named, user, surface.name, now, context, sent.slots, frozenset(sent.exclude))
     return request, ignored
+
+
+def _fresh() -> str:
+    return uuid.uuid4().hex
 
 
 def _decide(current: Current, request: Request, facts: Facts) -> Decision:
@@ -196,8 +199,20 @@ def _timed(scoring: list[float]) -> Decide:
     return decide
 
 
-def _reasons(current: Current, request: Request, facts: Facts, decision: Decision) -> Sequence[Reason]:
-    return () if ENGINE_FAILED in decision.degraded else explain(current.release, request, facts, decision).fates
+async def _reasons(current: Current, request: Request, facts: Facts, decision: Decision) -> Sequence[Reason] | None:
+    """Why each other offer is not shown. Should that fail, which is a bug, the answer stands without."""
+    if ENGINE_FAILED in decision.degraded:
+        return ()
+    try:
+        explanation = explain(current.release, request, facts, decision, changes=False)
+        why = []
+        for one in with_changes(current.release, request, facts, explanation):
+            why.append(one)
+            await asyncio.sleep(0)  # others wait for a millisecond, not for hundreds of offers
+    except Exception:
+        log.exception("explain_failed", decision_id=request.decision_id, release=current.release.id)
+        return None
+    return why
 
 
 def _answer(request: Request, decision: Decision, expires: float, why: Sequence[Reason] | None) -> DecisionAnswer:

@@ -50,11 +50,14 @@ class OfferAnswer(msgspec.Struct):
     probability: Annotated[float, Meta(description="The chance that the policy had of selecting this offer here.")]
 
 
+_STAGE = "The step that dropped it; `slate`: a better offer took the room for both; `outranked`: others rank above it."
+
+
 class ReasonAnswer(msgspec.Struct):
     """Why one offer is not shown."""
 
     offer: str
-    stage: Annotated[str, Meta(description="The step that dropped it; `outranked` where another scored higher.")]
+    stage: Annotated[str, Meta(description=_STAGE)]
     rule: str
     detail: str
     where: Annotated[str, Meta(description="File and line of the catalog.")]

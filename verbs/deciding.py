@@ -1,8 +1,10 @@
-"""`segue serve | decide | kill | revive | replay`: offers for users, and what was decided."""
+"""`segue serve | decide | explain | kill | revive | replay`: offers for users, and what was decided."""
 
+import json
 import sys
 import time
 import uuid
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +12,7 @@ import typer
 from rich.console import Console
 
 from decisioning.errors import UserError
+from decisioning.yaml_nodes import did_you_mean
 from stores.home import Home
 from terminal import Steps
 from verbs.options import DEFAULT_HOME, CatalogOption, HomeOption, JsonOption, LastOption, RedisOption, WhyOption, group
@@ -56,37 +59,45 @@ def decide(
     redis_url: RedisOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Decide for one user and say why, and why not each of the others. Nothing is logged or counted."""
+    """Decide for one user and say why, and why not each of the others. Nothing is logged or counted.
+
+    On a sticky surface this is the answer that the server gives, or would give, in this period.
+    """
     from dataclasses import replace
 
     from decisioning.domain import Request
     from decisioning.engine import decide
     from decisioning.explain import explain
-    from decisioning.identity import user_key
+    from decisioning.identity import decision_id, user_key
+    from serving.sticky import again
     from stores.decision_log import to_json
     from terminal import decision_words
-    from workbench import read_context, read_facts
+    from workbench import read_context, read_user
 
     where = Home(home)
     release = current_release(where)
+    if catalog is not None:
+        release = replace(release, id="draft", catalog=load_catalog_of(where, catalog))
     known = release.catalog.surfaces.get(surface)
-    if known is not None and slots is not None and slots > known.slots:
+    if known is None:
+        raise UserError(f"There is no surface {surface}. {did_you_mean(surface, release.catalog.surfaces)}".rstrip())
+    if slots is not None and slots > known.slots:
         raise UserError(f"--slots {slots} is more than {surface} has: {known.slots}.")
     if not user.strip():
         raise UserError("The user's id is empty.")
-    if catalog is not None:
-        release = replace(release, id="draft", catalog=load_catalog_of(where, catalog))
+    key, now = user_key(where.secret(), user), time.time()
     request = Request(
-        decision_id=uuid.uuid4().hex,
-        user=user_key(where.secret(), user),
+        decision_id=decision_id(key, surface, now, known.sticky, lambda: uuid.uuid4().hex),
+        user=key,
         surface=surface,
-        now=time.time(),
+        now=now,
         context=read_context(release.catalog, context or []),
         slots=slots,
     )
     with online_store(where, redis_url) as url:
-        facts = read_facts(where, url, release.catalog, request.user)
-    decision = decide(release, request, facts)
+        facts, given = read_user(where, url, release.catalog, request)
+    kept = again(release, known, request, facts, given) if catalog is None else None
+    decision = kept or decide(release, request, facts)
     if as_json:
         sys.stdout.write(to_json(decision) + "\n")
         return
@@ -94,6 +105,43 @@ def decide(
     most = None if why else MOST_REASONS
     for line in decision_words(release.catalog, decision, explanation, most=most, changes=why):
         Console(soft_wrap=True, highlight=False).print(line)
+
+
+@deciding.command(epilog="Example: segue explain 5f0c6b3e8a5f4f0d8e0f3f7a6f1c2d4b.home_banner")
+def explain(
+    decision: Annotated[str, typer.Argument(help="The decision's id, as the answer gave it.")],
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Explain a decision of the past from the log alone: what was shown and why, and why not each of the others.
+
+    Ends with every clause, guard and invariant that said no, read from the decision's truth word.
+    """
+    from decisioning.engine import decide
+    from decisioning.explain import decoded, explain
+    from stores.decision_log import canonical, to_json
+    from terminal import clause_words, decision_words
+    from workbench import logged_decision, release_of
+
+    where = Home(home)
+    record = logged_decision(where, decision)
+    release = release_of(where, record.decision.release)
+    explanation = explain(release, record.request, record.facts, record.decision)
+    clauses = decoded(release, record.decision)
+    same = canonical(decide(release, record.request, record.facts)) == canonical(record.decision)
+    if as_json:
+        fates = [{**asdict(one), "stage": str(one.stage)} for one in explanation.fates]
+        said_no = {name: [{"detail": c.detail, "where": str(c.place)} for c in cs] for name, cs in clauses.items()}
+        told = {"identical": same, "decision": json.loads(to_json(record.decision)), "reasons": fates}
+        show({**told, "said_no": said_no}, as_json)
+        return
+    out = Console(soft_wrap=True, highlight=False)
+    for line in decision_words(release.catalog, record.decision, explanation, changes=True):
+        out.print(line)
+    for line in clause_words(clauses):
+        out.print(line)
+    if not same:
+        people.print("[yellow]Warning:[/yellow] made again, this decision comes out otherwise: see `segue replay`.")
 
 
 @deciding.command(epilog="Example: segue kill premium_annual --why 'wrong price'; segue kill --list")

@@ -407,3 +407,15 @@ def test_every_offer_that_is_not_shown_has_its_fate_in_words():
     fates = {reason.offer: reason for reason in explanation.fates}
     assert set(fates) == set(NAMES) - {one.offer for one in decision.slate}
     assert fates["annual"].stage is Stage.EXCLUDED
+
+
+@pytest.mark.parametrize("against", ["killed", "excluded"])
+def test_the_kill_switch_and_the_request_itself_keep_even_a_fallback_away(against):
+    bare = catalog(offers=[])
+    some_facts = Facts(killed=frozenset({"mix"}) if against == "killed" else frozenset())
+    asked = request(exclude=frozenset({"mix"}) if against == "excluded" else frozenset())
+    decision, explanation = told(release(bare), asked, some_facts)
+    assert (decision.slate, decision.source) == ((), Source.NONE)
+    (reason,) = explanation.reasons
+    assert (reason.offer, reason.stage) == ("mix", against)
+    assert decide(release(bare), request(), Facts()).first == "mix"

@@ -68,18 +68,13 @@ def _leaves_no_room(release, request, facts, reason, slate) -> bool:
     if reason.rule == "max_per_group":
         groups = Counter(release.catalog.offers[name].group for name in slate)
         return groups[offer.group] == release.catalog.surfaces[request.surface].max_per_group
-    if any(
-        rule.name == reason.rule and {*slate, offer.name} & rule.offers > {offer.name} for rule in _exclusives(release)
-    ):
-        return True
+    for rule in release.catalog.exclusives:
+        if rule.name == reason.rule:
+            return offer.name in rule.offers and not rule.offers.isdisjoint(slate)
     shown = tuple(HistoryEvent("impression", name, request.surface, request.now) for name in slate)
     then = replace(facts, history=facts.history + shown)
     rules = against(release.catalog, offer, request, then, known(release.catalog, request, then))
     return ("cap", reason.rule) in rules
-
-
-def _exclusives(release):
-    return release.catalog.exclusives
 
 
 @settings(deadline=None)

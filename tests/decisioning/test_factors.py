@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from math import inf
 
 import pytest
 from hypothesis import given
@@ -62,6 +63,12 @@ def candidates(catalog: Catalog, surface="home", user="u", tier="free", **contex
     request = Request("d", user, surface, NOW, context=context)
     facts = Facts({"tier": tier}, as_of=NOW)
     return {one.offer: one for one in explain(release, request, facts, decide(release, request, facts)).candidates}
+
+
+def test_a_lever_without_an_end_pulls_even_where_it_is_the_only_one(catalog):
+    """As what-ifs have it; the catalog's own always end."""
+    endless = replace(catalog.levers[0], until=inf)
+    assert candidates(replace(catalog, levers=(endless,)))["vinyl"].lever == endless.times
 
 
 # --- Context weights --------------------------------------------------------------------------------------------------

@@ -187,3 +187,15 @@ def test_a_decision_that_fails_is_answered_with_no_offer(client, ask, runtime, m
     assert answer["source"] == "none"
     assert answer["offers"] == []
     assert answer["degraded"] == ["engine:failed"]
+
+
+@pytest.mark.parametrize("part", ["explain", "with_changes"])
+def test_an_explanation_that_fails_costs_no_more_than_the_reasons(client, ask, logged, monkeypatch, part):
+    def broken(*_, **__):
+        raise IndexError
+
+    monkeypatch.setattr(f"serving.decide.{part}", broken)
+    answer = decide(client, ask | {"explain": True})
+    assert answer["offers"]
+    assert "reasons" not in answer
+    assert len(logged("decisions")) == 1

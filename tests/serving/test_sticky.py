@@ -250,6 +250,11 @@ def test_a_poll_can_be_explained(server):
         again = await server.decide("ann", "push", explain=True)
         fates = [{one["offer"]: one["stage"] for one in answer["reasons"]} for answer in (first, again)]
         assert fates[0] == fates[1] == {"bronze": "outranked", "generic": "outranked"}
+        assert {one["rule"] for one in first["reasons"]} == {"score"}
+        assert {(one["rule"], one["detail"]) for one in again["reasons"]} == {
+            ("sticky", "the answer of this period is kept until 2027-01-15 09:00 UTC")
+        }
+        assert all(one["change"].startswith("again in 1 h, when a new answer is drawn") for one in again["reasons"])
 
 
 def test_a_damaged_memory_is_no_memory_and_a_store_that_is_down_no_obstacle(server):
