@@ -26,8 +26,8 @@ def findings(judged: Judged) -> dict[str, Any]:
     """
     logged = judged.logged
     pairs = (judged.rows(TRAINED, judged.objective), judged.rows(REFERENCE, judged.objective))
-    learner = Reliability.of(judged.q_shown, logged.conversion, logged.user)
-    served = Reliability.of(judged.p_shown, logged.conversion, logged.user)
+    learner = Reliability.of_folds(judged.q_shown, logged.conversion, logged.user, judged.fits.fold)
+    served = Reliability.of_folds(judged.p_shown, logged.conversion, logged.user, judged.fits.fold)
     curves = uplift_records(judged)
     return {
         "ece": learner.ece,
@@ -49,7 +49,7 @@ def cells(judged: Judged) -> tuple[CalibrationCell, ...]:
     if MARKET in logged.facts.columns:
         column = logged.facts[MARKET]
         market = column.astype(object).where(column.notna(), MISSING).to_numpy()
-    return calibration_cells(judged.q_shown, logged.conversion, logged.user, offer, market)
+    return calibration_cells(judged.q_shown, logged.conversion, logged.user, offer, market, judged.fits.fold)
 
 
 def reliability_json(curve: Reliability) -> dict[str, Any]:

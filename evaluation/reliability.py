@@ -12,6 +12,7 @@ from math import pi, sqrt
 from typing import Any
 
 import numpy as np
+from scipy.stats import rankdata
 from scipy.stats import t as student
 
 from evaluation.estimators import Estimate, Rows
@@ -38,15 +39,35 @@ class Reliability:
     """An accumulator over fixed edges; add those of disjoint decisions with `+`."""
 
     edges: np.ndarray
-    """(bins + 1,) ascending; a prediction p is in bin b where edges[b] < p <= edges[b + 1]."""
+    """(bins + 1,) ascending; a prediction p is in bin b where edges[b] < p <= edges[b + 1].
+
+    Of folds: its share of the ranking is.
+    """
     predicted: tuple[Estimate, ...]
     observed: tuple[Estimate, ...]
 
     @classmethod
     def of(cls, p: np.ndarray, outcome: np.ndarray, user: np.ndarray, edges: np.ndarray | None = None) -> "Reliability":
         """From (n,) predictions, outcomes (0 or 1) and users; `edges` default to those of this very data."""
-        edges = equal_edges(p) if edges is None else edges
-        place = np.clip(np.searchsorted(edges, p, side="left") - 1, 0, len(edges) - 2)
+        return cls._binned(p, outcome, user, p, equal_edges(p) if edges is None else edges)
+
+    @classmethod
+    def of_folds(cls, p: np.ndarray, outcome: np.ndarray, user: np.ndarray, fold: np.ndarray) -> "Reliability":
+        """From (n,) cross-fitted predictions: the bins are tenths of each fold's own ranking.
+
+        A fold with few conversions is predicted too high, as the others then hold more of them. Bins over all
+        predictions at once would sort decisions by that, and find an error in the truest of models.
+        """
+        share = np.empty(len(p))
+        for rows in (np.flatnonzero(fold == one) for one in np.unique(fold)):
+            share[rows] = rankdata(p[rows], method="max") / max(len(rows), 1)
+        return cls._binned(p, outcome, user, share, np.linspace(0.0, 1.0, BINS + 1))
+
+    @classmethod
+    def _binned(
+        cls, p: np.ndarray, outcome: np.ndarray, user: np.ndarray, by: np.ndarray, edges: np.ndarray
+    ) -> "Reliability":
+        place = np.clip(np.searchsorted(edges, by, side="left") - 1, 0, len(edges) - 2)
         parts = [np.flatnonzero(place == bin) for bin in range(len(edges) - 1)]
         return cls(
             edges,
@@ -153,23 +174,28 @@ def calibration_cells(
     user: np.ndarray,
     offer: Sequence[str] | np.ndarray,
     market: Sequence[str] | np.ndarray,
+    fold: np.ndarray | None = None,
 ) -> tuple[CalibrationCell, ...]:
-    """Calibration per offer and market, sorted, of (n,) cross-fitted predictions for what was shown.
+    """Calibration per offer and market, sorted, of (n,) predictions for what was shown, cross-fitted over `fold`.
 
+    Without `fold`, predictions that learned from none of this data.
     `outcome` is 0 or 1; without markets give the same one everywhere. Cells nobody was in are left out.
     """
     offers, offer_codes = np.unique(np.asarray(offer, dtype=str), return_inverse=True)
     markets, market_codes = np.unique(np.asarray(market, dtype=str), return_inverse=True)
+    fold = np.zeros(len(p), int) if fold is None else fold
     cells = []
     for (a, name), (m, where) in product(enumerate(offers), enumerate(markets)):
         mine = np.flatnonzero((offer_codes == a) & (market_codes == m))
         if len(mine):
-            cells.append(_cell(str(name), str(where), p[mine], outcome[mine], user[mine]))
+            cells.append(_cell(str(name), str(where), p[mine], outcome[mine], user[mine], fold[mine]))
     return tuple(cells)
 
 
-def _cell(offer: str, market: str, p: np.ndarray, outcome: np.ndarray, user: np.ndarray) -> CalibrationCell:
-    curve = Reliability.of(p, outcome, user)
+def _cell(
+    offer: str, market: str, p: np.ndarray, outcome: np.ndarray, user: np.ndarray, fold: np.ndarray
+) -> CalibrationCell:
+    curve = Reliability.of_folds(p, outcome, user, fold)
     conversions = int(outcome.sum())
     ratio = low = high = None
     if conversions:

@@ -86,7 +86,7 @@ def test_reach_refuses_what_it_does_not_know(terminal):
 
 
 def test_training_shows_its_worth_against_the_best_single_offer(terminal):
-    result = terminal.json("train", "--seed", 3)
+    result = terminal.json("train", "--config", "logistic", "--seed", 3)
     records = result["policy_values"]
     assert {record["policy"] for record in records} >= POLICIES
     assert all(set(record) >= KEYS for record in records)

@@ -133,6 +133,21 @@ def test_calibration_is_told_per_offer_and_market():
         assert cell.is_shown
 
 
+def test_the_bins_of_a_cross_fitted_model_do_not_sort_decisions_by_their_fold():
+    """Each fold is predicted by the rate of the others: the truest of models, but off by each fold's own luck."""
+    rng, over_all, within = np.random.default_rng(5), [], []
+    for _ in range(40):
+        outcome, fold, user = (rng.random(2000) < 0.2).astype(float), np.arange(2000) % 5, np.arange(2000)
+        rates = np.array([outcome[fold != one].mean() for one in range(5)])
+        p = rates[fold] + rng.normal(0, 1e-4, 2000)
+        over_all.append(Reliability.of(p, outcome, user).ece)
+        curve = Reliability.of_folds(p, outcome, user, fold)
+        within.append(curve.ece / curve.ece_by_chance)
+        assert curve.n == 2000
+    assert np.mean(within) == pytest.approx(1.0, abs=0.1)
+    assert np.mean(over_all) > 1.1 * np.mean(within) * curve.ece_by_chance
+
+
 def test_a_ratio_needs_two_hundred_conversions():
     outcome = np.zeros(5000)
     outcome[: LEAST_CONVERSIONS - 1] = 1.0
