@@ -22,9 +22,12 @@ TREES, LEAST, RIDGE = 80, 200, 1.0
 
 
 def trial() -> dict[str, np.ndarray]:
-    """One offer against NOTHING, shown more often to those in whom it does more; the effect goes from 0 to 0.2."""
+    """One offer against NOTHING, shown more often to those in whom it does more; the effect goes from 0 to 0.2.
+
+    Features have 51 values each, so that LightGBM's bins are the values, whether it sees all rows or some.
+    """
     rng = np.random.default_rng(SEED)
-    x = rng.normal(size=(ROWS, COLUMNS)).astype(np.float32)
+    x = np.clip(rng.normal(size=(ROWS, COLUMNS)), -2.5, 2.5).round(1).astype(np.float32)
     effect = 0.2 / (1 + np.exp(-2 * x[:, 0]))
     base = 0.1 + 0.1 * (x[:, 1] > 0)
     p = np.where(x[:, 0] > 0, 1.5 * SHARE, SHARE)
