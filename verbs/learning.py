@@ -1,6 +1,7 @@
 """`segue train | evaluate | promote | challenge | rollback`: from logs to a model in use, and back."""
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -136,6 +137,22 @@ def show_findings(result: dict[str, Any]) -> None:
             out.print(f"• {escape(sentence)}", soft_wrap=True)
 
 
+def _asides(result: dict[str, Any]) -> Iterator[str]:
+    """What else is to be known of how these figures came about."""
+    if result.get("retired"):
+        names = ", ".join(result["retired"])
+        yield f"Shown in the log and no longer in the catalog, so that no policy here may choose them: {names}."
+    later = result.get("time_ordered")
+    if isinstance(later, dict):
+        ends = f"{later['diff_low']:+.4g} to {later['diff_high']:+.4g}"
+        yield (
+            f"Trained on the earlier decisions, judged on {later['judged']:,} later ones: {later['diff']:+.4g} to the "
+            f"best single offer of that time (95 % interval {ends})."
+        )
+    elif later is not None:
+        yield f"Trained on the earlier decisions, judged on the later ones: {later}."
+
+
 def show_policy_values(result: dict[str, Any], as_json: bool) -> None:
     """What `train` and `evaluate` found: a table per outcome, then what to make of it."""
     from terminal import outcomes_of, policy_table
@@ -149,9 +166,11 @@ def show_policy_values(result: dict[str, Any], as_json: bool) -> None:
     out.print(f"best_single_offer is the best by {result['objective']}. {result.get('says', '')}", soft_wrap=True)
     if result["immature"]:
         out.print(
-            f"{result['immature']:,} more decisions are too young to judge: the time that their groups give a "
-            "conversion (`within` in the catalog) has not passed.",
+            f"{result['immature']:,} more decisions are too young to judge: the longest time that groups on their "
+            "surface give a conversion (`within` in the catalog) has not passed.",
             soft_wrap=True,
         )
+    for sentence in _asides(result):
+        out.print(sentence, soft_wrap=True)
     kept = ("model", "version", "decisions", "users", "conversions", "shrinkage", "ece", "auc", "seed")
     show({name: result[name] for name in kept if name in result}, as_json)
