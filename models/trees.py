@@ -62,7 +62,7 @@ def parse(text: str) -> Forest:
             raise TreeError(f"the LightGBM model has {key}={head.get(key)}; the scorer does models with one output")
     if "\naverage_output" in blocks[0]:
         raise TreeError("the LightGBM model averages its trees (boosting=rf); the scorer does sums")
-    columns = _ints(head, "max_feature_idx", "the header")[0] + 1
+    columns = _int(head, "max_feature_idx", "the header") + 1
     sizes = head.get("tree_sizes", "").split()
     if len(sizes) != len(blocks) - 1:
         raise TreeError(f"the LightGBM model announces {len(sizes)} trees and holds {len(blocks) - 1}")
@@ -71,6 +71,13 @@ def parse(text: str) -> Forest:
 
 def _fields(block: str) -> Mapping[str, str]:
     return {key: value for key, sep, value in (line.partition("=") for line in block.splitlines()) if sep}
+
+
+def _int(fields: Mapping[str, str], key: str, where: str) -> int:
+    found = _ints(fields, key, where)
+    if len(found) != 1:
+        raise TreeError(f"the LightGBM model has {len(found)} numbers for '{key}' in {where}, where one should stand")
+    return found[0]
 
 
 def _ints(fields: Mapping[str, str], key: str, where: str) -> tuple[int, ...]:
@@ -96,7 +103,7 @@ def _tree(block: str, number: int, columns: int) -> Tree:
     if number_line.strip() != str(number):
         raise TreeError(f"the LightGBM model has tree '{number_line.strip()}' where {where} should stand")
     fields = _fields(body)
-    leaves = _ints(fields, "num_leaves", where)[0]
+    leaves = _int(fields, "num_leaves", where)
     if fields.get("num_cat", "0") != "0":
         raise TreeError(f"{where} has categorical splits, which the scorer doesn't do: one-hot the column")
     if fields.get("is_linear", "0") != "0":

@@ -1,5 +1,7 @@
 """The scorer against LightGBM itself: bit for bit."""
 
+import re
+
 import lightgbm
 import numpy as np
 import pytest
@@ -170,6 +172,12 @@ def test_a_damaged_model_is_refused_or_still_a_tree(data):
     scorer = TreeScorer(forest, 2, np.zeros((1, max(forest.columns - 2, 0)))) if forest.columns < 50 else None
     if scorer is not None:
         assert np.isfinite(scorer.raw([0.0, np.nan], np.array([0]))).all()
+
+
+@pytest.mark.parametrize("key", ["max_feature_idx", "num_leaves"])
+def test_a_number_that_was_wiped_out_is_named(key):
+    with pytest.raises(TreeError, match=f"0 numbers for '{key}'"):
+        parse(re.sub(f"{key}=.*", f"{key}= ", TEXT, count=1))
 
 
 TEXT = text_of()
