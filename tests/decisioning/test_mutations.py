@@ -71,8 +71,8 @@ HEAVY = [
     Mutation(
         "an unread history reaches no cap",
         "past",
-        "if unread else {}",
-        "if False else {}",
+        "if unread:",
+        "if False:",
         "engine limits",
     ),
     Mutation(
@@ -164,7 +164,24 @@ HEAVY = [
         "held.screen, {}, None)",
         "decide_properties",
     ),
-    Mutation("exclusive offers share a slate", "slate", "in rule.offers), 1))", "in rule.offers), 9))", "engine"),
+    Mutation(
+        "exclusive offers share a slate", "slate", "in rule.offers), 1, rule))", "in rule.offers), 9, rule))", "engine"
+    ),
+    Mutation(
+        "a lever falls short as it is printed",
+        "figures",
+        "Context(precision, ROUND_CEILING)",
+        "Context(precision, 'ROUND_FLOOR')",
+        "explain",
+    ),
+    Mutation(
+        "what had no room is told to be outranked",
+        "reasons",
+        "if room is not None and before <",
+        "if room is None and before <",
+        "explain",
+    ),
+    Mutation("a change undoes one rule alone", "remedy", "self._undo(case, stage, position)", "break", "explain"),
     Mutation("a slate exceeds a cap", "past", "if bits and left < slots:", "if False:", "decide_properties"),
     Mutation(
         "slot odds forget the exploring offers",
