@@ -140,7 +140,9 @@ def reference_problems(records: Sequence[Mapping[str, Any]]) -> list[str]:
     problems = []
     if abs(best["value"] - value) > half_width:
         problems.append(f"the best single offer's visit rate is {best['value']:.4f}, expected {value} ± {half_width}")
-    if not trained["diff_low"] > LEAST_TRAINED_DIFFERENCE:
+    if trained["diff_low"] is None:
+        problems.append(f"the trained policy's visit difference has no interval: {trained['diff_note']}")
+    elif not trained["diff_low"] > LEAST_TRAINED_DIFFERENCE:
         problems.append(
             f"the trained policy's visit difference may be as low as {trained['diff_low']:.4f}, "
             f"expected above {LEAST_TRAINED_DIFFERENCE}"

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from decisioning.catalog import Catalog
 from decisioning.catalog_tests import TestFailure
@@ -71,21 +72,23 @@ def policy_table(records: Sequence[Mapping[str, Any]], outcome: str, reference: 
     for heading in ("DR value ± 95 %", "SNIPS", "minus best ± 95 %", "ESS"):
         table.add_column(heading, justify="right", no_wrap=True)
     rows = [record for record in records if record["outcome"] == outcome]
+    lacking: dict[str, list[str]] = {}
     snips = {record["policy"]: record["value"] for record in rows if record["estimator"] == "snips"}
     for record in (record for record in rows if record["estimator"] == "dr"):
-        value, low, high = record["value"], record["low"], record["high"]
+        value, note, diff_note = record["value"], record.get("note"), record.get("diff_note")
         difference = _with_interval(record["diff"], record["diff_low"], record["diff_high"], signed=True)
+        if note or diff_note:
+            lacking.setdefault(str(note or diff_note), []).append(record["policy"])
         table.add_row(
             record["policy"],
-            _with_interval(value, low, high),
+            f"{_figure(value)} ± not shown" if note else _with_interval(value, record["low"], record["high"]),
             _figure(snips.get(record["policy"])),
-            "reference"
-            if record["policy"] == reference
-            else "too little support"
-            if record.get("note")
-            else difference,
+            "reference" if record["policy"] == reference else "not shown" if diff_note else difference,
             "" if record["ess"] is None else f"{record['ess']:,.0f}",
         )
+    if lacking:
+        table.caption = Text("\n".join(f"{', '.join(names)}: {why}" for why, names in lacking.items()))
+        table.caption_justify = "left"
     return table
 
 

@@ -56,7 +56,9 @@ def _records(judged: Judged, outcome: str) -> Iterator[Record]:
 
 
 def _record(policy: str, outcome: str, estimator: str, estimate: Estimate, reference: Estimate) -> Record:
-    low, high = estimate.interval()
+    """Where there is not enough support a note says why, and there is no interval: it would be too narrow."""
+    note = estimate.lacking()
+    low, high = (None, None) if note else estimate.interval()
     record: Record = {
         "policy": policy,
         "outcome": outcome,
@@ -71,13 +73,20 @@ def _record(policy: str, outcome: str, estimator: str, estimate: Estimate, refer
         "n": estimate.n,
         "ess": estimate.ess,
         "diff_lower": None,
-        "note": estimate.lacking(),
+        "note": note,
+        "diff_note": None,
     }
     if policy != REFERENCE:
         paired = difference(estimate, reference)
         record["diff"] = paired.value
-        record["diff_low"], record["diff_high"] = paired.interval()
-        record["diff_lower"] = paired.lower()  # one-sided, 95 %: what the gate reads
-        record["note"] = record["note"] or reference.lacking()
+        record["diff_note"] = note or _lacking(reference)
+        if record["diff_note"] is None:
+            record["diff_low"], record["diff_high"] = paired.interval()
+            record["diff_lower"] = paired.lower()  # one-sided, 95 %: what the gate reads
     # JSON has no infinity: what can't be bounded is null.
     return {key: None if isinstance(value, float) and not isfinite(value) else value for key, value in record.items()}
+
+
+def _lacking(reference: Estimate) -> str | None:
+    note = reference.lacking()
+    return None if note is None else f"{note} (of the best single offer)"

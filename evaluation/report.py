@@ -14,7 +14,8 @@ from evaluation.segments import MARGIN, Status
 VALUES = (
     "Each mark is an estimate from the log, its line the 95 % interval. Right of the dashed line is better than the "
     "best single offer; a line that crosses it shows no difference. The paired difference is sharper than the two "
-    "values beside each other, as both policies are judged on the same decisions."
+    "values beside each other, as both policies are judged on the same decisions. Where the log has not enough support "
+    "no line is drawn; the table says why."
 )
 BESIDE = (
     "IPS and SNIPS use no model; DM nothing but the model. DM, Switch-DR and DRos are for ranking candidates only: "

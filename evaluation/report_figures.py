@@ -38,24 +38,30 @@ def figures(metrics: Metrics) -> dict[str, str]:
 
 def _policy_values(metrics: Metrics) -> str | None:
     rows = records_of(metrics, metrics["objective"])
-    shown = sorted((row for row in rows.values() if row["low"] is not None), key=lambda row: row["value"])
-    if not shown:
+    bounded = [row for row in rows.values() if row["low"] is not None]
+    if not bounded:
         return None
+    told = [row for row in rows.values() if row["low"] is None and row["note"]]  # beneath: marked, and no line
+    shown = [*told, *sorted(bounded, key=lambda row: row["value"])]
     figure = drawn(9.5, 1.3 + 0.36 * len(shown))
     left, right = figure.subplots(1, 2, sharey=True)
     for place, row in enumerate(shown):
         colour, mark = _policy_mark(row)
-        _bar(left, place, row["value"], row["low"], row["high"], colour, mark)
-        if row["diff_low"] is not None:
+        if row["note"]:
+            _unsupported(left, place)
+        else:
+            _bar(left, place, row["value"], row["low"], row["high"], colour, mark)
+        if row["diff_note"]:
+            _unsupported(right, place)
+        elif row["diff_low"] is not None:
             _bar(right, place, row["diff"], row["diff_low"], row["diff_high"], colour, mark)
         elif row["policy"] == REFERENCE:
             right.plot([0], [place], mark, color=colour, markersize=7)
     best = rows.get(REFERENCE)
-    if best is not None:
+    if best is not None and not best["note"]:
         left.axvline(best["value"], color=INK, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
     right.axvline(0, color=INK, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
-    thin = {True: " (thin support)", False: ""}
-    left.set_yticks(range(len(shown)), [short(policy_name(r["policy"])) + thin[bool(r["note"])] for r in shown])
+    left.set_yticks(range(len(shown)), [short(policy_name(row["policy"])) for row in shown])
     what = short(outcome_name(metrics["objective"]))
     _dressed(left, f"{what} per decision", "Value (DR)")
     _dressed(right, f"{what} per decision, minus best single offer", "Paired difference (DR)")
@@ -199,6 +205,12 @@ def _curve(axes: Axes, curve: Mapping[str, Any], what: str) -> None:
 def _bar(axes: Axes, place: float, value: float, low: float, high: float, colour: str, mark: str) -> None:
     axes.hlines(place, low, high, color=colour, linewidth=2.4)
     axes.plot([value], [place], mark, color=colour, markersize=7, markeredgecolor="white", markeredgewidth=0.8)
+
+
+def _unsupported(axes: Axes, place: float) -> None:
+    """Words instead of a line, which would look the surest of all where the log knows least."""
+    said: dict[str, Any] = {"color": GREY, "fontsize": 8.5, "ha": "center", "va": "center", "backgroundcolor": "white"}
+    axes.text(0.5, place, "not shown: not enough support", transform=axes.get_yaxis_transform(), **said)
 
 
 def _dressed(axes: Axes, below: str, title: str | None) -> None:

@@ -19,6 +19,7 @@ def figure(value: float | None, digits: int = 4, *, signed: bool = False) -> str
     """A number with `digits` decimals; one that would read as 0 keeps two significant digits, whatever their place."""
     if value is None:
         return NOT_SHOWN
+    value += 0.0  # which turns -0.0 into 0.0
     sign = "+" if signed and value else ""
     told = f"{value:{sign},.{digits}f}"
     if value and not any(digit in told for digit in "123456789"):

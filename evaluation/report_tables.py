@@ -22,10 +22,14 @@ def value_table(metrics: Metrics, outcome: str) -> str:
     for name, row in records:
         difference = ("reference", "")
         if name != REFERENCE:
-            bounds = interval(row["diff_low"], row["diff_high"], digits, signed=True)
+            bounds = NOT_SHOWN if row["diff_note"] else interval(row["diff_low"], row["diff_high"], digits, signed=True)
             difference = (figure(row["diff"], digits, signed=True), bounds)
-        values = (figure(row["value"], digits), interval(row["low"], row["high"], digits))
-        rows.append([policy_name(name), *values, *difference, f"{row['ess']:,.0f}", row["note"] or ""])
+        values = (
+            figure(row["value"], digits),
+            NOT_SHOWN if row["note"] else interval(row["low"], row["high"], digits),
+        )
+        why = row["note"] or row["diff_note"] or ""
+        rows.append([policy_name(name), *values, *difference, f"{row['ess']:,.0f}", why])
         marks.append("strong" if name in (TRAINED, REFERENCE) else "faint" if row["note"] else "")
     headings = ["policy", "DR value", "95 % interval", "minus best", "95 % interval", "effective n", "support"]
     if not any(row[-1] for row in rows):

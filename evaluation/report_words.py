@@ -47,9 +47,19 @@ def outcome_name(outcome: str) -> str:
 
 
 def records_of(metrics: Metrics, outcome: str, estimator: str = "dr") -> dict[str, Metrics]:
-    """By policy."""
+    """By policy, without the intervals that older files gave in spite of a note."""
     rows = metrics["policy_values"]
-    return {row["policy"]: row for row in rows if (row["outcome"], row["estimator"]) == (outcome, estimator)}
+    return {row["policy"]: _bounded(row) for row in rows if (row["outcome"], row["estimator"]) == (outcome, estimator)}
+
+
+def _bounded(row: Metrics) -> Metrics:
+    lacking = row.get("diff_note") or (row["note"] if row["policy"] != REFERENCE else None)
+    found = {**row, "diff_note": lacking}
+    if row["note"]:
+        found |= {"low": None, "high": None}
+    if lacking:
+        found |= {"diff_low": None, "diff_high": None}
+    return found
 
 
 def day(at: float) -> str:
@@ -91,8 +101,9 @@ def _worth(metrics: Metrics) -> str:
     ours, best = rows.get(TRAINED), rows.get(REFERENCE)
     if ours is None or best is None or ours["value"] is None:
         return "The trained policy has no value to show."
-    if ours["note"]:
-        return f"Whether the trained policy beats the best single offer can't be said: {ours['note']}."
+    lacking = ours["diff_note"] or best["note"]
+    if lacking:
+        return f"Whether the trained policy beats the best single offer can't be said: {lacking}."
     low, high, diff = ours["diff_low"], ours["diff_high"], ours["diff"]
     told = _worth_figures(ours, best, outcome_name(metrics["objective"]))
     if diff == 0:
@@ -150,13 +161,30 @@ def _uplift(curve: Metrics) -> str:
 
 
 def _believable(metrics: Metrics, broken: Sequence[Metrics]) -> Iterator[str]:
-    yield (
-        "Values and differences by DR, within their intervals: the probabilities of showing each offer were logged, so "
-        "they need no model to be right. Intervals are clustered by user."
-    )
-    if metrics.get("controls") and not broken:
+    if broken:
+        yield "Nothing yet: a control failed, and until that is explained no interval here holds what it promises."
+        return
+    yield _bounds(metrics)
+    if metrics.get("controls"):
         many = len(metrics["controls"])
         yield f"The log itself: all {many} controls, whose true value is known beforehand, came out as they should."
+
+
+def _bounds(metrics: Metrics) -> str:
+    """Which of DR's figures have an interval to be believed in."""
+    outcomes = dict.fromkeys(row["outcome"] for row in metrics["policy_values"])
+    rows = [row for outcome in outcomes for row in records_of(metrics, outcome).values()]
+    many = sum(row["low"] is not None for row in rows)
+    differences = sum(row["diff_low"] is not None for row in rows)
+    if not many and not differences:
+        return "No value and no difference: not one policy has enough support in the log for an interval."
+    what = "Values and differences" if many and differences else "Values" if many else "Differences"
+    some = "" if many == len(rows) else f" where one is shown ({many} of {len(rows)} values have enough support)"
+    none = "" if differences else " No difference may: the best single offer, or all others, have too little support."
+    return (
+        f"{what} by DR, within their intervals{some}: the probabilities of showing each offer were logged, so they "
+        f"need no model to be right. Intervals are clustered by user.{none}"
+    )
 
 
 def _doubtful(metrics: Metrics, broken: Sequence[Metrics]) -> Iterator[str]:
@@ -166,10 +194,14 @@ def _doubtful(metrics: Metrics, broken: Sequence[Metrics]) -> Iterator[str]:
             f"{figure(one['value'])} ({interval(one['low'], one['high'])}). The logged probabilities or the eligible "
             "offers are not what ran."
         )
-    yield "DM, Switch-DR and DRos are for ranking candidates: their intervals don't know of their bias."
-    thin = [one for one in metrics.get("segments", ()) if one["status"] == Status.NOT_SHOWN]
+    rows = records_of(metrics, metrics["objective"])
+    thin = [policy_name(name) for name, row in rows.items() if row["note"]]
     if thin:
-        yield f"Segments that are not shown ({len(thin)}) are not safe: there is too little data to see harm there."
+        yield f"The values of {', '.join(thin)}: too little support in the log, so that they have no interval."
+    yield "DM, Switch-DR and DRos are for ranking candidates: their intervals don't know of their bias."
+    unseen = [one for one in metrics.get("segments", ()) if one["status"] == Status.NOT_SHOWN]
+    if unseen:
+        yield f"Segments that are not shown ({len(unseen)}) are not safe: there is too little data to see harm there."
     cells = metrics.get("calibration_cells", ())
     few = sum(one["conversions"] < LEAST_CONVERSIONS for one in cells)
     if few:

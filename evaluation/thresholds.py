@@ -1,6 +1,6 @@
 """Thresholds on a what-if, for pull requests: `changed>0.2`, `nothing>1%`, `value<-0.01`, `offer:premium_annual<-0.3`.
 
-    threshold = measure ("<" | "<=" | ">" | ">=") number        number: 0.2, or 20%
+    threshold = measure ("<" | "<=" | ">" | ">=") number        number: 0.2, 1e-3, 20% or 20 %
     measure   = "changed" | "slate" | "nothing" | "fallback" | "unjudged" | "value" | "low" | "gain"
               | "offer:" name | "share:" name
 
@@ -19,7 +19,9 @@ from evaluation.whatif_report import offer_of
 
 Report = Mapping[str, Any]
 OPERATORS: Mapping[str, Callable[[float, float], bool]] = {"<": lt, "<=": le, ">": gt, ">=": ge}
-FORM = re.compile(r"\s*([a-z]+)(?::([^<>=\s]+))?\s*(<=|>=|<|>)\s*([+-]?(?:\d+\.?\d*|\.\d+))(%?)\s*")
+FORM = re.compile(
+    r"\s*([a-z]+)(?::([^<>=\s]+))?\s*(<=|>=|<|>)\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,2})?)\s*(%?)\s*"
+)
 
 
 def _relative_low(report: Report) -> float | None:

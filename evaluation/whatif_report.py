@@ -12,6 +12,7 @@ ONE_STEP = (
     "Each decision meets the history that really happened: caps and cooldowns are as logged, and what an earlier "
     "decision would have changed of a later one is not in it."
 )
+FIRST_SLOT = "Value counts what follows the offer in slot 1; what other slots of a slate bring or lose is not in it."
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def report(tally: Tally, subject: Subject) -> dict[str, Any]:
         "offers": sorted(offers, key=lambda one: (one["before"] - one["after"], one["offer"])),
         "flows": _flows(tally),
         "segments": [_segment(tally, segment, subject, identical) for segment in sorted(tally.cells) if segment[0]],
-        "caveats": [ONE_STEP, *subject.caveats],
+        "caveats": [ONE_STEP, FIRST_SLOT, *subject.caveats],
     }
 
 

@@ -21,7 +21,7 @@ class Worth:
     allowed: float
     ess: float
     note: str | None
-    """Why there is not enough support, where there is not."""
+    """Why there is not enough support for either of the two, where there is not."""
 
     @property
     def is_certain(self) -> bool:
@@ -39,4 +39,5 @@ def worth(records: Sequence[Mapping[str, Any]], outcome: str) -> Worth | None:
     if ours is None or best is None:
         return None
     allowed = -ALLOWED_LOSS * abs(best["value"])
-    return Worth(outcome, ours["diff"], ours["diff_lower"], allowed, ours["ess"], ours["note"])
+    note = ours["note"] or ours.get("diff_note") or best["note"]
+    return Worth(outcome, ours["diff"], ours["diff_lower"], allowed, ours["ess"], note)

@@ -9,6 +9,7 @@ from evaluation.crossfit import CrossFit, simplest
 from evaluation.labels import label
 from evaluation.policy_choice import chosen
 from evaluation.policy_values import policy_values
+from evaluation.worth import worth
 from models.encoding import Encoding
 from models.learners import fit
 
@@ -78,6 +79,50 @@ def test_no_interval_has_no_width_and_every_figure_is_finite(table):
         assert record["low"] < record["value"] < record["high"]
         if record["diff_low"] is not None:
             assert record["diff_low"] < record["diff"] < record["diff_high"]
+
+
+def test_an_offer_that_was_never_shown_has_no_interval_and_others_keep_theirs(trial, make_catalog):
+    catalog = make_catalog({"a": 1.0, "b": 1.0, "never": 1.0})
+    tables = trial()
+    tables.decisions["eligible"] = [["a", "b", "never"]] * len(tables.decisions)
+    logged = label(tables, catalog, "m")
+    encoding = Encoding.of(catalog, logged.surfaces, ["a", "b", "never"])
+    table = policy_values(CrossFit(logged, encoding, lambda sample: fit("logistic", encoding, sample, {}, 0)))
+    for estimator in ("dr", "dm", "snips"):
+        never = figures(table, "only:never", estimator=estimator)
+        assert never["note"] == never["diff_note"] == "not enough support: effective sample size 0, needs 1,000"
+        assert [never[key] for key in ("low", "high", "diff_low", "diff_high", "diff_lower")] == [None] * 5
+    seen = figures(table, "only:a")
+    assert (seen["note"], seen["diff_note"]) == (None, None)
+    assert seen["low"] < seen["high"]
+    assert seen["diff_low"] < seen["diff_high"]
+
+
+def test_what_the_reference_lacks_is_said_of_differences_alone(trial, make_catalog):
+    """Of 1,500 decisions about half are the best single offer's: what ran has support, that offer has not."""
+    table = policy_values(crossfit(label(trial(n=1500), make_catalog(), "m"), make_catalog()))
+    ran, best = figures(table, "logging"), figures(table, "best_single_offer")
+    assert ran["note"] is None
+    assert ran["low"] < ran["high"]
+    assert "(of the best single offer)" in ran["diff_note"]
+    assert [ran[key] for key in ("diff_low", "diff_high", "diff_lower")] == [None] * 3
+    assert "not enough support" in best["note"]
+    assert best["diff_note"] is None
+    found = worth(table.records, "convert")
+    assert found is not None
+    assert not found.is_shown
+
+
+@pytest.mark.parametrize("lacking", [("trained", "note"), ("trained", "diff_note"), ("best_single_offer", "note")])
+def test_worth_is_not_shown_where_either_policy_lacks_support(table, lacking):
+    found = worth(table.records, "convert")
+    assert found is not None
+    assert found.is_shown
+    policy, key = lacking
+    records = [{**row, key: "not enough support"} if row["policy"] == policy else row for row in table.records]
+    found = worth(records, "convert")
+    assert found is not None
+    assert not found.is_shown
 
 
 def test_without_a_gain_the_model_stays_with_the_best_single_offer(trial, make_catalog):

@@ -1,5 +1,6 @@
 """The page is made from figures alone, so most of it is tested on figures made up here."""
 
+import io
 import json
 import re
 from html.parser import HTMLParser
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from evaluation.crossfit import CrossFit
 from evaluation.findings import findings
@@ -18,9 +20,11 @@ from evaluation.policy_values import policy_values
 from evaluation.report import report
 from evaluation.report_figures import figures
 from evaluation.report_numbers import digits_of, figure, interval
-from evaluation.report_words import summary
+from evaluation.report_tables import value_table
+from evaluation.report_words import records_of, summary
 from models.encoding import Encoding
 from models.learners import fit
+from terminal import policy_table
 
 HOSTILE = '<script>alert("$x$")</script>&"\'\x00\u202e\ud800'
 
@@ -147,6 +151,7 @@ def test_a_control_that_fails_is_the_first_thing_said(metrics):
     told = summary(broken)
     assert told.alarm
     assert told.doubtful[0].startswith("Nothing here, until this is explained")
+    assert [one.split(":")[0] for one in told.believable] == ["Nothing yet"]
     assert 'class="summary alarm"' in report(broken)
 
 
@@ -163,6 +168,70 @@ def test_the_verdict_follows_the_interval(metrics, low, high, says):
     for row in rows:
         row["note"] = "not enough support: effective sample size 12, needs 1,000"
     assert "can't be said: not enough support" in summary(metrics | {"policy_values": rows}).found[0]
+
+
+LACKING = "not enough support: effective sample size 0, needs 1,000"
+
+
+def thin(metrics, *policies):
+    """Metrics in which some policies lack support, in the way of older files: with the intervals they had."""
+    rows = json.loads(json.dumps(metrics["policy_values"]))
+    for row in rows:
+        if row["policy"] in policies or not policies:
+            row |= {"value": 0.1077, "low": 0.1062, "high": 0.1092, "note": LACKING}
+    return metrics | {"policy_values": rows}
+
+
+def test_too_little_support_is_said_instead_of_an_interval(metrics):
+    few = thin(metrics, "only:b")
+    reader = Reader(value_table(few, "convert"))
+    assert "0.108" in reader.words
+    assert LACKING in reader.words
+    assert reader.words.count("not shown") == 2
+    assert not any("0.106" in word for word in reader.words)
+    drawing = figures(few)["policy_values"]
+    assert drawing.count("not shown: not enough support") == 2
+    assert "not shown" not in figures(metrics)["policy_values"]
+    told = summary(few)
+    assert any("values have enough support" in one for one in told.believable)
+    assert any(one.startswith("The values of only b: too little support") for one in told.doubtful)
+
+
+def test_what_ran_keeps_its_value_where_only_the_reference_lacks_support(metrics):
+    few = thin(metrics, "best_single_offer")
+    for row in few["policy_values"]:
+        if row["policy"] != "best_single_offer":
+            row["diff_note"] = f"{LACKING} (of the best single offer)"
+    rows = records_of(few, "convert")
+    assert rows["logging"]["low"] is not None
+    assert rows["logging"]["diff_low"] is None
+    told = summary(few)
+    assert "can't be said: not enough support" in told.found[0]
+    assert told.believable[0].startswith("Values by DR")
+    assert "No difference may" in told.believable[0]
+    assert figures(few)["policy_values"].count("not shown: not enough support") == len(rows)
+
+
+def test_where_no_policy_has_support_nothing_by_dr_is_to_be_believed(metrics):
+    few = thin(metrics)
+    assert summary(metrics).believable[0].startswith("Values and differences by DR, within their intervals: ")
+    assert summary(few).believable[0].startswith("No value and no difference")
+    assert "policy_values" not in figures(few)
+    assert "0.1062" not in report(few)
+
+
+def test_the_terminal_gives_the_reason_instead_of_an_interval(metrics):
+    few = thin(metrics, "only:b")
+    for row in few["policy_values"]:
+        if row["policy"] == "only:b":
+            row["diff_note"] = LACKING
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(policy_table(few["policy_values"], "convert"))
+    told = console.export_text()
+    line = next(one for one in told.splitlines() if one.strip().startswith("only:b "))
+    assert "0.1077 ± not shown" in line
+    assert line.count("not shown") == 2
+    assert f"only:b: {LACKING}" in " ".join(told.split())
 
 
 def test_what_is_not_bounded_is_said_to_be_so(metrics):

@@ -24,6 +24,7 @@ from evaluation.whatif import WhatIf
 from evaluation.whatif_counts import mean
 from stores.decision_log import encode
 from stores.log_chunks import chunks
+from verbs.whatif_words import whatif_markdown
 
 BOLDER = CATALOG.replace(
     "levers:\n", "levers:\n  more: {only: {offer: monthly}, times: 2, until: 2030-01-01, owner: a, why: b}\n"
@@ -394,6 +395,18 @@ def test_thresholds_trip_where_the_report_says_so(bolder, text, trips):
 def test_a_bad_threshold_is_refused_with_what_would_be_right(text):
     with pytest.raises(UserError, match="--fail-if"):
         read_threshold(text, {"annual"})
+
+
+@pytest.mark.parametrize(
+    ("number", "limit"), [("1e-3", 0.001), ("-1E-3", -0.001), ("2.5e+1 %", 0.25), ("20 %", 0.2), ("20%", 0.2)]
+)
+def test_a_threshold_takes_numbers_as_people_write_them(number, limit):
+    assert read_threshold(f"value < {number}", ()).limit == pytest.approx(limit)
+
+
+def test_a_report_says_that_value_covers_the_first_slot_only(bolder):
+    assert any("slot 1" in one for one in bolder["caveats"])
+    assert "slot 1" in whatif_markdown(bolder, [])
 
 
 def test_a_threshold_on_what_is_not_shown_does_not_trip_and_says_so(shop):
