@@ -16,7 +16,10 @@ def deterministic(
     choice: np.ndarray,
     q: np.ndarray,
 ) -> Rows:
-    """The rows of a policy that takes `choice` (n,): w = 1[choice = action] / probability. `q` is q̂ (n, A)."""
+    """The rows of a policy that takes `choice` (n,): w = 1[choice = action] / probability. `q` is q̂ (n, A).
+
+    For one that was fixed beforehand: it learned from none of these decisions, so no fold owes another anything.
+    """
     at = np.arange(len(action))
     return Rows(user, reward, (choice == action) / probability, q[at, action], q[at, choice])
 
@@ -24,8 +27,11 @@ def deterministic(
 def compared(
     against: str, outcome: str, mine: Rows, theirs: Rows, *, differing: float | None = None, source: str = ""
 ) -> Comparison:
-    """The paired DR difference of two policies over the same decisions, as the gate reads it."""
-    ours, other = Estimate.of(mine, *dr(mine)), Estimate.of(theirs, *dr(theirs))
+    """The paired DR difference of two policies over the same decisions, as the gate reads it.
+
+    With what folds owe one another, where the rows know it (`Rows.without`).
+    """
+    ours, other = Estimate.by(dr, mine), Estimate.by(dr, theirs)
     paired = difference(ours, other)
     lower = paired.lower()
     return Comparison(

@@ -196,9 +196,10 @@ def _named(cells: Sequence[CalibrationCell]) -> str:
 def evidence_lines(found: Comparison, *, proof: bool) -> list[Line]:
     """Step 3. The difference above zero, and how surely.
 
-    With `proof` the lower bound must not lie below zero: what is asked of a personalised policy that wants the
-    champion's place. Without, it may lie 1 % of the other's value below: against the best single offer, and for the
-    best single offer itself. Where there is not enough support, nothing else is said.
+    With `proof` the difference must lie above zero and its lower bound not below: what is asked of a personalised
+    policy that wants the champion's place. Without, the difference may be zero, and the bound lie 1 % of the other's
+    value below: against the best single offer, and for the best single offer itself. Where there is not enough
+    support, nothing else is said.
     """
     against = found.against
     if found.note is not None:
@@ -210,12 +211,11 @@ def evidence_lines(found: Comparison, *, proof: bool) -> list[Line]:
     differing = f"; they differ on {found.differing:.1%} of them" if found.differing is not None else ""
     source = f" ({found.source}{differing})" if found.source else ""
     relative = f" ({found.difference / abs(found.value):+.1%})" if found.value else ""
+    is_ahead = found.difference > 0 if proof else found.difference >= 0
     is_certain = found.lower is not None and found.lower >= allowed
     return [
         Line(f"support against {against}", Verdict.PASS, f"effective sample size {found.ess:,.0f}{source}"),
-        checked(
-            f"worth against {against}", found.difference >= 0, f"{found.difference:+.4g} {found.outcome}{relative}"
-        ),
+        checked(f"worth against {against}", is_ahead, f"{found.difference:+.4g} {found.outcome}{relative}"),
         checked(
             f"certainty against {against}", is_certain, f"one-sided 95 % lower bound {lower}, at least {allowed:+.4g}"
         ),

@@ -1,7 +1,7 @@
 """Where the gate's evidence comes from: what was registered with a version, and a comparison with the champion."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,9 @@ from decisioning.errors import UserError
 from evaluation.arm_means import table
 from evaluation.crossfit import shrunk
 from evaluation.duel import compared, deterministic
+from evaluation.estimators import Rows
 from evaluation.gate import Calibration, Comparison
-from evaluation.judged import REFERENCE, TRAINED, Judged, judge
+from evaluation.judged import REFERENCE, TRAINED, Judged, Seen, judge
 from evaluation.labels import Logged
 from evaluation.policy_choice import chosen
 from evaluation.reliability import CalibrationCell
@@ -35,6 +36,24 @@ class Rivalry:
 
     comparison: Comparison
     segments: tuple[SegmentDifference, ...]
+
+    def saying(self, more: str) -> "Rivalry":
+        """The same, with more said of where it comes from; "" adds nothing."""
+        if not more:
+            return self
+        found = self.comparison
+        note = found.note and f"{found.note}; {more}"
+        return replace(self, comparison=replace(found, source=f"{found.source}; {more}".lstrip("; "), note=note))
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a model, or its procedure of training, chooses on n logged decisions."""
+
+    choice: np.ndarray
+    """(n,) arms."""
+    seen: Seen
+    """The decisions as it sees them; a cross-fitted one knows what its folds owe one another."""
 
 
 def against_best(evidence: Mapping[str, Any]) -> Comparison | None:
@@ -69,16 +88,18 @@ def rivalry(home: Home, catalog: Catalog, candidate: Model, champion: Model, pro
     Where neither can tell, the comparison says why instead.
     """
     against = f"the champion {champion.label}"
-    own = canary_of(home, ReleaseStore(home.releases), catalog, candidate, champion)
+    own, too_few = canary_of(home, ReleaseStore(home.releases), catalog, candidate, champion), ""
     if own is not None:
         found = own.compared(against)
         if found.note is None:
             return Rivalry(found, own.segment_differences())
+        why = found.note.removeprefix("not enough support: ")
+        too_few = f"own traffic: {len(own.ours.reward):,} decisions, too few: {why}"
     try:
-        return _on_tables(home, catalog, candidate, champion, progress)
+        return _on_tables(home, catalog, candidate, champion, progress).saying(too_few)
     except UserError as error:
         why = f"the data in {home.data} can't tell: {error}"
-        return Rivalry(Comparison(against, "", 0.0, 0.0, None, 0.0, why), ())
+        return Rivalry(Comparison(against, "", 0.0, 0.0, None, 0.0, why), ()).saying(too_few)
 
 
 def _on_tables(home: Home, catalog: Catalog, candidate: Model, champion: Model, progress: Progress) -> Rivalry:
@@ -89,17 +110,17 @@ def _on_tables(home: Home, catalog: Catalog, candidate: Model, champion: Model, 
     """
     judged = _judged(home, catalog, candidate, progress)
     logged = judged.logged
-    mine = _own_choice(candidate, judged)
+    mine = _procedure(candidate, judged)
     later = _later_than(champion, logged)
     if len(later):
         said = f"its procedure cross-fitted, {champion.label} as it is on decisions after its training"
-        found = _held_against(champion, judged, mine, choices_of(champion, logged), later, said)
+        found = _held_against(champion, judged, mine, _as_it_is(champion, logged), later, said)
         if found.comparison.note is None:
             return found
     is_same = config_of(champion) == config_of(candidate)
     again = judged if is_same else _judged(home, catalog, candidate, progress, config_of(champion))
     said = f"its procedure and that of {champion.label} cross-fitted"
-    return _held_against(champion, judged, mine, _own_choice(champion, again), np.arange(logged.n), said)
+    return _held_against(champion, judged, mine, _procedure(champion, again), np.arange(logged.n), said)
 
 
 def _later_than(champion: Model, logged: Logged) -> np.ndarray:
@@ -111,30 +132,20 @@ def _later_than(champion: Model, logged: Logged) -> np.ndarray:
 
 
 def _held_against(
-    champion: Model, judged: Judged, mine: np.ndarray, theirs: np.ndarray, kept: np.ndarray, said: str
+    champion: Model, judged: Judged, mine: Policy, theirs: Policy, kept: np.ndarray, said: str
 ) -> Rivalry:
-    logged = judged.logged
+    """On the decisions `kept`, by the q̂ and the folds of `judged`."""
     reward, q = judged.outcome(judged.objective)
-    ours, other = (
-        deterministic(
-            logged.user[kept],
-            reward[kept],
-            logged.action[kept],
-            logged.probability[kept],
-            choice[kept],
-            q[kept],
-        )
-        for choice in (mine, theirs)
-    )
+    ours, other = (policy.seen(reward, q).take(kept) for policy in (mine, theirs))
     comparison = compared(
         f"the champion {champion.label}",
         judged.objective,
         ours,
         other,
-        differing=float((mine[kept] != theirs[kept]).mean()),
+        differing=float((mine.choice[kept] != theirs.choice[kept]).mean()),
         source=f"{len(kept):,} decisions; {said}",
     )
-    labels = {name: values[kept] for name, values in segment_labels(logged).items()}
+    labels = {name: values[kept] for name, values in segment_labels(judged.logged).items()}
     return Rivalry(comparison, segment_differences(ours, other, labels))
 
 
@@ -146,9 +157,20 @@ def _judged(home: Home, catalog: Catalog, candidate: Model, progress: Progress, 
     return judge(fits)
 
 
-def _own_choice(model: Model, judged: Judged) -> np.ndarray:
-    """(n,) what the procedure chooses; at λ = 0 that is the best single offer."""
-    return judged.choices[REFERENCE if model.shrinkage == 0.0 else TRAINED]
+def _procedure(model: Model, judged: Judged) -> Policy:
+    """The cross-fitted procedure; at λ = 0 that is the best single offer."""
+    name = REFERENCE if model.shrinkage == 0.0 else TRAINED
+    return Policy(judged.choices[name], judged.policies[name])
+
+
+def _as_it_is(model: Model, logged: Logged) -> Policy:
+    """The fitted model itself, whose choice hangs on no fold."""
+    choice = choices_of(model, logged)
+
+    def seen(reward: np.ndarray, q: np.ndarray) -> Rows:
+        return deterministic(logged.user, reward, logged.action, logged.probability, choice, q)
+
+    return Policy(choice, seen)
 
 
 def choices_of(model: Model, logged: Logged) -> np.ndarray:

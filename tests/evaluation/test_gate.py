@@ -112,6 +112,8 @@ def test_of_many_true_cells_none_fails_for_being_the_worst():
         ({}, True, []),
         ({"lower": 0.0}, True, []),
         ({"lower": -0.0001}, True, ["certainty"]),
+        ({"difference": 0.0, "lower": 0.0}, True, ["worth"]),
+        ({"difference": 0.0, "lower": -0.003}, False, []),
         ({"lower": -0.004}, False, []),
         ({"lower": -0.0041}, False, ["certainty"]),
         ({"lower": None}, False, ["certainty"]),
@@ -134,7 +136,10 @@ def test_the_same_choices_everywhere_pass_whatever_the_bound():
 
 def test_the_same_value_by_other_choices_is_no_gain():
     lines = evidence_lines(replace(AHEAD, difference=0.0, lower=-0.003), proof=True)
-    assert [line.check for line in refused(lines)] == ["certainty against the champion m/1"]
+    assert [line.check for line in refused(lines)] == [
+        "worth against the champion m/1",
+        "certainty against the champion m/1",
+    ]
 
 
 @pytest.mark.parametrize(

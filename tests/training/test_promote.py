@@ -15,6 +15,8 @@ from models import artifact
 from stores.home import Home
 from stores.registry import CHAMPION, Registry
 from stores.releases import ReleaseStore
+from training.evidence import against_best, rivalry
+from training.prepare import silent
 from training.promote import gate, promote, rollback
 from training.train import train
 from verbs.learning import learning
@@ -299,6 +301,19 @@ def test_a_champion_is_judged_as_it_is_by_what_came_after_its_training(apart, ca
     assert 0.15 < float(worth.split()[0]) < 0.35  # 0.35 instead of 0.1
     (support,) = [line.detail for line in lines if line.check == "support against the champion passes/1"]
     assert "passes/1 as it is on decisions after its training" in support
+
+
+def test_the_bound_against_a_constant_champion_is_the_one_against_the_best_single_offer(apart, catalog, make_history):
+    """It is the same comparison on the same folds. With little to learn, folds owe one another much."""
+    make_history(seed=1, right=0.22, wrong=0.2).write(apart.data)
+    registry = Registry(apart.mlflow_uri, apart.artifacts)
+    files = [registry.files("passes", train(apart, catalog, config=name).version) for name in ("constant", "logistic")]
+    champion, candidate = map(artifact.load, files)
+    best = against_best(json.loads(files[1]["evidence.json"]))
+    found = rivalry(apart, catalog, candidate, champion, silent).comparison
+    assert candidate.shrinkage > champion.shrinkage == 0.0
+    assert (found.value, found.difference) == pytest.approx((best.value, best.difference))
+    assert found.lower == pytest.approx(best.lower)  # 0.0046; by user alone 0.0074
 
 
 def test_the_same_procedure_on_the_same_decisions_changes_nothing_and_passes(apart, catalog_files):

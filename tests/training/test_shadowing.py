@@ -7,6 +7,7 @@ from shutil import copytree
 
 import pytest
 
+from decisioning.domain import Event
 from decisioning.errors import UserError
 from evaluation.gate import Verdict, shadow_lines
 from evaluation.log_checks import check_log
@@ -16,7 +17,7 @@ from models import artifact
 from serving import decide
 from serving.breaker import GuardedStore
 from serving.runtime import Runtime, prepared
-from stores.decision_log import CHALLENGER, decode
+from stores.decision_log import CHALLENGER, decode, event_line
 from stores.event_log import EventLog, read
 from stores.home import Home
 from stores.online_memory import MemoryStore
@@ -24,6 +25,8 @@ from stores.publishing import publish
 from stores.registry import CHALLENGER as ALIAS
 from stores.registry import Registry
 from stores.releases import ReleaseStore
+from training.evidence import rivalry
+from training.prepare import silent
 from training.promote import promote
 from training.shadowing import challenge, shadow_of, withdraw
 
@@ -145,6 +148,23 @@ def test_a_canary_is_shown_in_its_share_and_the_log_says_so(home, releases, cham
     differing = [r.decision for r in records if r.decision.policy.challenger != r.decision.policy.champion]
     shown = sum(decision.first == decision.policy.challenger for decision in differing) / len(differing)
     assert shown == pytest.approx(0.25 + 0.05 / 3, abs=0.05)
+
+
+def test_own_traffic_that_is_too_little_to_tell_is_said_beside_the_tables(home, catalog, releases, champion):
+    challenge(home, None, 2, 0.25, **BY)
+    _, records = serve(home, releases)
+    request, shown = records[0].request, records[0].decision.first
+    later = request.now + 20 * 86_400.0  # all windows have closed by then
+    log = EventLog(home.logs / "events")
+    log.append(event_line(Event("e", "convert", request.decision_id, shown, request.user, request.surface, later)))
+    log.close()
+    registry = Registry(home.mlflow_uri, home.artifacts)
+    ours, theirs = (artifact.load(registry.files("passes", version)) for version in (2, 1))
+    found = rivalry(home, catalog, ours, theirs, silent).comparison
+    assert found.note is None
+    procedures, own = found.source.split("; own traffic: ")
+    assert procedures == "3,000 decisions; its procedure and that of passes/1 cross-fitted"
+    assert own.startswith("400 decisions, too few: effective sample size")
 
 
 def test_the_champion_and_its_catalog_stay_what_they_were(home, releases, champion):
