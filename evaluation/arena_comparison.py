@@ -20,7 +20,7 @@ from evaluation.arena_peers import VW, LinTS, absent
 from evaluation.arena_policies import BestSingleOffer, Random, Recipe, StaticPriority, Trained
 from evaluation.arena_world import World, make_world
 
-USERS, DAYS, SEEDS = 6_000, 42, 10
+USERS, DAYS, SEEDS = 20_000, 42, 10
 OURS, GREEDY, STATIC, LOOK_AHEAD = "ours", "greedy", "static_priority", "look_ahead"
 Progress = Callable[[int, int], object]
 Make = Callable[[World, Recipe, int], Policy]

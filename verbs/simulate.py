@@ -18,7 +18,7 @@ simulating = group()
 def simulate(
     policies: Annotated[str, typer.Option(help="all, or names separated by commas.")] = "all",
     seeds: Annotated[int, typer.Option(min=1, max=1000, help="How many worlds, each from a seed: 1, 2, …")] = 10,
-    users: Annotated[int, typer.Option(min=500, help="How many listeners a world has.")] = 6_000,
+    users: Annotated[int, typer.Option(min=500, help="How many listeners a world has.")] = 20_000,
     days: Annotated[int, typer.Option(min=1, max=365, help="How many days are compared, after a warm-up.")] = 42,
     config: Annotated[str, typer.Option(help="How ours is trained: a file in TOML, or the name of one.")] = "pooled",
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")] = None,
