@@ -4,10 +4,11 @@ Steps 1 to 4 of the design's policy page: shadow, calibration, evidence, no hidd
 words leave room, and what was measured before this reading was chosen.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from math import erfc, sqrt
+from typing import Any
 
 from evaluation.reliability import CalibrationCell
 from evaluation.segments import MARGIN, SegmentDifference, Status, holm
@@ -107,6 +108,20 @@ class Comparison:
     """The share of decisions on which the two choose differently."""
     source: str = ""
     """Which decisions, and how both policies' choices on them were found."""
+
+
+def log_lines(problems: Sequence[str], controls: Sequence[Mapping[str, Any]]) -> list[Line]:
+    """Whether what was learned and judged from is what the logged probabilities say. If not, no figure of it holds.
+
+    `problems` are those of the own log, `controls` the registered figures whose truth is known beforehand.
+    """
+    off = [f"{one['what']} should be {one['truth']:g} and is {one['value']:.4g}" for one in controls if not one["held"]]
+    found = [*off, *problems]
+    if found:
+        return [Line("log", Verdict.FAIL, f"it is not what its probabilities say: {'; '.join(found)}")]
+    if not controls:
+        return [Line("log", Verdict.UNSHOWN, "no control was measured with this version")]
+    return [Line("log", Verdict.PASS, f"{len(controls)} of {len(controls)} controls come out as they must")]
 
 
 def shadow_lines(shadow: Shadow | None) -> list[Line]:

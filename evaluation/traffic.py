@@ -105,6 +105,11 @@ def records(taken: Iterable[bytes], since: float) -> Iterator[DecisionRecord | N
             yield record
 
 
+def readable(taken: Iterable[bytes]) -> Iterator[DecisionRecord]:
+    """The records, without the lines that are no decision: a torn one is no reason to look at nothing."""
+    return (record for record in records(taken, -inf) if record is not None)
+
+
 # --- Records that share an id -----------------------------------------------------------------------------------------
 
 

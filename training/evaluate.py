@@ -55,7 +55,7 @@ def evaluate(
     dataset, fits = prepare(home, catalog, name, config, folds=folds, seed=seed, progress=progress)
     table = policy_values(fits)
     metrics = {"model": name, "version": number, "shrinkage": found.shrinkage}
-    metrics |= description(dataset, fits, table, config, seed)
+    metrics |= description(catalog, dataset, fits, table, config, seed)
     write_metrics(home.path, metrics)
     return Evaluation(metrics, publish_report(home, metrics, report))
 

@@ -1,7 +1,7 @@
 """What training and evaluation begin with: the model's name, its logged decisions, and the folds to fit on."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,9 @@ def quality(logged: Logged, table: Table) -> dict[str, float]:
     }
 
 
-def description(dataset: Dataset, fits: CrossFit, table: Table, config: Config, seed: int) -> dict[str, Any]:
+def description(
+    catalog: Catalog, dataset: Dataset, fits: CrossFit, table: Table, config: Config, seed: int
+) -> dict[str, Any]:
     """The figures that `train` and `evaluate` share."""
     logged = fits.logged
     return {
@@ -138,11 +140,23 @@ def description(dataset: Dataset, fits: CrossFit, table: Table, config: Config, 
         "schema_hash": fits.encoding.hash,
         "source": str(dataset.get("source", "unknown")),
         "uplift": logged.nothing is not None,
+        "terms": terms(catalog, logged.arms),
         **quality(logged, table),
         **findings(table.judged),
         "fold_shrinkages": list(table.shrinkages),
         "policy_values": table.records,
     }
+
+
+def terms(catalog: Catalog, offers: Collection[str]) -> dict[str, list[Any]]:
+    """By offer, what its evidence hangs on beside the log: net value, priority, what converts it, and for how long."""
+    found = {}
+    for name, offer in sorted(catalog.offers.items()):
+        if name not in offers:
+            continue
+        group = catalog.group(offer.group)
+        found[name] = [offer.score.net, offer.priority, str(group.converts_on), group.within]
+    return found
 
 
 def objective(logged: Logged) -> str:

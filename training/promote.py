@@ -13,7 +13,9 @@ from evaluation.gate import (
     Shadow,
     Verdict,
     calibration_lines,
+    checked,
     evidence_lines,
+    log_lines,
     refused,
     segment_lines,
     shadow_lines,
@@ -25,9 +27,9 @@ from stores.registry import CHALLENGER, Registry
 from stores.releases import ReleaseStore
 from training.evaluate import version_number
 from training.evidence import BEST, Rivalry, against_best, calibration_of, rivalry, segments_of
-from training.prepare import Progress, model_name, silent
+from training.prepare import Progress, model_name, silent, terms
 from training.release_files import Files, below, files_of, fits_catalog, follow, promoted_files, versions_of
-from training.shadowing import shadow_of
+from training.shadowing import log_problems, shadow_of
 from training.train import EVIDENCE
 
 
@@ -82,6 +84,7 @@ def promote(
         champion=champion,
         released=versions_of(before).keys(),
         shadow=shadow_of(home, releases, candidate),
+        problems=log_problems(home, releases, candidate),
         rival=_rivalry(home, catalog, candidate, champion, versions_of(before), progress),
     )
     if refused(lines, force=force):
@@ -147,6 +150,7 @@ def gate(
     champion: Model | None = None,
     released: Collection[str] = (),
     shadow: Shadow | None = None,
+    problems: Sequence[str] = (),
     rival: Rivalry | None = None,
 ) -> list[Line]:
     """Every line: what was seen in shadow, calibration, what the policy is worth, and whether the release would work.
@@ -161,6 +165,8 @@ def gate(
         return [Line("evidence", Verdict.FAIL, "none is registered with this version: train it again"), *fits]
     return [
         Line("evidence", Verdict.PASS, f"{evidence['decisions']:,} decisions of {evidence['users']:,} users"),
+        *log_lines(problems, evidence.get("controls", ())),
+        *_terms(catalog, evidence),
         *shadow_lines(shadow),
         *_calibration(model, evidence),
         *_worth(model, evidence, champion, rival),
@@ -179,7 +185,7 @@ def _worth(model: Model, evidence: Mapping[str, Any], champion: Model | None, ri
     is_simple = model.shrinkage == 0.0
     lines = []
     if is_simple:
-        lines.append(Line("worth", Verdict.PASS, "λ = 0: it is the best single offer itself"))
+        lines.append(_simplest(evidence))
     else:
         best = against_best(evidence)
         if best is None:
@@ -193,6 +199,27 @@ def _worth(model: Model, evidence: Mapping[str, Any], champion: Model | None, ri
         return [*lines, Line("champion", Verdict.FAIL, f"not compared with {champion.label} before the release works")]
     lines += evidence_lines(rival.comparison, proof=not is_simple)
     return [*lines, *segment_lines(rival.segments, "the champion")]
+
+
+def _simplest(evidence: Mapping[str, Any]) -> Line:
+    """λ = 0 claims no gain; but which offer is best is known only where there is support for it."""
+    best = against_best(evidence)
+    if best is not None and best.note is not None:
+        return Line(
+            "worth", Verdict.UNSHOWN, f"λ = 0: the best single offer, but which that is, is a guess: {best.note}"
+        )
+    return Line("worth", Verdict.PASS, "λ = 0: it is the best single offer itself")
+
+
+def _terms(catalog: Catalog, evidence: Mapping[str, Any]) -> list[Line]:
+    """Whether conversions count, and are worth, what they did in training: else its evidence is of something else."""
+    then = evidence.get("terms")
+    if then is None:
+        return [Line("terms", Verdict.UNSHOWN, "what conversions were worth in training was not written down")]
+    now = terms(catalog, then)
+    moved = [name for name in sorted(now) if now[name] != then[name]]
+    changed = "their worth, priority or what counts as a conversion has changed since training: train again"
+    return [checked("terms", not moved, f"{', '.join(moved)}: {changed}" if moved else "as in training")]
 
 
 def _champion(before: Files, name: str) -> Model | None:

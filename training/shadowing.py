@@ -1,7 +1,7 @@
 """A version that scores live traffic beside the champion: how it gets there, what it showed, and how it leaves."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,12 +12,14 @@ from decisioning.catalog_yaml import load_catalog
 from decisioning.errors import UserError
 from evaluation.canary import Canary, canary
 from evaluation.gate import Shadow, refused
+from evaluation.log_checks import check_log
 from evaluation.rewards import Rewards, conversion_types, read_outcomes
 from evaluation.shadow import shadow
+from evaluation.traffic import readable
 from features.snapshots import Snapshot, read_snapshot
 from models import artifact
 from models.artifact import Model
-from stores.decision_log import decided_at, decode, distinct
+from stores.decision_log import DecisionRecord, decided_at, distinct
 from stores.event_log import read, tail
 from stores.home import Home
 from stores.registry import CHALLENGER, Registry
@@ -120,7 +122,7 @@ def shadow_of(home: Home, releases: ReleaseStore, model: Model) -> Shadow | None
     lines = tail(home.logs / "decisions", LOOKED_AT, decided_at)
     records = [
         record
-        for record in distinct(map(decode, lines))
+        for record in distinct(readable(lines))
         if record.decision.release in challenged and record.decision.policy is not None and not record.decision.holdout
     ]
     if not records:
@@ -143,14 +145,26 @@ def challenged_by(releases: ReleaseStore, model: Model, champion: Model | None =
 
 def canary_of(home: Home, releases: ReleaseStore, catalog: Catalog, model: Model, champion: Model) -> Canary | None:
     """The version beside this champion on own traffic, and what followed by the latest entry of the logs."""
-    marks = [f'"release":"{release}"'.encode() for release in challenged_by(releases, model, champion)]
-    lines = (line for line in read(home.logs / "decisions", decided_at) if any(mark in line for mark in marks))
-    records = list(map(decode, lines)) if marks else []
+    records = list(_made_by(home, challenged_by(releases, model, champion)))
     if not records:
         return None
     outcomes = read_outcomes(home.logs / "events", conversion_types(catalog))
-    until = max(outcomes.until, records[-1].request.now)
+    until = max(outcomes.until, *(record.request.now for record in records))
     return canary(records, Rewards(outcomes, until, catalog))
+
+
+def log_problems(home: Home, releases: ReleaseStore, model: Model) -> tuple[str, ...]:
+    """What is off in the log of all decisions that the version stood beside: then nothing in it is to be believed."""
+    made = _made_by(home, challenged_by(releases, model))
+    return check_log(record.decision for record in distinct(made)).problems()
+
+
+def _made_by(home: Home, releases: Sequence[str]) -> Iterator[DecisionRecord]:
+    """The logged decisions of some releases."""
+    if not releases:
+        return iter(())
+    marks = [f'"release":"{release}"'.encode() for release in releases]
+    return readable(line for line in read(home.logs / "decisions", decided_at) if any(mark in line for mark in marks))
 
 
 def _snapshots(folder: Path) -> list[Snapshot]:

@@ -72,7 +72,7 @@ def train(
     shown = worth(table.records, objective(fits.logged))
     if settings.shrinkage is None and fitted.shrinkage and (shown is None or not shown.is_shown):
         fitted = replace(fitted, shrinkage=0.0)
-    found = description(dataset, fits, table, settings, seed)
+    found = description(catalog, dataset, fits, table, settings, seed)
     metrics = {"model": name, "version": 0, "shrinkage": fitted.shrinkage, "says": verdict(fitted, settings), **found}
     held_out = time_ordered(fits, lambda part: cross_fit(part, fits.encoding, settings, folds=folds, seed=seed))
     metrics["time_ordered"] = held_out if isinstance(held_out, str) else held_out.to_json()

@@ -182,6 +182,15 @@ def test_torn_lines_are_counted(shop):
     assert told["events_ignored"]["lines that are no event"] == 1
 
 
+def test_a_decision_that_two_servers_logged_is_one_row(shop):
+    records = shop.records(50)
+    shop.log([*records, *drawn(records)[:3]])
+    told, tables = imported(shop)
+    assert tables.decisions["decision_id"].is_unique
+    assert len(tables.decisions) == len(tables.facts) == len(drawn(records))
+    assert told["left_out"]["records of a decision that was logged before"] == 3
+
+
 def test_several_processes_make_the_same_tables(shop, monkeypatch):
     shop.log(shop.records(900))
     _, alone = imported(shop)

@@ -1,6 +1,7 @@
 import copy
 import json
 import socket
+from dataclasses import replace
 from shutil import copytree, rmtree
 
 import pandas as pd
@@ -11,6 +12,7 @@ from decisioning.catalog_yaml import load_catalog
 from decisioning.domain import Facts, Request
 from decisioning.engine import decide
 from decisioning.errors import UserError
+from evaluation.gate import Verdict
 from models import artifact
 from stores.home import Home
 from stores.registry import CHAMPION, Registry
@@ -111,6 +113,35 @@ def test_each_line_of_evidence_can_fail(catalog, proven, change, fails):
     assert all(results(gate(catalog, model, evidence)).values())
     found = results(gate(catalog, model, changed(evidence, **change)))
     assert [check for check, passed in found.items() if not passed] == [fails]
+
+
+def test_a_control_that_came_out_wrong_refuses_whatever_was_found(catalog, proven):
+    model, evidence = proven
+    wrong = copy.deepcopy(evidence)
+    wrong["controls"][0] |= {"held": False, "value": 0.75}
+    (line,) = [line for line in gate(catalog, model, wrong) if not line.passed]
+    assert str(line).endswith("should be 1 and is 0.75")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(b"value: 1", b"value: 2"), (b"within: 14d", b"within: 7d"), (b"converts_on: convert", b"converts_on: click")],
+)
+def test_evidence_of_other_terms_is_none(catalog_files, catalog, proven, old, new):
+    assert results(gate(catalog, *proven))["terms"]
+    changed_files = {name: text.replace(old, new) for name, text in catalog_files.items()}
+    assert changed_files != catalog_files
+    assert not results(gate(load_catalog(changed_files), *proven))["terms"]
+
+
+def test_the_simplest_policy_without_support_is_not_called_proven(catalog, proven):
+    model, evidence = proven
+    thin = copy.deepcopy(evidence)
+    for record in thin["policy_values"]:
+        record["note"] = record["diff_note"] = "not enough support: effective sample size 22, needs 1,000"
+    (line,) = [line for line in gate(catalog, replace(model, shrinkage=0.0), thin) if line.check == "worth"]
+    assert line.verdict is Verdict.UNSHOWN
+    assert line.detail.endswith("effective sample size 22, needs 1,000")
 
 
 def test_a_bound_within_one_percent_of_the_best_single_offer_passes(catalog, proven):

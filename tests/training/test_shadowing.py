@@ -28,7 +28,7 @@ from stores.releases import ReleaseStore
 from training.evidence import rivalry
 from training.prepare import silent
 from training.promote import promote
-from training.shadowing import challenge, shadow_of, withdraw
+from training.shadowing import challenge, log_problems, shadow_of, withdraw
 
 BY = {"who": "ann", "why": "worth a look", "now": 1_780_000_000.0}
 READERS = 400
@@ -148,6 +148,26 @@ def test_a_canary_is_shown_in_its_share_and_the_log_says_so(home, releases, cham
     differing = [r.decision for r in records if r.decision.policy.challenger != r.decision.policy.champion]
     shown = sum(decision.first == decision.policy.challenger for decision in differing) / len(differing)
     assert shown == pytest.approx(0.25 + 0.05 / 3, abs=0.05)
+
+
+def test_a_filter_behind_the_draw_and_a_torn_line_are_told_and_promotion_is_refused(
+    home, catalog_files, releases, champion
+):
+    challenge(home, None, 2, 0.25, **BY)
+    serve(home, releases, times=3)
+    model = artifact.load(Registry(home.mlflow_uri, home.artifacts).files("passes", 2))
+    assert log_problems(home, releases, model) == ()
+
+    def is_kept(decision):
+        return decision.policy.challenger == decision.policy.champion or decision.first != decision.policy.challenger
+
+    folder = home.logs / "decisions"
+    for file in folder.rglob("*.jsonl"):
+        lines = file.read_bytes().splitlines(keepends=True)
+        file.write_bytes(b"".join(line for line in lines if is_kept(decode(line).decision)) + lines[0][:700])
+    assert any("the challenger's choice" in problem for problem in log_problems(home, releases, model))
+    with pytest.raises(UserError, match=r"FAIL +log: it is not what its probabilities say"):
+        promote(home, catalog_files, None, 2, **BY)
 
 
 def test_own_traffic_that_is_too_little_to_tell_is_said_beside_the_tables(home, catalog, releases, champion):

@@ -54,6 +54,10 @@ def import_log(
     if not decisions["offer"].isin(list(catalog.offers)).any():
         raise UserError(f"The catalog knows none of the offers that {folder} shows: name the right one with --catalog.")
     facts = pd.concat(rows.facts, ignore_index=True)
+    again = decisions["decision_id"].duplicated()
+    if again.any():  # the same decision, logged by two servers
+        rows.left_out["records of a decision that was logged before"] += int(again.sum())
+        decisions, facts = (frame[~again].reset_index(drop=True) for frame in (decisions, facts))
     outcomes, ignored, until = _outcomes(home, decisions)
     dataset = {
         "source": SOURCE,
