@@ -48,12 +48,12 @@ print(
 #
 # Estimates from the log by the doubly robust method, cross-fitted: nobody is judged by a model that saw them. Read the
 # **difference to the best single offer**, with its interval, rather than the values: it is paired, and so much surer.
-# A note says where the log can't support an estimate.
+# A note says where the log can't support an estimate: it has no interval then.
 
 # %%
 values = pd.DataFrame(metrics["policy_values"])
 main = values[(values["outcome"] == metrics["objective"]) & (values["estimator"] == "dr")].set_index("policy")
-main[["value", "low", "high", "diff", "diff_low", "diff_high", "ess", "note"]]
+main[["value", "low", "high", "diff", "diff_low", "diff_high", "ess", "note", "diff_note"]]
 
 # %%
 shown = main[main["low"].notna()][::-1]
@@ -118,9 +118,13 @@ if truth_file.is_file():
     truth = pd.read_parquet(truth_file).set_index("decision_id").loc[judged["decision_id"]]
     net = pd.Series({name: catalog.offers[name].score.net for name in truth.columns if name in catalog.offers})
     true_random = float((truth.fillna(0)[net.index] * net).sum(axis=1).div(truth.notna().sum(axis=1)).mean())
-    low, value, high = main.loc["random", ["low", "value", "high"]]
-    print(f"random is truly worth {true_random:.3f}; estimated {value:.3f}, from {low:.3f} to {high:.3f}:", end=" ")
-    print("inside" if low <= true_random <= high else "outside, as one interval in twenty is")
+    low, value, high, note = main.loc["random", ["low", "value", "high", "note"]]
+    print(f"random is truly worth {true_random:.3f}; estimated {value:.3f},", end=" ")
+    if note:
+        print(f"without an interval: {note}")
+    else:
+        found = "inside" if low <= true_random <= high else "outside, as one interval in twenty is"
+        print(f"from {low:.3f} to {high:.3f}: {found}")
 
 # %% [markdown]
 # ## What the gate would say
