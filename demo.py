@@ -97,8 +97,10 @@ class Demo:
     def _train(self, steps: Steps, catalog: Catalog) -> dict[str, Any]:
         from training.train import train
 
+        # Listeners see many offers and take few of each: what is learned of one has to serve those that are like it.
+        config = None if self.file else "pooled"
         with steps.step("train", "Train, cross-fit, register in MLflow") as progress:
-            return train(self.home, catalog, seed=self.seed, progress=progress).to_json()
+            return train(self.home, catalog, config=config, seed=self.seed, progress=progress).to_json()
 
     def _promote(self, steps: Steps, catalog: Catalog) -> None:
         """What the gate refuses is told, and the tour goes on with what is in use, or else the best single offer."""
