@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from math import erfc, exp, inf, sqrt
 
 from decisioning.domain import MILLION, Decision, Policy
+from evaluation.merging import merged
 
 ALPHA = 0.001
 """The chance that a sound log fails, over all its tests: half for the few over all decisions, half for the arms."""
@@ -75,8 +76,8 @@ class LogCheck:
         return LogCheck(
             self.decisions + other.decisions,
             self.impossible + other.impossible,
-            _merged(self.whole, other.whole),
-            _merged(self.arms, other.arms),
+            merged(self.whole, other.whole),
+            merged(self.arms, other.arms),
         )
 
     @property
@@ -161,7 +162,3 @@ class _Sums:
 
     def tallies(self) -> dict[str, Tally]:
         return {name: Tally(*row) for name, row in self._rows.items()}
-
-
-def _merged(one: Mapping[str, Tally], other: Mapping[str, Tally]) -> dict[str, Tally]:
-    return {name: one.get(name, Tally()) + other.get(name, Tally()) for name in one.keys() | other.keys()}

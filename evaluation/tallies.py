@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields, replace
 import numpy as np
 
 from evaluation.estimators import Estimate, Rows
+from evaluation.merging import merged
 
 Segment = tuple[str, str]
 """A feature and one of its values; EVERYBODY for all decisions."""
@@ -91,28 +92,21 @@ class Tally:
 
     def __add__(self, other: "Tally") -> "Tally":
         return Tally(
-            _merged(self.cells, other.cells),
-            _merged(self.offers, other.offers),
-            _merged(self.flows, other.flows),
-            _merged(self.worth, other.worth),
+            merged(self.cells, other.cells),
+            merged(self.offers, other.offers),
+            merged(self.flows, other.flows),
+            merged(self.worth, other.worth),
             np.union1d(self.users, other.users),
             np.union1d(self.users_with_nothing, other.users_with_nothing),
             self.young + other.young,
             self.impossible + other.impossible,
-            _merged(self.left_out, other.left_out),
-            _merged(self.unloadable, other.unloadable),
+            merged(self.left_out, other.left_out),
+            merged(self.unloadable, other.unloadable),
         )
 
     @property
     def all(self) -> Cell:
         return self.cells.get(EVERYBODY, Cell())
-
-
-def _merged(one: Mapping, other: Mapping) -> dict:
-    found = dict(one)
-    for key, part in other.items():
-        found[key] = found[key] + part if key in found else part
-    return found
 
 
 class Counts:

@@ -80,11 +80,3 @@ def calibration_from_json(obj: Mapping[str, object]) -> Calibration:
             raise ValueError("an isotonic calibration needs ascending knots")
         return Isotonic(raw, p)
     raise ValueError(f"no calibration is called {obj['kind']!r}")
-
-
-def expected_calibration_error(p: Sequence[float], outcome: Sequence[float], bins: int = 10) -> float:
-    """ECE over bins of equal count: Σ (n_b / n) |mean p − mean outcome| (Naeini and others, AAAI 2015)."""
-    predicted, seen = np.asarray(p, float), np.asarray(outcome, float)
-    parts = np.array_split(np.argsort(predicted, kind="stable"), bins)
-    gaps = [abs(float(predicted[part].mean() - seen[part].mean())) * len(part) for part in parts if len(part)]
-    return sum(gaps) / len(predicted) if len(predicted) else math.nan

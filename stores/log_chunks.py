@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stores.event_log import opened, segments, segments_by_writer
+from stores.event_log import opened, segments_by_writer
 
 CHUNK_BYTES = 32 * 2**20
 DISORDER = 60.0
@@ -89,11 +89,6 @@ def moment_of_last(folder: Path, n: int, at: Callable[[bytes], float]) -> float:
     if len(every) == 0:
         return 0.0
     return float(np.partition(every, -n)[-n]) if n < len(every) else float(every.min())
-
-
-def size_of(folder: Path) -> int:
-    """Bytes of the whole log."""
-    return sum(map(_length, segments(folder)))
 
 
 def _times(path: Path, at: Callable[[bytes], float]) -> Iterator[float]:

@@ -154,3 +154,8 @@ def test_a_ratio_needs_two_hundred_conversions():
     (cell,) = calibration_cells(np.full(5000, 0.04), outcome, np.arange(5000), ["a"] * 5000, ["de"] * 5000)
     assert not cell.is_shown
     assert cell.ratio == pytest.approx(0.04 * 5000 / 199)
+
+
+def test_the_calibration_error_of_a_known_gap():
+    p, outcome = np.repeat([0.1, 0.5], 1000), np.concatenate([np.repeat([1, 0], [200, 800]), np.repeat([1, 0], 500)])
+    assert Reliability.of(p, outcome, np.arange(2000)).ece == pytest.approx((0.1 + 0.0) / 2)

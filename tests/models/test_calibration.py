@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.calibration import Isotonic, Platt, calibration_from_json, expected_calibration_error
+from evaluation.reliability import Reliability
+from models.calibration import Isotonic, Platt, calibration_from_json
 from models.fitting.calibrating import MOST_KNOTS, fit_calibration, fit_isotonic, fit_platt
 
 KNOTS = Isotonic((-2.0, 0.0, 3.0), (0.1, 0.4, 0.4))
@@ -56,7 +57,7 @@ def test_isotonic_finds_a_distortion_that_platt_cannot():
     assert calibration_from_json(fitted.to_json()) == fitted
     assert len(fitted.raw) <= MOST_KNOTS
     errors = {
-        kind: expected_calibration_error(fit_calibration(kind, raw, outcome).probabilities(raw), outcome)
+        kind: Reliability.of(fit_calibration(kind, raw, outcome).probabilities(raw), outcome, np.arange(len(raw))).ece
         for kind in ("isotonic", "platt")
     }
     assert errors["isotonic"] < 0.005 < 0.02 < errors["platt"]
@@ -76,8 +77,3 @@ def test_scores_that_point_the_wrong_way_become_one_rate():
 def test_rows_of_which_the_learner_says_nothing_are_left_out():
     raw, outcome = np.array([1.0, np.nan, 2.0, 3.0] * 50), np.array([0.0, 1.0, 1.0, 1.0] * 50)
     assert fit_calibration("platt", raw, outcome) == fit_platt(raw[~np.isnan(raw)], outcome[~np.isnan(raw)])
-
-
-def test_the_calibration_error_of_a_known_gap():
-    p, outcome = np.repeat([0.1, 0.5], 1000), np.concatenate([np.repeat([1, 0], [200, 800]), np.repeat([1, 0], 500)])
-    assert expected_calibration_error(p, outcome, bins=2) == pytest.approx((0.1 + 0.0) / 2)
