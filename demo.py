@@ -82,7 +82,7 @@ class Demo:
             with steps.step("import", f"Import the Hillstrom trial from {self.file}"):
                 import_hillstrom(self.home, self.file)
             return
-        from evaluation.simulator import simulate
+        from evaluation.simulator.tables import simulate
 
         with steps.step("simulate", f"Simulate a month of {self.users:,} listeners") as progress:
             simulate(self.home, catalog_folder(self.home, None), users=self.users, seed=self.seed, progress=progress)

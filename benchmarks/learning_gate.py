@@ -16,11 +16,19 @@ from math import sqrt
 
 import numpy as np
 
-from evaluation.duel import compared, deterministic
-from evaluation.estimators import Rows
-from evaluation.gate import Calibration, Comparison, Line, calibration_lines, evidence_lines, refused, segment_lines
-from evaluation.reliability import Reliability, calibration_cells
-from evaluation.segments import segment_differences
+from evaluation.gate.duel import compared, deterministic
+from evaluation.gate.lines import (
+    Calibration,
+    Comparison,
+    Line,
+    calibration_lines,
+    evidence_lines,
+    refused,
+    segment_lines,
+)
+from evaluation.values.estimators import Rows
+from evaluation.values.reliability import Reliability, calibration_cells
+from evaluation.values.segments import segment_differences
 
 MARKETS, TIERS, TASTES, OFFERS, FOLDS = 4, 3, 8, 5, 5
 CELLS = MARKETS * TIERS * TASTES

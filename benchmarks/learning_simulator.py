@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from evaluation.arena_comparison import DAYS, SEEDS, USERS, Setting, compare
+from evaluation.arena.comparison import DAYS, SEEDS, USERS, Setting, compare
 from stores.catalog_files import read_catalog_files
 
 CATALOG = Path(__file__).parents[1] / "catalog"

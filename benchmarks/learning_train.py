@@ -118,7 +118,7 @@ def _in_a_process_of_its_own(folder: Path) -> dict[str, float]:
 
 def hillstrom(trial: Path, config: str, seeds: range) -> dict[str, dict]:
     """By outcome, the pooled paired difference to the best single offer, with its interval."""
-    from evaluation.pooling import pooled_differences
+    from evaluation.values.pooling import pooled_differences
     from training.config import read_config
     from training.importers.hillstrom import import_hillstrom
     from training.prepare import cross_fit, gather

@@ -23,9 +23,9 @@ from typing import Any
 from decisioning.domain import Event, Facts, HistoryEvent, Request
 from decisioning.engine import Release, decide
 from decisioning.identity import user_key
-from evaluation.asking import ask
-from evaluation.proposals import Proposal
-from evaluation.simulator import simulate
+from evaluation.simulator.tables import simulate
+from evaluation.whatif.asking import ask
+from evaluation.whatif.proposals import Proposal
 from features.frames import pack_frame
 from models import artifact
 from stores.catalog_files import read_catalog_files

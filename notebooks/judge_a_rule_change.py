@@ -29,10 +29,10 @@ from practice import practice_catalog, practice_home, practice_snapshots, practi
 
 from decisioning.catalog_tests import run_tests
 from decisioning.catalog_yaml import check_catalog
-from evaluation.asking import ask
-from evaluation.proposals import Proposal
 from evaluation.reach import reach
-from evaluation.thresholds import read_threshold
+from evaluation.whatif.asking import ask
+from evaluation.whatif.proposals import Proposal
+from evaluation.whatif.thresholds import read_threshold
 from stores.catalog_files import read_catalog_files
 from workbench import catalog_folder, release_of
 

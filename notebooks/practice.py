@@ -33,7 +33,7 @@ USERS, DAYS = 4_000, 30
 
 def practice_home() -> Home:
     """The work folder. Where it has no history, a month of listeners is simulated into it first."""
-    from evaluation.simulator import simulate
+    from evaluation.simulator.tables import simulate
 
     home = Home(Path(os.environ.get("SEGUE_HOME") or Path(__file__).resolve().parent.parent / ".segue"))
     if not (home.data / "dataset.json").is_file():

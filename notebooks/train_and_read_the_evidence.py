@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 from practice import SEED, practice_catalog, practice_home
 
-from evaluation.worth import worth
+from evaluation.values.worth import worth
 from models import artifact
 from stores.registry import Registry
 from training.promote import gate

@@ -6,7 +6,7 @@ from typing import Any
 
 from decisioning.catalog import Catalog
 from decisioning.errors import UserError
-from evaluation.policy_values import policy_values
+from evaluation.values.policy_values import policy_values
 from models import artifact
 from stores.home import Home
 from stores.registry import CHALLENGER, CHAMPION, Registry

@@ -8,17 +8,17 @@ import numpy as np
 
 from decisioning.catalog import Catalog
 from decisioning.errors import UserError
-from evaluation.arm_means import table
-from evaluation.crossfit import shrunk
-from evaluation.duel import compared, deterministic
-from evaluation.estimators import Rows
-from evaluation.gate import Calibration, Comparison
-from evaluation.judged import REFERENCE, TRAINED, Judged, Seen, judge
-from evaluation.labels import Logged
-from evaluation.policy_choice import chosen
-from evaluation.reliability import CalibrationCell
-from evaluation.segments import SegmentDifference, segment_differences, segment_labels
-from evaluation.worth import worth
+from evaluation.gate.duel import compared, deterministic
+from evaluation.gate.lines import Calibration, Comparison
+from evaluation.labels.labels import Logged
+from evaluation.values.arm_means import table
+from evaluation.values.crossfit import shrunk
+from evaluation.values.estimators import Rows
+from evaluation.values.judged import REFERENCE, TRAINED, Judged, Seen, judge
+from evaluation.values.policy_choice import chosen
+from evaluation.values.reliability import CalibrationCell
+from evaluation.values.segments import SegmentDifference, segment_differences, segment_labels
+from evaluation.values.worth import worth
 from models.artifact import Model
 from models.frames import encode_facts
 from stores.home import Home

@@ -11,11 +11,11 @@ from sklearn.metrics import log_loss, roc_auc_score
 from decisioning.catalog import Catalog
 from decisioning.domain import NOTHING
 from decisioning.errors import UserError
-from evaluation.crossfit import CrossFit
-from evaluation.findings import findings
-from evaluation.labels import Logged, label
-from evaluation.log_sums import check_probabilities
-from evaluation.policy_values import Table
+from evaluation.labels.labels import Logged, label
+from evaluation.labels.log_sums import check_probabilities
+from evaluation.report.findings import findings
+from evaluation.values.crossfit import CrossFit
+from evaluation.values.policy_values import Table
 from models.encoding import Encoding
 from models.learners import fit
 from stores.home import Home

@@ -8,7 +8,7 @@ from typing import Any
 from decisioning.catalog import Catalog
 from decisioning.catalog_yaml import load_catalog
 from decisioning.errors import UserError
-from evaluation.gate import (
+from evaluation.gate.lines import (
     Line,
     Shadow,
     Verdict,

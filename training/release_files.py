@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from decisioning.catalog import Catalog
 from decisioning.catalog_tests import run_tests
 from decisioning.domain import NOTHING
-from evaluation.gate import Line, Verdict, checked
+from evaluation.gate.lines import Line, Verdict, checked
 from features.schema import Schema
 from models.artifact import Model
 from models.encoding import Encoding, features_json

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from decisioning.errors import UserError
-from evaluation.judged import TRAINED
-from evaluation.report import report
-from evaluation.report_figures import figures
-from evaluation.segments import Status
+from evaluation.report.figures import figures
+from evaluation.report.whole import report
+from evaluation.values.judged import TRAINED
+from evaluation.values.segments import Status
 from stores.home import Home
 from stores.registry import Registry
 

@@ -10,12 +10,12 @@ from typing import Any
 from decisioning.catalog import Catalog
 from decisioning.catalog_yaml import load_catalog
 from decisioning.errors import UserError
-from evaluation.canary import Canary, canary
-from evaluation.gate import Shadow, refused
-from evaluation.log_checks import check_log
-from evaluation.rewards import Rewards, conversion_types, read_outcomes
-from evaluation.shadow import shadow
-from evaluation.traffic import readable
+from evaluation.gate.canary import Canary, canary
+from evaluation.gate.lines import Shadow, refused
+from evaluation.gate.shadow import shadow
+from evaluation.recorded.log_checks import check_log
+from evaluation.recorded.rewards import Rewards, conversion_types, read_outcomes
+from evaluation.recorded.traffic import readable
 from features.snapshots import Snapshot, read_snapshot
 from models import artifact
 from models.artifact import Model

@@ -10,10 +10,10 @@ import pandas as pd
 
 from decisioning.catalog import Catalog
 from decisioning.domain import Value
-from evaluation.crossfit import CrossFit, Fitted
-from evaluation.policy_values import policy_values
-from evaluation.time_order import time_ordered
-from evaluation.worth import worth
+from evaluation.values.crossfit import CrossFit, Fitted
+from evaluation.values.policy_values import policy_values
+from evaluation.values.time_order import time_ordered
+from evaluation.values.worth import worth
 from models.artifact import Model, record_golden, save
 from models.encoding import Encoding
 from models.frames import facts_row

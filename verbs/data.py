@@ -30,7 +30,7 @@ def data_simulate(
     as_json: JsonOption = False,
 ) -> None:
     """Simulate a month of listeners, events and randomly explored offers."""
-    from evaluation.simulator import simulate
+    from evaluation.simulator.tables import simulate
 
     where = Home(home)
     with Steps(people).step("simulate", f"Simulate {users:,} listeners over {days} days") as progress:

@@ -54,7 +54,7 @@ def drift(
     else:
         found = _of_snapshots(where, before, after, time.time() if moment is None else moment, redis_url)
     if report:
-        from evaluation.drift_html import drift_page
+        from evaluation.drift.page import drift_page
 
         report.write_text(drift_page(found), encoding="utf-8")
     if as_json:
@@ -85,7 +85,7 @@ def _of_snapshots(
 
 
 def _of_log(home: Home, catalog: Path | None, last: str, until: float | None) -> "DriftReport":
-    from evaluation.score_drift import recorded_drift
+    from evaluation.drift.log import recorded_drift
 
     rules = load_catalog_of(home, catalog)
     with Steps(people).step("drift", "Compare two windows of the log (megabytes)") as progress:

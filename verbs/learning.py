@@ -126,7 +126,7 @@ def rollback(home: HomeOption = DEFAULT_HOME, why: WhyOption = "", as_json: Json
 
 def show_findings(result: dict[str, Any]) -> None:
     """What `evaluate` adds: the estimators that may only rank, and what was found, in words."""
-    from evaluation.report_words import summary
+    from evaluation.report.words import summary
     from terminal import ranking_table
 
     out, told = Console(highlight=False), summary(result)

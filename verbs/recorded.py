@@ -5,8 +5,8 @@ from pathlib import Path
 
 from decisioning.engine import Release
 from decisioning.errors import UserError
-from evaluation.asking import opened
-from evaluation.proposals import Proposal
+from evaluation.whatif.asking import opened
+from evaluation.whatif.proposals import Proposal
 from stores.home import Home
 from workbench import release_of
 

@@ -30,8 +30,8 @@ def simulate(
 
     Nothing is read from the home but its catalog, and nothing is written.
     """
-    from evaluation.arena_comparison import Setting, chosen_policies, compare
-    from evaluation.arena_policies import Recipe
+    from evaluation.arena.comparison import Setting, chosen_policies, compare
+    from evaluation.arena.policies import Recipe
     from stores.catalog_files import read_catalog_files
     from training.config import read_config
     from verbs.simulate_words import comparison_lines, comparison_table, figures_table

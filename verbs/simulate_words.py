@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from evaluation.arena_comparison import Comparison, Interval
+from evaluation.arena.comparison import Comparison, Interval
 
 TARGETS: Mapping[str, tuple[str, str]] = {
     "captured_share": ("captured of static … look-ahead", "at least 60 %"),

@@ -45,8 +45,8 @@ def whatif(
 
     Exits with 0 where no threshold trips, 1 where one does, 2 where nothing could be asked.
     """
-    from evaluation.asking import ask
-    from evaluation.thresholds import read_threshold
+    from evaluation.whatif.asking import ask
+    from evaluation.whatif.thresholds import read_threshold
     from verbs.recorded import known_offers, proposal_of
     from verbs.whatif_words import whatif_lines, whatif_markdown
 
@@ -82,7 +82,7 @@ def catalog_lever(
     as_json: JsonOption = False,
 ) -> None:
     """Which lever gives an offer a share of the decisions that were recorded, and who would pay for it."""
-    from evaluation.lever_search import search
+    from evaluation.whatif.lever_search import search
     from verbs.recorded import proposal_of, read_share
     from verbs.whatif_words import lever_lines
 

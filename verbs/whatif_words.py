@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from evaluation.thresholds import Verdict
+    from evaluation.whatif.thresholds import Verdict
 
 MOST_OFFERS, MOST_FLOWS = 20, 6
 Report = Mapping[str, Any]

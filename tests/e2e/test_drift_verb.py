@@ -7,7 +7,7 @@ from datetime import date
 import pytest
 
 import segue
-from evaluation.simulator import simulate
+from evaluation.simulator.tables import simulate
 from stores.home import Home
 from workbench import SAMPLE_CATALOG
 

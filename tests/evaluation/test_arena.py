@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from decisioning.catalog_yaml import load_catalog
-from evaluation.arena import Ask, State, drawn, even, live, warm_up
-from evaluation.arena_log import Log, fresh, logged
-from evaluation.arena_lookahead import Informed, LookAhead, Myopic, backwards, interpolated, most_fatigue
-from evaluation.arena_peers import LinTS
-from evaluation.arena_policies import BestSingleOffer, Random, Recipe, StaticPriority, Trained
-from evaluation.arena_world import WARM_UP, make_world
-from evaluation.estimators import Estimate, Rows, dr
+from evaluation.arena.life import Ask, State, drawn, even, live, warm_up
+from evaluation.arena.log import Log, fresh, logged
+from evaluation.arena.lookahead import Informed, LookAhead, Myopic, backwards, interpolated, most_fatigue
+from evaluation.arena.peers import LinTS
+from evaluation.arena.policies import BestSingleOffer, Random, Recipe, StaticPriority, Trained
+from evaluation.arena.world import WARM_UP, make_world
+from evaluation.values.estimators import Estimate, Rows, dr
 from stores.catalog_files import read_catalog_files
 
 SAMPLE = load_catalog(read_catalog_files(Path(__file__).parents[2] / "catalog"))

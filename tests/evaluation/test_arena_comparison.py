@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from decisioning.errors import UserError
-from evaluation import arena_peers
-from evaluation.arena import Life
-from evaluation.arena_comparison import (
+from evaluation.arena import peers as arena_peers
+from evaluation.arena.comparison import (
     POLICIES,
     Comparison,
     Interval,
@@ -16,7 +15,8 @@ from evaluation.arena_comparison import (
     chosen_policies,
     compare,
 )
-from evaluation.arena_policies import Recipe
+from evaluation.arena.life import Life
+from evaluation.arena.policies import Recipe
 from stores.catalog_files import read_catalog_files
 
 FILES = read_catalog_files(Path(__file__).parents[2] / "catalog")

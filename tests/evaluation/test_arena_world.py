@@ -9,10 +9,10 @@ from decisioning.catalog import Catalog, Group, Offer, Score, Surface
 from decisioning.catalog_yaml import load_catalog
 from decisioning.conditions import AllOf, AnyOf, Op, Test
 from decisioning.errors import UserError
-from evaluation.arena import Ask, greatest
-from evaluation.arena_lookahead import Informed
-from evaluation.arena_rules import may_hold
-from evaluation.arena_world import FADES, LATENTS, SEEN, WARM_UP, fade, make_world, surface_shares, visit_rates
+from evaluation.arena.life import Ask, greatest
+from evaluation.arena.lookahead import Informed
+from evaluation.arena.rules import may_hold
+from evaluation.arena.world import FADES, LATENTS, SEEN, WARM_UP, fade, make_world, surface_shares, visit_rates
 from models.frames import encode_facts
 from stores.catalog_files import read_catalog_files
 

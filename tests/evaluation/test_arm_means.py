@@ -3,8 +3,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from evaluation.arm_means import SMOOTHING, arm_means
-from evaluation.labels import label
+from evaluation.labels.labels import label
+from evaluation.values.arm_means import SMOOTHING, arm_means
 
 
 def log_with(make_tables, make_catalog, shown, bought):

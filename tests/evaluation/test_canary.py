@@ -9,10 +9,10 @@ import pytest
 from decisioning.catalog import DAY, Catalog, Exploration, FeatureSpec, FeatureType, Group, Offer, Score, Surface
 from decisioning.domain import Facts, Request, Scores
 from decisioning.engine import Release, decide
-from evaluation.canary import canary
-from evaluation.gate import evidence_lines, refused
-from evaluation.log_checks import CHALLENGER, check_log
-from evaluation.rewards import Outcomes, Rewards
+from evaluation.gate.canary import canary
+from evaluation.gate.lines import evidence_lines, refused
+from evaluation.recorded.log_checks import CHALLENGER, check_log
+from evaluation.recorded.rewards import Outcomes, Rewards
 from stores.decision_log import DecisionRecord
 
 NOW, DECISIONS = 1_780_000_000.0, 12_000

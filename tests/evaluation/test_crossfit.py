@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 
 from decisioning.catalog import FeatureSpec, FeatureType
-from evaluation.crossfit import CrossFit
-from evaluation.judged import judge
-from evaluation.lessons import folds_of
-from evaluation.logged import Logged
+from evaluation.labels.logged import Logged
+from evaluation.values.crossfit import CrossFit
+from evaluation.values.judged import judge
+from evaluation.values.lessons import folds_of
 from models.encoding import Encoding, Traits
 from models.fitting import boosting
 from models.learners import fit

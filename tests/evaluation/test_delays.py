@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.delays import CLIP, LEAST, Delays
-from evaluation.labels import label
-from evaluation.lessons import lessons
+from evaluation.labels.delays import CLIP, LEAST, Delays
+from evaluation.labels.labels import label
+from evaluation.values.lessons import lessons
 from models.encoding import Encoding
 from stores.tables import Tables
 

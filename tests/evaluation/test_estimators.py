@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.estimators import (
+from evaluation.values.estimators import (
     ESTIMATORS,
     RULE_OF_THREE,
     Estimate,

@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 
 from decisioning.domain import NOTHING
-from evaluation.crossfit import CrossFit
-from evaluation.findings import EVERYWHERE, findings
-from evaluation.judged import judge
-from evaluation.labels import label
+from evaluation.labels.labels import label
+from evaluation.report.findings import EVERYWHERE, findings
+from evaluation.values.crossfit import CrossFit
+from evaluation.values.judged import judge
 from models.encoding import Encoding
 from models.learners import fit
 

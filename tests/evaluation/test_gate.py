@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from evaluation.gate import (
+from evaluation.gate.lines import (
     Calibration,
     Comparison,
     Line,
@@ -16,8 +16,8 @@ from evaluation.gate import (
     segment_lines,
     shadow_lines,
 )
-from evaluation.reliability import CalibrationCell
-from evaluation.segments import SegmentDifference, Status
+from evaluation.values.reliability import CalibrationCell
+from evaluation.values.segments import SegmentDifference, Status
 
 PASS, FAIL, UNSHOWN = Verdict.PASS, Verdict.FAIL, Verdict.UNSHOWN
 SHADOW = Shadow(

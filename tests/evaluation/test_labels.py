@@ -7,7 +7,7 @@ import pytest
 from decisioning.catalog import DAY
 from decisioning.domain import NOTHING
 from decisioning.errors import UserError
-from evaluation.labels import RETIRED, label
+from evaluation.labels.labels import RETIRED, label
 from stores.tables import Tables
 
 

@@ -8,9 +8,9 @@ from kiosk import CATALOG, Kiosk, kiosk
 
 from decisioning.catalog_yaml import load_catalog
 from decisioning.errors import UserError
-from evaluation.asking import ask
-from evaluation.contenders import Contender, changed
-from evaluation.lever_search import LeverPass, Thresholds, search, surfaces_of
+from evaluation.whatif.asking import ask
+from evaluation.whatif.contenders import Contender, changed
+from evaluation.whatif.lever_search import LeverPass, Thresholds, search, surfaces_of
 from stores.decision_log import encode
 
 PRIORITIES = CATALOG.replace(

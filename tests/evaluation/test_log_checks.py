@@ -14,7 +14,7 @@ from decisioning.domain import MILLION, NOTHING, Facts, HistoryEvent, Request, S
 from decisioning.engine import Release, decide
 from decisioning.exploration import chosen, mixture
 from decisioning.identity import draw
-from evaluation.log_checks import CHAMPION, WEIGHT, LogCheck, Tally, check_log
+from evaluation.recorded.log_checks import CHAMPION, WEIGHT, LogCheck, Tally, check_log
 from stores.catalog_files import read_catalog_files
 
 NOW = 1_795_348_800.0  # 2026-11-22T12:00Z

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from decisioning.domain import NOTHING
 from decisioning.errors import UserError
-from evaluation.labels import label
-from evaluation.log_sums import check_probabilities
+from evaluation.labels.labels import label
+from evaluation.labels.log_sums import check_probabilities
 
 
 def drawn(make_tables, make_catalog, shares, said=None, n=3000, per_user=1, seed=0):

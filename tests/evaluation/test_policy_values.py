@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from decisioning.domain import NOTHING
-from evaluation.arm_means import SMOOTHING, arm_means
-from evaluation.crossfit import CrossFit, simplest
-from evaluation.labels import label
-from evaluation.policy_choice import chosen
-from evaluation.policy_values import policy_values
-from evaluation.worth import worth
+from evaluation.labels.labels import label
+from evaluation.values.arm_means import SMOOTHING, arm_means
+from evaluation.values.crossfit import CrossFit, simplest
+from evaluation.values.policy_choice import chosen
+from evaluation.values.policy_values import policy_values
+from evaluation.values.worth import worth
 from models.encoding import Encoding
 from models.learners import fit
 

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from evaluation.crossfit import CrossFit
-from evaluation.labels import label
-from evaluation.policy_values import policy_values
-from evaluation.pooling import pooled_differences
+from evaluation.labels.labels import label
+from evaluation.values.crossfit import CrossFit
+from evaluation.values.policy_values import policy_values
+from evaluation.values.pooling import pooled_differences
 from models.encoding import Encoding
 from models.learners import fit
 

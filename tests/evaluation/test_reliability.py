@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.reliability import (
+from evaluation.values.reliability import (
     LEAST_CONVERSIONS,
     CalibrationCell,
     Reliability,

@@ -11,8 +11,8 @@ from decisioning.catalog_yaml import load_catalog
 from decisioning.domain import Facts, HistoryEvent, Request
 from decisioning.engine import Release, decide
 from decisioning.errors import UserError
-from evaluation import sweeping, traffic
-from evaluation.replay import replay, replay_log
+from evaluation.recorded import sweeping, traffic
+from evaluation.recorded.replay import replay, replay_log
 from stores.decision_log import DecisionRecord, encode
 from stores.log_chunks import chunks
 

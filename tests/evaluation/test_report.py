@@ -12,16 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from evaluation.crossfit import CrossFit
-from evaluation.findings import findings
-from evaluation.labels import label
-from evaluation.page import printable, short
-from evaluation.policy_values import policy_values
-from evaluation.report import report
-from evaluation.report_figures import figures
-from evaluation.report_numbers import digits_of, figure, interval
-from evaluation.report_tables import value_table
-from evaluation.report_words import records_of, summary
+from evaluation.labels.labels import label
+from evaluation.report.figures import figures
+from evaluation.report.findings import findings
+from evaluation.report.numbers import digits_of, figure, interval
+from evaluation.report.page import printable, short
+from evaluation.report.tables import value_table
+from evaluation.report.whole import report
+from evaluation.report.words import records_of, summary
+from evaluation.values.crossfit import CrossFit
+from evaluation.values.policy_values import policy_values
 from models.encoding import Encoding
 from models.learners import fit
 from terminal import policy_table

@@ -12,8 +12,8 @@ from decisioning.catalog_yaml import load_catalog
 from decisioning.domain import Facts, Request, Scores
 from decisioning.engine import Release, decide
 from decisioning.errors import UserError
-from evaluation.drift_html import drift_page
-from evaluation.score_drift import log_drift
+from evaluation.drift.log import log_drift
+from evaluation.drift.page import drift_page
 from stores.decision_log import DecisionRecord, encode
 
 CATALOG = {

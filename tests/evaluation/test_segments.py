@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.estimators import Rows
-from evaluation.labels import label
-from evaluation.segments import (
+from evaluation.labels.labels import label
+from evaluation.values.estimators import Rows
+from evaluation.values.segments import (
     MISSING,
     SegmentDifference,
     Segments,

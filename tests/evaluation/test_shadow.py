@@ -7,7 +7,7 @@ import pytest
 from decisioning.catalog import Catalog, Offer, Score, Surface
 from decisioning.domain import Facts, Request
 from decisioning.engine import Release, decide
-from evaluation.shadow import shadow
+from evaluation.gate.shadow import shadow
 from stores.decision_log import CHALLENGER, DecisionRecord
 
 NOW = 1_780_000_000.0

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from evaluation.estimators import Estimate, Rows, difference, dr, half_width, snips
-from evaluation.shared_folds import Without, between
+from evaluation.values.estimators import Estimate, Rows, difference, dr, half_width, snips
+from evaluation.values.shared_folds import Without, between
 
 FOLDS, N, RATE, ARMS, CELLS = 5, 3000, 0.1, 3, 10
 

@@ -5,10 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import evaluation.simulation as simulation
+import evaluation.simulator.simulation as simulation
 from decisioning.catalog_yaml import load_catalog
 from decisioning.errors import UserError
-from evaluation.simulator import simulate
+from evaluation.simulator.tables import simulate
 from features.compute import compute
 from features.definitions import SCHEMA
 from features.snapshots import build_snapshot

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from decisioning.catalog import Catalog, Offer, Score, Surface
-from evaluation.world import (
+from evaluation.simulator.world import (
     LATENTS,
     MARKET_SHARES,
     level,

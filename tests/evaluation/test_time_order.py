@@ -3,9 +3,9 @@ import pandas as pd
 import pytest
 
 from decisioning.catalog import DAY
-from evaluation.crossfit import CrossFit
-from evaluation.labels import label
-from evaluation.time_order import TimeOrdered, time_ordered
+from evaluation.labels.labels import label
+from evaluation.values.crossfit import CrossFit
+from evaluation.values.time_order import TimeOrdered, time_ordered
 from models.encoding import Encoding
 from models.learners import fit
 from stores.tables import Tables

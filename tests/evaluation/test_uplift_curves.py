@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.crossfit import CrossFit
-from evaluation.judged import judge
-from evaluation.labels import label
-from evaluation.uplift_curves import LEARNER, UpliftCurve, gain_edges, uplift_records
+from evaluation.labels.labels import label
+from evaluation.values.crossfit import CrossFit
+from evaluation.values.judged import judge
+from evaluation.values.uplift_curves import LEARNER, UpliftCurve, gain_edges, uplift_records
 from models.encoding import Encoding
 from models.learners import fit
 

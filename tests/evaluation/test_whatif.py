@@ -15,13 +15,13 @@ from decisioning.catalog_yaml import load_catalog
 from decisioning.domain import MILLION, Facts, Policy, Request
 from decisioning.engine import decide
 from decisioning.errors import UserError
-from evaluation import sweeping, traffic
-from evaluation.asking import Recorded, ask
-from evaluation.contenders import Contender, changed, drawn_from
-from evaluation.rewards import Outcomes
-from evaluation.thresholds import read_threshold
-from evaluation.whatif import WhatIf
-from evaluation.whatif_counts import mean
+from evaluation.recorded import sweeping, traffic
+from evaluation.recorded.rewards import Outcomes
+from evaluation.whatif.asking import Recorded, ask
+from evaluation.whatif.contenders import Contender, changed, drawn_from
+from evaluation.whatif.counts import mean
+from evaluation.whatif.passes import WhatIf
+from evaluation.whatif.thresholds import read_threshold
 from stores.decision_log import encode
 from stores.log_chunks import chunks
 from verbs.whatif_words import whatif_markdown

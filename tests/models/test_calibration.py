@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.reliability import Reliability
+from evaluation.values.reliability import Reliability
 from models.calibration import Isotonic, Platt, calibration_from_json
 from models.fitting.calibrating import MOST_KNOTS, fit_calibration, fit_isotonic, fit_platt
 

@@ -14,7 +14,7 @@ import nbformat
 import pytest
 
 from decisioning.errors import UserError
-from evaluation.simulator import simulate
+from evaluation.simulator.tables import simulate
 from features.snapshot_drift import history
 from stores.home import Home
 from workbench import SAMPLE_CATALOG

@@ -9,7 +9,7 @@ from shop import NOW, SECRET, Server, offer, shop, told
 from decisioning.catalog import Budget, Cap, CapBy, Exploration, Suppression, Surface
 from decisioning.domain import DECISION
 from decisioning.identity import sticky_decision_id, sticky_until, user_key
-from evaluation.replay import replay
+from evaluation.recorded.replay import replay
 from serving.sticky import Given
 from stores.budgets import MemoryBudgets
 from stores.decision_log import distinct

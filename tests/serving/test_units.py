@@ -7,7 +7,7 @@ import pytest
 from shop import NOW, Server, offer, shop, told
 
 from decisioning.catalog import Budget, Exploration, Surface
-from evaluation.replay import replay
+from evaluation.recorded.replay import replay
 from serving.breaker import UNREAD
 from serving.units import ATTEMPTS
 from stores.online import StoreDown

@@ -10,7 +10,7 @@ from decisioning.catalog_yaml import load_catalog
 from decisioning.domain import Event, Facts, HistoryEvent, Request
 from decisioning.engine import Release, decide
 from decisioning.identity import user_key
-from evaluation.proposals import Proposal
+from evaluation.whatif.proposals import Proposal
 from stores.decision_log import DecisionRecord, encode, event_line
 from stores.event_log import EventLog
 from stores.home import Home

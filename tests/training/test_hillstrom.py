@@ -7,7 +7,7 @@ import pytest
 
 from decisioning.catalog_yaml import load_catalog
 from decisioning.errors import UserError
-from evaluation.pooling import pooled_differences
+from evaluation.values.pooling import pooled_differences
 from stores.catalog_files import read_catalog_files
 from stores.home import Home
 from training.config import read_config

@@ -12,7 +12,7 @@ from kiosk import CATALOG, DAY, kiosk
 from decisioning.catalog_yaml import load_catalog
 from decisioning.domain import MILLION, Event, Scores
 from decisioning.errors import UserError
-from evaluation import sweeping, traffic
+from evaluation.recorded import sweeping, traffic
 from features.snapshots import build_snapshot
 from stores.decision_log import encode, event_line
 from stores.event_log import EventLog

@@ -12,7 +12,7 @@ from decisioning.catalog_yaml import load_catalog
 from decisioning.domain import Facts, Request
 from decisioning.engine import decide
 from decisioning.errors import UserError
-from evaluation.gate import Verdict
+from evaluation.gate.lines import Verdict
 from models import artifact
 from stores.home import Home
 from stores.registry import CHAMPION, Registry

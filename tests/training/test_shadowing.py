@@ -9,8 +9,8 @@ import pytest
 
 from decisioning.domain import Event
 from decisioning.errors import UserError
-from evaluation.gate import Verdict, shadow_lines
-from evaluation.log_checks import check_log
+from evaluation.gate.lines import Verdict, shadow_lines
+from evaluation.recorded.log_checks import check_log
 from features.schema import Schema
 from features.snapshots import build_snapshot, snapshot_rows
 from models import artifact

@@ -4,7 +4,7 @@ import pytest
 
 from decisioning.catalog_yaml import load_catalog
 from decisioning.errors import UserError
-from evaluation.crossfit import CrossFit
+from evaluation.values.crossfit import CrossFit
 from models import artifact
 from models.learners import LEARNERS
 from stores.registry import CHALLENGER, Registry

@@ -18,9 +18,9 @@ from decisioning.catalog import Catalog, FeatureSpec, FeatureType
 from decisioning.domain import MILLION, Policy, Value
 from decisioning.errors import UserError
 from decisioning.knowledge import Knowledge
-from evaluation.rewards import SKEW
-from evaluation.sweeping import PROCESSES, Opened, Progress, quietly, sweep
-from evaluation.traffic import recorded, records, without_repeats
+from evaluation.recorded.rewards import SKEW
+from evaluation.recorded.sweeping import PROCESSES, Opened, Progress, quietly, sweep
+from evaluation.recorded.traffic import recorded, records, without_repeats
 from features.frames import typed_column
 from features.schema import Schema
 from features.snapshots import KEYED

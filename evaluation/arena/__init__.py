@@ -1,0 +1,1 @@
+"""Policies compared in worlds of known truth."""

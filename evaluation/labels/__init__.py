@@ -1,0 +1,1 @@
+"""From decisions and outcomes to what a learner is taught."""

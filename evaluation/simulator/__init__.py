@@ -1,0 +1,1 @@
+"""Listeners, offers and outcomes of which the truth is known."""

@@ -1,0 +1,1 @@
+"""Recorded traffic decided again under another catalog or model."""
