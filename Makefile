@@ -22,9 +22,10 @@ setup-dev: .venv/.dev
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+# Some come as source alone (pyspark): they are built with the locked setuptools, so that nothing unlocked is fetched.
 .venv/.dev: .venv/.default requirements/dev.txt
 	@echo "Adding the development tools from requirements/dev.txt"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-build-isolation -r requirements/dev.txt
 	@touch $@
 
 demo: setup  ## Simulate, train, promote, publish, serve: everything once (ARGS="--check" to verify and stop)
@@ -34,7 +35,7 @@ demo-check: setup  ## The demo, verified over HTTP; fails when anything is off
 	@$(BIN)/segue demo --check $(ARGS)
 
 test: setup-dev  ## The whole suite, in minutes
-	@$(BIN)/python -m pytest -q -m "not heavy" $(ARGS)
+	@$(BIN)/python -m pytest -q -m "not heavy" -n auto --dist loadfile $(ARGS)
 
 test-heavy: setup-dev  ## The slow tests that `make test` leaves out
 	@$(BIN)/python -m pytest -q -m heavy $(ARGS)

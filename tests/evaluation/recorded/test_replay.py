@@ -16,7 +16,7 @@ from evaluation.recorded.replay import replay, replay_log
 from stores.decision_log import DecisionRecord, encode
 from stores.log_chunks import chunks
 
-CATALOG = Path(__file__).parents[1] / "golden" / "catalog" / "all.yaml"
+CATALOG = Path(__file__).parents[2] / "golden" / "catalog" / "all.yaml"
 NOW = 1_795_348_800.0
 
 

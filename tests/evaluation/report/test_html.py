@@ -15,10 +15,10 @@ from rich.console import Console
 from evaluation.labels.labels import label
 from evaluation.report.figures import figures
 from evaluation.report.findings import findings
+from evaluation.report.html import report
 from evaluation.report.numbers import digits_of, figure, interval
 from evaluation.report.page import printable, short
 from evaluation.report.tables import value_table
-from evaluation.report.whole import report
 from evaluation.report.words import records_of, summary
 from evaluation.values.crossfit import CrossFit
 from evaluation.values.policy_values import policy_values

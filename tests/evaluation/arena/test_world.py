@@ -16,7 +16,7 @@ from evaluation.arena.world import FADES, LATENTS, SEEN, WARM_UP, fade, make_wor
 from models.frames import encode_facts
 from stores.catalog_files import read_catalog_files
 
-SAMPLE = load_catalog(read_catalog_files(Path(__file__).parents[2] / "catalog"))
+SAMPLE = load_catalog(read_catalog_files(Path(__file__).parents[3] / "catalog"))
 
 
 @pytest.fixture(scope="module")

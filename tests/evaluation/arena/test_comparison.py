@@ -19,7 +19,7 @@ from evaluation.arena.life import Life
 from evaluation.arena.policies import Recipe
 from stores.catalog_files import read_catalog_files
 
-FILES = read_catalog_files(Path(__file__).parents[2] / "catalog")
+FILES = read_catalog_files(Path(__file__).parents[3] / "catalog")
 SMALL = Setting(FILES, users=500, days=3, recipe=Recipe("constant"))
 
 

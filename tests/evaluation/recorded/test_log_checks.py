@@ -73,7 +73,7 @@ def drawn(release):
 
 @pytest.fixture(scope="module")
 def release():
-    catalog = load_catalog(read_catalog_files(Path(__file__).parents[2] / "catalog"))
+    catalog = load_catalog(read_catalog_files(Path(__file__).parents[3] / "catalog"))
     catalog = replace(catalog, exploration=replace(catalog.exploration, uniform=0.05, challenger=0.05))
     models = {name: Noisy(1) for name in catalog.models}
     return Release("r", catalog, models, {name: Noisy(2) for name in catalog.models}, salt="log checks")

@@ -22,7 +22,7 @@ from evaluation.values.estimators import (
 )
 
 # Three small logs and what obp 0.5.7 computes on them: figures, not data of anybody's.
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "obp_vectors.json").read_text())["cases"]
+GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "obp_vectors.json").read_text())["cases"]
 
 
 def rows_of(logging, target, q_hat, action, reward, user=None):

@@ -18,7 +18,7 @@ from evaluation.arena.world import WARM_UP, make_world
 from evaluation.values.estimators import Estimate, Rows, dr
 from stores.catalog_files import read_catalog_files
 
-SAMPLE = load_catalog(read_catalog_files(Path(__file__).parents[2] / "catalog"))
+SAMPLE = load_catalog(read_catalog_files(Path(__file__).parents[3] / "catalog"))
 CHEAP = Recipe("pooled", {"iterations": 15}, shrinkage=0.75)
 
 

@@ -16,7 +16,7 @@ from stores.catalog_files import read_catalog_files
 from stores.home import Home
 from stores.tables import Tables
 
-SAMPLE = Path(simulation.__file__).parent.parent / "catalog"
+SAMPLE = Path(simulation.__file__).parents[2] / "catalog"
 UNTIL = date(2026, 11, 22)
 END = pd.Timestamp(UNTIL, tz="UTC")
 DAYS = 10
