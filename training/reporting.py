@@ -6,7 +6,7 @@ from typing import Any
 
 from decisioning.errors import UserError
 from evaluation.report.figures import figures
-from evaluation.report.whole import report
+from evaluation.report.html import report
 from evaluation.values.judged import TRAINED
 from evaluation.values.segments import Status
 from stores.home import Home
