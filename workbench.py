@@ -67,8 +67,9 @@ def check_catalog_of(
 def online_store(home: Home, redis_url: str | None) -> Iterator[str]:
     """The address of the store: the one given, or the embedded server for as long as this lasts."""
     if redis_url:
-        if not redis_url.startswith(("redis://", "rediss://", "unix://")):
-            raise UserError("The store's address must begin with redis://, rediss:// or unix://.")
+        from stores.connect import address
+
+        address(redis_url)  # one that can't be read is told before any work begins
         yield redis_url
         return
     from stores.embedded import running
