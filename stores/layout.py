@@ -2,11 +2,13 @@
 
 Both twins and the publisher read and write through here, so that they cannot part. Keys, below a namespace:
 
-    fs:current            the Pointer: which version readers use, and the one before it
-    fs:versions           hash: every version that may have keys → its description
-    fs:lock               who is publishing
-    fs:{version}:{bucket} hash of about 32 users → packed vector. Small hashes are kept as listpacks, which takes a
-                          third of the memory of plain ones
+    {fs}:current          the Pointer: which version readers use, and the one before it. With the three that follow it
+                          shares one slot, so that a script can look at the lock and turn the pointer in one step
+    {fs}:versions         hash: every version that may have keys → its description
+    {fs}:progress         hash: a version that is being published → how many of the snapshot's rows it has for certain
+    {fs}:lock             who is publishing
+    fs:<version>:<bucket> hash of about 32 users (`field_of`) → packed vector. Small hashes are kept as listpacks, which
+                          take less than half of the memory of plain ones. Buckets spread over all slots
     h:{user}, t:{user}    a user's newest events; ids of the events that no longer fit. One slot per user
     s:{user}:{decision}   the answer of a sticky decision, until its period ends
     {budgets}:{name}      units spent; with :leases and :confirmed, who holds units until when. One slot for all budgets
@@ -15,6 +17,7 @@ Both twins and the publisher read and write through here, so that they cannot pa
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from hashlib import blake2b
 from zlib import crc32
 
 import msgspec
@@ -24,6 +27,7 @@ from features.schema import Schema
 from stores.online import CORRUPT, OTHER_SCHEMA
 
 USERS_PER_BUCKET = 32
+FIELD_BYTES = 16
 TAG_BYTES = 4
 
 
@@ -64,15 +68,19 @@ class Keys:
 
     @property
     def current(self) -> str:
-        return f"{self.namespace}:fs:current"
+        return f"{self.namespace}:{{fs}}:current"
 
     @property
     def versions(self) -> str:
-        return f"{self.namespace}:fs:versions"
+        return f"{self.namespace}:{{fs}}:versions"
+
+    @property
+    def progress(self) -> str:
+        return f"{self.namespace}:{{fs}}:progress"
 
     @property
     def lock(self) -> str:
-        return f"{self.namespace}:fs:lock"
+        return f"{self.namespace}:{{fs}}:lock"
 
     @property
     def killed(self) -> str:
@@ -100,8 +108,22 @@ def buckets_for(users: int) -> int:
     return max(1, users // USERS_PER_BUCKET)
 
 
-def bucket_of(user: str, buckets: int) -> int:
-    return crc32(user.encode()) % buckets
+def field_of(user: str) -> bytes:
+    """The 16 bytes that stand for a user in a bucket: a user key as it is, without its hexadecimal digits.
+
+    Any other text (no user key is any) is hashed to as many bytes.
+    """
+    try:
+        field = bytes.fromhex(user)
+    except ValueError:
+        field = b""
+    if len(field) == FIELD_BYTES == len(user) // 2:
+        return field
+    return blake2b(user.encode("utf-8", "surrogatepass"), digest_size=FIELD_BYTES).digest()
+
+
+def bucket_of(field: bytes, buckets: int) -> int:
+    return crc32(field) % buckets
 
 
 def tag_of(schema: Schema) -> bytes:

@@ -14,7 +14,7 @@ from redis.backoff import NoBackoff
 from decisioning.domain import Event, Facts
 from features.schema import Schema
 from stores.budgets import Want, holder
-from stores.layout import Keys, Pointer, Version, bucket_of, pack_event, unpack_history, unpack_vector
+from stores.layout import Keys, Pointer, Version, bucket_of, field_of, pack_event, unpack_history, unpack_vector
 from stores.online import CORRUPT_HISTORY, HISTORY_LIMIT, HISTORY_SECONDS, UNKNOWN_USER, UNPUBLISHED, StoreDown
 from stores.redis_scripts import APPLY, REMEMBER, RESERVE
 
@@ -115,7 +115,7 @@ class RedisStore:
     async def _read(self, user: str, schema: Schema, budgets: Sequence[str], own: str) -> Facts:
         now = time.monotonic()
         due = self._refreshed is None or now - self._refreshed >= self._refresh_seconds
-        version = self._version
+        version, field = self._version, field_of(user)
         async with self._client.pipeline(transaction=False) as pipe:
             pipe.hvals(self._keys.history(user))
             pipe.smembers(self._keys.killed)
@@ -125,7 +125,7 @@ class RedisStore:
                 pipe.get(spent)
                 pipe.zcount(leases, f"({at!r}", "+inf")
             if version is not None:
-                pipe.hget(self._keys.bucket(version, bucket_of(user, version.buckets)), user)
+                pipe.hget(self._keys.bucket(version, bucket_of(field, version.buckets)), field)
             if due:
                 pipe.get(self._keys.current)
             answers = await pipe.execute()
@@ -142,7 +142,7 @@ class RedisStore:
             if current != version:
                 # What was read may belong to a version that is gone by now: read again, from the one that counts.
                 version = current
-                packed = await self._vector(version, user)
+                packed = await self._vector(version, field)
         if version is None:
             features, as_of, degraded = {}, None, (UNPUBLISHED,)
         elif packed is None:
@@ -162,7 +162,7 @@ class RedisStore:
         except msgspec.DecodeError:
             return replace(facts, unread=frozenset({"history"}), degraded=(*degraded, CORRUPT_HISTORY))
 
-    async def _vector(self, version: Version | None, user: str) -> bytes | None:
+    async def _vector(self, version: Version | None, field: bytes) -> bytes | None:
         if version is None:
             return None
-        return await self._client.hget(self._keys.bucket(version, bucket_of(user, version.buckets)), user)
+        return await self._client.hget(self._keys.bucket(version, bucket_of(field, version.buckets)), field)

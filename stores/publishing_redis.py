@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from decisioning.errors import UserError
-from stores.layout import Keys, Pointer, Version, bucket_of
+from stores.layout import Keys, Pointer, Version, bucket_of, field_of
 from stores.publishing import ALREADY_PUBLISHING, Row
 
 TIMEOUT_SECONDS = 30.0
@@ -85,7 +85,8 @@ class RedisShelf:
     def write(self, version: Version, rows: Sequence[Row]) -> None:
         by_bucket: dict[int, list[str | bytes]] = defaultdict(list)
         for user, packed in rows:
-            by_bucket[bucket_of(user, version.buckets)] += (user, packed)
+            field = field_of(user)
+            by_bucket[bucket_of(field, version.buckets)] += (field, packed)
         with self._client.pipeline(transaction=False) as pipe:
             for number, flat in by_bucket.items():
                 pipe.execute_command("HSET", self._keys.bucket(version, number), *flat)
@@ -97,8 +98,8 @@ class RedisShelf:
 
     def lookup(self, version: Version, users: Sequence[str]) -> list[bytes | None]:
         with self._client.pipeline(transaction=False) as pipe:
-            for user in users:
-                pipe.hget(self._keys.bucket(version, bucket_of(user, version.buckets)), user)
+            for field in map(field_of, users):
+                pipe.hget(self._keys.bucket(version, bucket_of(field, version.buckets)), field)
             return pipe.execute()
 
     def flip(self, expected: Pointer | None, to: Pointer) -> bool:
