@@ -1,0 +1,1 @@
+"""All users at once: their scores and their decisions, in parts that any engine can work on."""
