@@ -12,7 +12,7 @@ from decisioning.conditions import Op, Test, holds
 from decisioning.domain import MILLION
 from decisioning.experiments import Assignment, bucket
 from decisioning.exploration import certain, chosen, mixture
-from decisioning.identity import draw, sticky_decision_id, user_key
+from decisioning.identity import draw, sticky_decision_id, user_digests, user_key
 
 USERS = [f"user-{n}" for n in range(5000)]
 
@@ -134,3 +134,8 @@ def test_a_user_key_depends_on_the_secret_and_hides_the_id():
     assert key != user_key(b"1" * 32, "alice")
     assert "alice" not in key
     assert user_key(b"0" * 32, "\ud800")
+
+
+@given(st.binary(min_size=16, max_size=64), st.lists(st.text()))
+def test_the_keys_of_many_users_are_those_of_each(secret, user_ids):
+    assert [one.hex() for one in user_digests(secret, user_ids)] == [user_key(secret, one) for one in user_ids]
