@@ -1,0 +1,71 @@
+"""Work in parts by processes of this machine."""
+
+import gc
+import multiprocessing
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from decisioning.errors import UserError
+
+PROCESSES = 2
+AHEAD = 3
+"""Parts per process that are begun before their turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """Processes that are spawned for each `map`; one alone is this very process."""
+
+    workers: int = PROCESSES
+
+    def map(self, task: Callable[[], Callable[[Any], Any]], parts: Iterable[Any]) -> Iterator[Any]:
+        """As `engines.Engine`."""
+        if self.workers < 2:
+            opened = task()
+            return (opened(part) for part in parts)
+        return self._spread(task, iter(parts))
+
+    def brief(self) -> "Local":
+        return Local(1)
+
+    def _spread(self, task: Callable[[], Callable[[Any], Any]], parts: Iterator[Any]) -> Iterator[Any]:
+        # Spawned, as a fork of a process with threads (a bar that turns, a library's pool) may hang.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(self.workers, context, initializer=_prepare, initargs=(task,)) as pool:
+            begun: deque[Future[Any]] = deque(pool.submit(_one, part) for part in islice(parts, AHEAD * self.workers))
+            try:
+                while begun:
+                    found = begun.popleft().result()
+                    begun.extend(pool.submit(_one, part) for part in islice(parts, 1))
+                    yield found
+            except BrokenProcessPool:
+                raise UserError(
+                    "A process that worked on a part was ended from outside, most often because memory ran out: "
+                    "try fewer --workers."
+                ) from None
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+
+_task: list[Callable[[], Callable[[Any], Any]]] = []
+_opened: list[Callable[[Any], Any]] = []
+"""The work of this process, and how to open it."""
+
+
+def _prepare(task: Callable[[], Callable[[Any], Any]]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's matter
+    _task[:] = [task]
+
+
+def _one(part: Any) -> Any:
+    """Opened with the first part and not before: what opening raises is then told as what it is."""
+    if not _opened:
+        _opened.append(_task[0]())
+        gc.freeze()  # what the work holds stays: the collector need not look at it again and again
+    return _opened[0](part)

@@ -1,0 +1,109 @@
+"""What every engine holds to: the same results, in order, whoever did the work; mistakes told as what they are."""
+
+import builtins
+
+import pytest
+from parts_of_work import Dies, Opens, Refuses, Squares
+
+from decisioning.errors import UserError
+from scaling.engines import engine
+from scaling.local import Local
+
+
+def test_results_come_in_the_order_of_the_parts(twin):
+    assert list(twin.map(Squares(slow_until=4), range(12))) == [n * n for n in range(12)]
+
+
+def test_no_parts_are_no_work(twin):
+    assert list(twin.map(Squares(), [])) == []
+
+
+def test_parts_are_asked_for_only_a_few_ahead(twin):
+    asked = []
+
+    def parts():
+        for number in range(1000):
+            asked.append(number)
+            yield number
+
+    results = twin.map(Squares(), parts())
+    assert next(results) == 0
+    assert len(asked) < 30
+    results.close()
+
+
+def test_a_task_is_opened_once_in_each_worker(twin, tmp_path):
+    workers = set(twin.map(Opens(tmp_path), range(20)))
+    assert 1 <= len(workers) <= twin.workers
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {str(pid): "opened\n" for pid in workers}
+
+
+@pytest.mark.parametrize(("task", "told"), [(Refuses(3), "3 is no good"), (Refuses(), "this work can't begin")])
+def test_a_mistake_in_the_work_is_told_as_what_it_is(twin, task, told):
+    with pytest.raises(UserError) as raised:
+        list(twin.map(task, range(6)))
+    assert str(raised.value) == told
+    assert type(raised.value) is UserError
+
+
+def test_what_came_before_a_mistake_is_given(twin):
+    results = twin.map(Refuses(3), range(6))
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    results.close()
+
+
+def test_a_worker_that_is_lost_for_good_is_one_clear_message(twin):
+    with pytest.raises(UserError, match="memory ran out: try fewer --workers"):
+        list(twin.map(Dies(2), range(4)))
+
+
+def test_an_engine_goes_on_after_work_that_failed(twin):
+    assert list(twin.map(Squares(), [5])) == [25]
+
+
+def test_on_ray_a_worker_that_is_lost_once_is_replaced_and_its_part_done_again(ray_engine, tmp_path, capfd):
+    assert list(ray_engine.map(Dies(2, tmp_path / "died"), range(5))) == list(range(5))
+    assert (tmp_path / "died").exists()
+    assert capfd.readouterr() == ("", "")  # standard output is where a verb's JSON goes
+
+
+def test_a_ray_of_our_own_cannot_be_reached_from_elsewhere(ray_engine):
+    import ray
+
+    assert [node["NodeManagerAddress"] for node in ray.nodes()] == ["127.0.0.1"]
+
+
+def test_a_ray_that_runs_already_is_used_and_left_running(ray_engine):
+    import ray
+
+    before = ray.get_runtime_context().gcs_address
+    with engine("ray", workers=64) as again:
+        assert again.workers == 2  # of CPUs there are two: more workers would wait for ever
+        assert list(again.map(Squares(), [3])) == [9]
+    assert ray.is_initialized()
+    assert ray.get_runtime_context().gcs_address == before
+
+
+def test_one_local_worker_is_this_very_process(tmp_path):
+    import os
+
+    assert list(Local(1).map(Opens(tmp_path), [1, 2])) == [os.getpid()] * 2
+
+
+@pytest.mark.parametrize(("name", "workers", "told"), [("spark", None, "local or ray"), ("local", 0, "1 or more")])
+def test_an_engine_that_cannot_be_is_refused(name, workers, told):
+    with pytest.raises(UserError, match=told), engine(name, workers):
+        pass
+
+
+def test_without_ray_installed_the_message_says_what_to_install(monkeypatch):
+    imported = builtins.__import__
+
+    def absent(name, *args, **kwargs):
+        if name == "ray":
+            raise ImportError(name)
+        return imported(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", absent)
+    with pytest.raises(UserError, match=r"pip install 'segue\[ray\]', or take --engine local"), engine("ray"):
+        pass

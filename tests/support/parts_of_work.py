@@ -1,0 +1,70 @@
+"""Tasks for engines, in a module that other processes can import."""
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from decisioning.errors import UserError
+
+
+@dataclass(frozen=True)
+class Squares:
+    """Squares numbers; the earlier ones take longer, so that they end in another order than they began in."""
+
+    slow_until: int = 0
+
+    def __call__(self):
+        return self.square
+
+    def square(self, number):
+        if number < self.slow_until:
+            time.sleep(0.05 * (self.slow_until - number))
+        return number * number
+
+
+@dataclass(frozen=True)
+class Opens:
+    """Tells the process that opened it, and how often it was opened there."""
+
+    folder: Path
+
+    def __call__(self):
+        with (self.folder / str(os.getpid())).open("a") as file:
+            file.write("opened\n")
+        return lambda part: os.getpid()
+
+
+@dataclass(frozen=True)
+class Refuses:
+    """Refuses one number, or to be opened at all."""
+
+    number: int | None = None
+
+    def __call__(self):
+        if self.number is None:
+            raise UserError("this work can't begin")
+        return self.check
+
+    def check(self, number):
+        if number == self.number:
+            raise UserError(f"{number} is no good")
+        return number
+
+
+@dataclass(frozen=True)
+class Dies:
+    """Ends its process at one number: always, or where `once` names a file, the first time alone."""
+
+    number: int
+    once: Path | None = None
+
+    def __call__(self):
+        return self.work
+
+    def work(self, number):
+        if number == self.number and not (self.once and self.once.exists()):
+            if self.once:
+                self.once.touch()
+            os._exit(1)
+        return number
