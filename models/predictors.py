@@ -32,6 +32,10 @@ class Predictor(Protocol):
         """(n, context columns) → (n, len(offers))."""
         ...
 
+    def exact(self, contexts: np.ndarray, offers: Sequence[int]) -> np.ndarray:
+        """`matrix` to the last bit as `raw` has it, row by row: for answers that must be those of serving."""
+        ...
+
     def to_json(self) -> dict[str, object]: ...
 
     @property
@@ -51,6 +55,8 @@ class Constant:
 
     def matrix(self, contexts: np.ndarray, offers: Sequence[int]) -> np.ndarray:
         return np.full((len(contexts), len(offers)), math.nan)
+
+    exact = matrix
 
     def to_json(self) -> dict[str, object]:
         return {}
@@ -88,6 +94,10 @@ class Linear:
                 out[:, column] = filled @ np.array(self.weights[offer]) + self.intercepts[offer]
         return out
 
+    def exact(self, contexts: np.ndarray, offers: Sequence[int]) -> np.ndarray:
+        rows = [self.raw(row, offers) for row in contexts.astype(float).tolist()]
+        return np.array(rows, float).reshape(len(contexts), len(offers))
+
     def to_json(self) -> dict[str, object]:
         return {"fill": self.fill, "weights": self.weights, "intercepts": self.intercepts}
 
@@ -107,6 +117,8 @@ class Trees:
 
     def matrix(self, contexts: np.ndarray, offers: Sequence[int]) -> np.ndarray:
         return self._scorer.matrix(contexts, np.array(offers, np.intp))
+
+    exact = matrix
 
     def to_json(self) -> dict[str, object]:
         return {}
@@ -141,6 +153,8 @@ class Forests:
                 out[:, column] = found[:, self._place[offer]]
         return out
 
+    exact = matrix
+
     def to_json(self) -> dict[str, object]:
         return {"offers": list(self._models)}
 
@@ -163,8 +177,10 @@ class Contrast:
 
     def raw(self, context: Sequence[float], offers: Sequence[int]) -> Sequence[float]:
         (base,) = self._base.raw(context, [self._baseline])
+        return self._together(base, self._effects.raw(context, offers), offers)
+
+    def _together(self, base: float, effects: Sequence[float], offers: Sequence[int]) -> list[float]:
         rate = 1.0 / (1.0 + math.exp(-max(base, -700.0)))
-        effects = self._effects.raw(context, offers)
         return [
             base if offer == self._baseline else _log_odds(rate + effect)
             for offer, effect in zip(offers, effects, strict=True)
@@ -175,6 +191,12 @@ class Contrast:
         rate = 1.0 / (1.0 + np.exp(-np.maximum(base, -700.0)))
         p = np.clip(rate + self._effects.matrix(contexts, offers), LEAST_P, 1.0 - LEAST_P)
         return np.where(np.array(offers) == self._baseline, base, np.log(p / (1.0 - p)))
+
+    def exact(self, contexts: np.ndarray, offers: Sequence[int]) -> np.ndarray:
+        bases = self._base.exact(contexts, [self._baseline])[:, 0].tolist()
+        effects = self._effects.exact(contexts, offers).tolist()
+        rows = [self._together(base, row, offers) for base, row in zip(bases, effects, strict=True)]
+        return np.array(rows, float).reshape(len(contexts), len(offers))
 
     def to_json(self) -> dict[str, object]:
         return {"baseline": self._baseline, **self._effects.to_json()}

@@ -15,7 +15,10 @@ import numpy as np
 
 from models.trees import ZERO, Forest, Tree, leaves_in_order, left_leaves
 
-BATCH = 4096
+BATCH = 512
+"""Context rows at once: the masks of so many stay in the processor's cache, which makes a quarter of the time."""
+FORESTS_BATCH = 4096
+"""The same for several forests, divided by their number."""
 NO_TREE = Tree((), (), (), (), (), (), (0.0,))
 
 
@@ -129,7 +132,7 @@ class ForestsScorer:
         rounds = [[*forest.trees, *[NO_TREE] * (self._rounds - len(forest.trees))] for forest in forests]
         trees = tuple(tree for together in zip(*rounds, strict=True) for tree in together)
         self._scorer = TreeScorer(Forest(context_columns, trees), context_columns, np.zeros((1, 0)))
-        self._batch = max(1, BATCH // len(forests))
+        self._batch = max(1, FORESTS_BATCH // len(forests))
 
     def raw(self, context: Sequence[float]) -> np.ndarray:
         """(forests,) float64 raw scores of one context row."""
