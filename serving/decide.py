@@ -15,13 +15,13 @@ from decisioning.catalog import Catalog, Surface
 from decisioning.domain import DECISION, Decision, Event, Facts, Reason, Request, Shown, Source
 from decisioning.explain import explain, with_changes
 from decisioning.identity import decision_id, sticky_until, user_key
-from serving import sticky
 from serving.breaker import GuardedStore
 from serving.context import read_context
 from serving.errors import ApiError, invalid
 from serving.runtime import Current, Runtime
 from serving.schemas import DecisionAnswer, DecisionRequest, OfferAnswer, ReasonAnswer, read_decision
 from serving.units import Decide, Desk
+from stores import sticky
 from stores.decision_log import CHALLENGER, DecisionRecord, encode
 
 SHORTEST_WAIT, LONGEST_WAIT = 0.005, 0.050
@@ -103,7 +103,7 @@ async def _known(
     store: GuardedStore, current: Current, surface: Surface, request: Request, timeout: float
 ) -> tuple[Facts, bytes | None]:
     """The facts, and the answer that was given to the same sticky decision before."""
-    budgets = current.read[surface.name]
+    budgets = current.ledger.read[surface.name]
     if surface.sticky:
         return await store.read_again(request.user, current.schema, budgets, timeout, request.decision_id)
     return await store.read(request.user, current.schema, budgets, timeout), None

@@ -63,7 +63,7 @@ async def _take(runtime: Runtime, sent: EventRequest, index: int, result: Events
         result.accepted += 1
         _admit(result, RETIRED)
         return
-    budgets = current.spends(event.offer, at) if event.type == EventType.IMPRESSION else ()
+    budgets = current.ledger.spends(event.offer, at) if event.type == EventType.IMPRESSION else ()
     is_new = await runtime.store.apply(event, budgets, current.schema)
     result.accepted += 1
     if event.type not in current.event_types:

@@ -3,26 +3,24 @@
 import asyncio
 import gc
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from math import ceil
 from pathlib import Path
 
 import structlog
 
-from decisioning.catalog import Budget, Catalog
+from decisioning.catalog import Catalog
 from decisioning.catalog_yaml import load_catalog
 from decisioning.domain import EventType, Facts, Request
 from decisioning.engine import Release, decide
-from decisioning.limits import allowance, is_running
 from features.schema import Schema
 from serving.breaker import GuardedStore
 from serving.stopwatch import Stopwatch, watched
-from stores.budgets import Want
 from stores.catalog_files import read_catalog_files
 from stores.event_log import Log
 from stores.releases import ReleaseStore
+from stores.units import Ledger
 
 POLL_EVERY = 0.5
 RETRY_AFTER = 10.0
@@ -37,12 +35,7 @@ class Current:
 
     release: Release
     schema: Schema
-    budgets: dict[str, tuple[Budget, ...]]
-    """By offer: the budgets that its impressions count towards."""
-    read: dict[str, tuple[str, ...]]
-    """By surface: the budgets that its offers need to know."""
-    hard: dict[str, Budget]
-    """By name: the budgets of which a unit is needed to show an offer."""
+    ledger: Ledger
     event_types: frozenset[str]
     """Those that some rule or group can know; others are kept all the same."""
     watch: Stopwatch | None = None
@@ -52,31 +45,8 @@ class Current:
     def of(cls, release: Release) -> "Current":
         release, watch = watched(release)
         catalog = release.catalog
-        budgets = {name: tuple(one for one in catalog.budgets if name in one.offers) for name in catalog.offers}
-        read = {
-            surface: tuple(sorted({one.name for offer in catalog.offers_on(surface) for one in budgets[offer.name]}))
-            for surface in catalog.surfaces
-        }
-        hard = {one.name: one for one in catalog.budgets if one.hard}
         types = frozenset(EventType) | {group.converts_on for group in catalog.groups.values()}
-        return cls(release, Schema.of(catalog.features), budgets, read, hard, types, watch)
-
-    def spends(self, offer: str, at: float) -> tuple[str, ...]:
-        """The budgets of which an impression of an offer at a moment takes one unit."""
-        return tuple(one.name for one in self.budgets.get(offer, ()) if is_running(one, at))
-
-    def wants(self, offers: Iterable[str], now: float) -> tuple[Want, ...]:
-        """The units of hard budgets without which these offers may not be shown."""
-        return tuple(
-            Want(one.name, offer, self.allowed(one.name, now))
-            for offer in offers
-            for one in self.budgets.get(offer, ())
-            if one.hard and is_running(one, now)
-        )
-
-    def allowed(self, budget: str, now: float) -> int:
-        """How many units of a hard budget may be out by now: one that is paced begins with its first, at once."""
-        return ceil(allowance(self.hard[budget], now))
+        return cls(release, Schema.of(catalog.features), Ledger.of(catalog), types, watch)
 
 
 NOTHING_LOADED = Current.of(Release("none", Catalog("none")))

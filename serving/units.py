@@ -13,8 +13,6 @@ ATTEMPTS = 3
 REPORTED_WITHIN = 300.0
 """Seconds after an answer's end within which its impression is expected. Then its lease ends."""
 
-UNREAD = "budgets:unread"
-
 Decide = Callable[[Current, Request, Facts], Decision]
 
 
@@ -46,8 +44,8 @@ class Desk:
                 return decision, facts
             if short is None:
                 break
-            facts = replace(facts, budgets={**facts.budgets, **self._spent(short)})
-        facts = self._closed(facts)
+            facts = self.current.ledger.without(facts, short, self.request.now)
+        facts = self.current.ledger.closed(facts)
         decision = decide(self.current, self.request, facts)
         if self._wants(decision.slate):  # a fallback below a hard budget, which no checked catalog has
             decision = replace(decision, slate=(), source=Source.NONE)
@@ -61,13 +59,4 @@ class Desk:
         return await self.store.reserve(self.request.decision_id, wants, lasts, self.current.schema, self.left())
 
     def _wants(self, slate: tuple[Shown, ...]) -> tuple[Want, ...]:
-        return self.current.wants([one.offer for one in slate], self.request.now)
-
-    def _spent(self, short: Mapping[str, int]) -> dict[str, int]:
-        """What is out, or, where a slate wanted more than one unit and there is one, all that is allowed."""
-        return {name: max(out, self.current.allowed(name, self.request.now)) for name, out in short.items()}
-
-    def _closed(self, facts: Facts) -> Facts:
-        """The facts as if no hard budget could be read."""
-        known = {name: out for name, out in facts.budgets.items() if name not in self.current.hard}
-        return replace(facts, budgets=known, degraded=(*facts.degraded, UNREAD))
+        return self.current.ledger.wants([one.offer for one in slate], self.request.now)

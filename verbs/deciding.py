@@ -69,8 +69,8 @@ def decide(
     from decisioning.engine import decide
     from decisioning.explain import explain
     from decisioning.identity import decision_id, user_key
-    from serving.sticky import again
     from stores.decision_log import to_json
+    from stores.sticky import again
     from terminal import decision_words
     from workbench import read_context, read_user
 

@@ -10,12 +10,12 @@ from decisioning.catalog import Budget, Cap, CapBy, Exploration, Suppression, Su
 from decisioning.domain import DECISION
 from decisioning.identity import sticky_decision_id, sticky_until, user_key
 from evaluation.recorded.replay import replay
-from serving.sticky import Given
 from stores.budgets import MemoryBudgets
 from stores.decision_log import distinct
 from stores.online import StoreDown
 from stores.online_memory import MemoryStore
 from stores.online_redis import RedisStore
+from stores.sticky import Given
 
 DAY = 86_400.0
 PERIOD = 3600.0
