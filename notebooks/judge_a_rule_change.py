@@ -99,7 +99,7 @@ plt.show()
 
 # %%
 base = None if release.id.startswith("catalog-") else release.id
-found = ask(home.logs, Proposal(partial(release_of, home), base, draft), last="all", processes=1)
+found = ask(home.logs, Proposal(partial(release_of, home), base, draft), last="all")
 offers = pd.DataFrame(found["offers"]).set_index("offer")
 print(f"{found['decisions']:,} decisions of {found['users']:,} users:")
 print(f"{found['changed_share']:.1%} get another first offer,")

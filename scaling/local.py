@@ -53,6 +53,9 @@ class Local:
                 pool.shutdown(wait=False, cancel_futures=True)
 
 
+HERE = Local()
+"""What work is done by where nobody says otherwise."""
+
 _task: list[Callable[[], Callable[[Any], Any]]] = []
 _opened: list[Callable[[Any], Any]] = []
 """The work of this process, and how to open it."""

@@ -12,8 +12,10 @@ from decisioning.domain import Decision
 from decisioning.engine import Release, decide
 from decisioning.errors import UserError
 from evaluation.recorded.log_checks import LogCheck, check_log
-from evaluation.recorded.sweeping import PROCESSES, Opened, Progress, quietly, sweep
+from evaluation.recorded.sweeping import Opened, Progress, quietly, sweep
 from evaluation.recorded.traffic import latest_releases, recorded, sticky_surfaces, without_repeats
+from scaling.engines import Engine
+from scaling.local import HERE
 from stores.decision_log import DecisionRecord, canonical, decode
 
 Load = Callable[[str], Release]
@@ -54,9 +56,7 @@ def replay(lines: Iterable[bytes], load: Load) -> Replay:
     return ReplayPass(load)()(lines)
 
 
-def replay_log(
-    folder: Path, load: Load, last: str, *, processes: int = PROCESSES, progress: Progress = quietly
-) -> Replay:
+def replay_log(folder: Path, load: Load, last: str, *, engine: Engine = HERE, progress: Progress = quietly) -> Replay:
     """Replays what `last` means of a log (see `traffic.recorded`). Raises UserError where it holds no decision."""
     traffic = recorded(folder, last)
     sticky: set[str] = set()
@@ -65,14 +65,14 @@ def replay_log(
             sticky |= sticky_surfaces(load(release).catalog)
         except UserError:
             continue  # it is named when its decisions are replayed
-    traffic = without_repeats(traffic, sticky, processes=processes)
+    traffic = without_repeats(traffic, sticky, engine=engine)
     task = ReplayPass(load, traffic.since, traffic.repeats)
-    return sweep(task, traffic.chunks, processes=processes, progress=progress)
+    return sweep(task, traffic.chunks, engine=engine, progress=progress)
 
 
 @dataclass(frozen=True)
 class ReplayPass:
-    """A pass over the log. Picklable where `load` is, so that processes can share it."""
+    """A pass over the log. Picklable where `load` is, so that engines can share it out."""
 
     load: Load
     since: float = -inf

@@ -1,16 +1,15 @@
-"""A pass over parts of a log, by several processes.
+"""A pass over parts of a log, by whatever engine.
 
-A pass is opened once in each process, takes chunks of the log, and gives parts that add up with `+`: memory stays
-bounded, and any number of processes come to the same.
+A pass is opened once in each worker, takes chunks of the log, and gives parts that add up with `+`: memory stays
+bounded, and any engine with any number of workers comes to the same.
 """
 
-import gc
-import multiprocessing
-import signal
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from typing import Any, Generic, TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
+from scaling.engines import Engine
+from scaling.local import HERE
 from stores.log_chunks import Chunk, lines
 
 T = TypeVar("T")
@@ -18,7 +17,6 @@ Opened = Callable[[Iterable[bytes]], T]
 Progress = Callable[[int, int], object]
 """Told of megabytes read, and of all."""
 
-PROCESSES = 2
 SMALL = 24 * 2**20
 """Bytes up to which further processes would take longer to start than they save."""
 
@@ -28,45 +26,35 @@ def quietly(done: int, total: int) -> None:
 
 
 def sweep(
-    task: Callable[[], Opened[T]], chunks: Sequence[Chunk], *, processes: int = PROCESSES, progress: Progress = quietly
+    task: Callable[[], Opened[T]], chunks: Sequence[Chunk], *, engine: Engine = HERE, progress: Progress = quietly
 ) -> T:
     """All parts of a pass, added up. `task` opens it, and has to be picklable; parts come in any order.
 
     Raises whatever the pass raises.
     """
+    if not chunks:
+        return task()([])
     size = sum(chunk.size for chunk in chunks)
     total = max(1, size >> 20)
     sums, done = _Sums[T](), 0
     progress(0, total)
-    if processes < 2 or size <= SMALL or len(chunks) < 2:
-        opened = task()
-        for chunk in chunks:
-            sums.add(opened(lines(chunk)))
-            done += chunk.size
-            progress(done >> 20, total)
-        return sums.total() if chunks else opened([])
-    # Spawned, as a fork of a process with threads (a bar that turns, a library's pool) may hang.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, initializer=_open, initargs=(task,)) as pool:
-        for chunk, part in zip(chunks, pool.map(_one, chunks), strict=True):  # in order: repeatable
-            sums.add(part)
-            done += chunk.size
-            progress(done >> 20, total)
+    worker = engine.brief() if size <= SMALL or len(chunks) < 2 else engine
+    for chunk, part in zip(chunks, worker.map(_OverChunks(task), chunks), strict=True):  # in order: repeatable
+        sums.add(part)
+        done += chunk.size
+        progress(done >> 20, total)
     return sums.total()
 
 
-_opened: list[Any] = []
-"""The pass of this process."""
+@dataclass(frozen=True, slots=True)
+class _OverChunks(Generic[T]):
+    """A pass as engines take it: its parts are chunks, which are read where it is opened."""
 
+    task: Callable[[], Opened[T]]
 
-def _open(task: Callable[[], Opened[Any]]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's matter
-    _opened[:] = [task()]
-    gc.freeze()  # what a pass holds stays: the collector need not look at it again and again
-
-
-def _one(chunk: Chunk) -> Any:
-    return _opened[0](lines(chunk))
+    def __call__(self) -> Callable[[Chunk], T]:
+        opened = self.task()
+        return lambda chunk: opened(lines(chunk))
 
 
 class _Sums(Generic[T]):

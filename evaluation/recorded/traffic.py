@@ -11,7 +11,9 @@ import msgspec
 
 from decisioning.catalog import Catalog
 from decisioning.errors import UserError
-from evaluation.recorded.sweeping import PROCESSES, Opened, Progress, quietly, sweep
+from evaluation.recorded.sweeping import Opened, Progress, quietly, sweep
+from scaling.engines import Engine
+from scaling.local import HERE
 from stores.decision_log import DecisionRecord, decided_at, decode
 from stores.event_log import tail
 from stores.log_chunks import Chunk, chunks, latest, moment_of_last
@@ -55,13 +57,13 @@ def extended(traffic: Traffic, folder: Path, since: float) -> Traffic:
 
 
 def without_repeats(
-    traffic: Traffic, sticky: Iterable[str], *, processes: int = PROCESSES, progress: Progress = quietly
+    traffic: Traffic, sticky: Iterable[str], *, engine: Engine = HERE, progress: Progress = quietly
 ) -> Traffic:
     """The traffic, knowing which records don't count. `sticky` names the surfaces where several may share an id."""
     marks = tuple(f'.{name}"'.encode() for name in sorted(sticky))
     if not marks:
         return traffic
-    seen = sweep(Survey(marks), traffic.chunks, processes=processes, progress=progress)
+    seen = sweep(Survey(marks), traffic.chunks, engine=engine, progress=progress)
     return replace(traffic, repeats=seen.repeats)
 
 

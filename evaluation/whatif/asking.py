@@ -10,12 +10,14 @@ from decisioning.engine import Release
 from decisioning.errors import UserError
 from decisioning.yaml_nodes import did_you_mean
 from evaluation.recorded.rewards import Outcomes, Rewards, conversion_types, read_outcomes
-from evaluation.recorded.sweeping import PROCESSES, Progress, quietly, sweep
+from evaluation.recorded.sweeping import Progress, quietly, sweep
 from evaluation.recorded.traffic import Traffic, extended, latest_releases, recorded, sticky_surfaces, without_repeats
 from evaluation.whatif.contenders import caveats
 from evaluation.whatif.passes import WhatIf
 from evaluation.whatif.proposals import Proposal
 from evaluation.whatif.report import Subject, report
+from scaling.engines import Engine
+from scaling.local import HERE
 
 USUAL_SEGMENTS = ("market", "tier")
 TELLING = (FeatureType.ENUM, FeatureType.BOOL)
@@ -27,7 +29,7 @@ def ask(
     *,
     last: str = "7d",
     by: Sequence[str] | None = None,
-    processes: int = PROCESSES,
+    engine: Engine = HERE,
     progress: Progress = quietly,
 ) -> dict[str, Any]:
     """The report (see `whatif_report.report`) of a proposal on the decisions that `last` means.
@@ -37,8 +39,8 @@ def ask(
     """
     base, other = opened(proposal, logs)
     by = segments_of(base.catalog, by)
-    found = Recorded.of(logs, last, base, other, processes=processes)
-    tally = sweep(found.asked(proposal, by), found.traffic.chunks, processes=processes, progress=progress)
+    found = Recorded.of(logs, last, base, other, engine=engine)
+    tally = sweep(found.asked(proposal, by), found.traffic.chunks, engine=engine, progress=progress)
     if not tally.all.decisions:
         why = [f"{count:,} {what}" for what, count in tally.left_out.items()]
         why += [f"{count:,} by {release}, which can't be loaded" for release, count in tally.unloadable.items()]
@@ -68,7 +70,7 @@ class Recorded:
     """From when on decisions have a say in values. Where none of those meant is old enough, as long a time before."""
 
     @classmethod
-    def of(cls, logs: Path, last: str, base: Release, other: Release, *, processes: int = PROCESSES) -> "Recorded":
+    def of(cls, logs: Path, last: str, base: Release, other: Release, *, engine: Engine = HERE) -> "Recorded":
         folder = logs / "decisions"
         traffic = recorded(folder, last)
         outcomes = read_outcomes(logs / "events", conversion_types(base.catalog, other.catalog))
@@ -76,7 +78,7 @@ class Recorded:
         span = traffic.until - traffic.since
         since = traffic.since if span > window else max(traffic.until, outcomes.until) - window - span
         traffic = extended(traffic, folder, since)
-        traffic = without_repeats(traffic, sticky_surfaces(base.catalog, other.catalog), processes=processes)
+        traffic = without_repeats(traffic, sticky_surfaces(base.catalog, other.catalog), engine=engine)
         return cls(traffic, outcomes, window, since)
 
     @property

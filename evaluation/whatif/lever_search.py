@@ -21,12 +21,14 @@ from decisioning.errors import UserError
 from decisioning.experiments import ablated
 from decisioning.plan import SurfacePlan
 from decisioning.yaml_nodes import did_you_mean
-from evaluation.recorded.sweeping import PROCESSES, Opened, Progress, quietly, sweep
+from evaluation.recorded.sweeping import Opened, Progress, quietly, sweep
 from evaluation.recorded.traffic import records
 from evaluation.whatif.asking import Recorded, ask, opened
 from evaluation.whatif.contenders import Contender
 from evaluation.whatif.passes import Pairing, unfit
 from evaluation.whatif.proposals import Proposal
+from scaling.engines import Engine
+from scaling.local import HERE
 
 NAME = "whatif"
 STEP = 0.001
@@ -58,7 +60,7 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class LeverPass:
-    """A pass over the log. Picklable where `load` is, so that processes can share it."""
+    """A pass over the log. Picklable where `load` is, so that engines can share it out."""
 
     pairing: Pairing
     offer: str
@@ -174,7 +176,7 @@ def search(
     *,
     surface: str | None = None,
     last: str = "7d",
-    processes: int = PROCESSES,
+    engine: Engine = HERE,
     progress: Progress = quietly,
 ) -> dict[str, Any]:
     """Which lever gives an offer a share of the first places of recorded decisions on its surfaces, or on one of them.
@@ -187,9 +189,9 @@ def search(
         raise UserError(f"--share takes a part of all decisions, such as 10% or 0.1, and not {share:g}.")
     base, other = opened(proposal, logs)
     surfaces = surfaces_of(other.catalog, offer, surface)
-    seen = Recorded.of(logs, last, base, other, processes=processes).traffic
+    seen = Recorded.of(logs, last, base, other, engine=engine).traffic
     task = LeverPass(proposal, offer, surfaces, seen.since, seen.repeats)
-    found = sweep(task, seen.chunks, processes=processes, progress=progress)
+    found = sweep(task, seen.chunks, engine=engine, progress=progress)
     if not len(found.levers):
         raise UserError(f"None of the recorded decisions is on {', '.join(sorted(surfaces))}: take a longer --last.")
     low, high = other.catalog.lever_min, other.catalog.lever_max
@@ -207,5 +209,5 @@ def search(
     if lever > high:
         return {**told, "lever": None, "share": None, "report": None}
     asked = replace(proposal, levers=(*proposal.levers, pulled(offer, surface, lever)))
-    report = ask(logs, asked, last=last, processes=processes, progress=progress)
+    report = ask(logs, asked, last=last, engine=engine, progress=progress)
     return {**told, "lever": round(lever, 3), "share": found.share(lever), "report": report}

@@ -32,7 +32,7 @@ def shop(tmp_path):
 
 
 def imported(shop, text=CATALOG, **more):
-    told = import_log(shop.home, load_catalog({"all.yaml": text.encode()}), processes=1, **more)
+    told = import_log(shop.home, load_catalog({"all.yaml": text.encode()}), **more)
     return told, Tables.read(shop.home.data)
 
 
@@ -196,7 +196,7 @@ def test_several_processes_make_the_same_tables(shop, monkeypatch):
     _, alone = imported(shop)
     monkeypatch.setattr(sweeping, "SMALL", 0)
     monkeypatch.setattr(traffic, "chunks", partial(chunks, size=2**18))
-    import_log(shop.home, shop.release.catalog, processes=2)
+    import_log(shop.home, shop.release.catalog)
     together = Tables.read(shop.home.data)
     pd.testing.assert_frame_equal(alone.decisions, together.decisions)
     pd.testing.assert_frame_equal(alone.facts, together.facts)

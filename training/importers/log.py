@@ -19,11 +19,13 @@ from decisioning.domain import MILLION, Policy, Value
 from decisioning.errors import UserError
 from decisioning.knowledge import Knowledge
 from evaluation.recorded.rewards import SKEW
-from evaluation.recorded.sweeping import PROCESSES, Opened, Progress, quietly, sweep
+from evaluation.recorded.sweeping import Opened, Progress, quietly, sweep
 from evaluation.recorded.traffic import recorded, records, without_repeats
 from features.frames import typed_column
 from features.schema import Schema
 from features.snapshots import KEYED
+from scaling.engines import Engine
+from scaling.local import HERE
 from stores.decision_log import DecisionRecord, decode_event
 from stores.event_log import read
 from stores.home import Home
@@ -35,7 +37,7 @@ NO_OUTCOME = ("impression",)
 
 
 def import_log(
-    home: Home, catalog: Catalog, *, last: str = "all", processes: int = PROCESSES, progress: Progress = quietly
+    home: Home, catalog: Catalog, *, last: str = "all", engine: Engine = HERE, progress: Progress = quietly
 ) -> dict[str, Any]:
     """Turn the log of `home` into its dataset, in place of the one before; `last` as in `traffic.recorded`.
 
@@ -44,9 +46,9 @@ def import_log(
     """
     folder = home.logs / "decisions"
     traffic = recorded(folder, last)
-    traffic = without_repeats(traffic, catalog.surfaces, processes=processes)  # any may have been sticky at the time
+    traffic = without_repeats(traffic, catalog.surfaces, engine=engine)  # any may have been sticky at the time
     task = LogRows(catalog.features, frozenset(catalog.surfaces), traffic.since, traffic.repeats)
-    rows = sweep(task, traffic.chunks, processes=processes, progress=progress)
+    rows = sweep(task, traffic.chunks, engine=engine, progress=progress)
     if not rows.decisions:
         told = "; ".join(f"{count:,} {why}" for why, count in sorted(rows.left_out.items()))
         raise UserError(f"No decision in {folder} can be learned from: {told or 'there are none'}.")
@@ -94,7 +96,7 @@ class Part:
 
 @dataclass(frozen=True)
 class LogRows:
-    """A pass over the decision log. Picklable, so that processes can share it."""
+    """A pass over the decision log. Picklable, so that engines can share it out."""
 
     features: Mapping[str, FeatureSpec]
     surfaces: frozenset[str]

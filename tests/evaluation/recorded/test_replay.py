@@ -91,13 +91,13 @@ def shop(tmp_path_factory):
 
 @pytest.mark.parametrize(("last", "decisions"), [("all", 1500), ("1500", 1500), ("700", 700), ("99999", 1500)])
 def test_the_last_decisions_are_replayed(shop, last, decisions):
-    report = replay_log(shop.home.logs / "decisions", shop.load, last, processes=1)
+    report = replay_log(shop.home.logs / "decisions", shop.load, last)
     assert (report.decisions, report.identical) == (decisions, decisions)
     assert report.log.problems() == ()
 
 
 def test_a_time_back_from_the_latest_decision_is_replayed(shop):
-    report = replay_log(shop.home.logs / "decisions", shop.load, "48h", processes=1)
+    report = replay_log(shop.home.logs / "decisions", shop.load, "48h")
     recent = max(one.request.now for one in shop.records(1500)) - 2 * DAY
     assert report.decisions == sum(one.request.now >= recent for one in shop.records(1500)) > 100
 

@@ -69,7 +69,7 @@ def test_the_thresholds_foretell_the_share_of_any_lever(shop, name, times, offer
     ("offer", "surface", "share"), [("annual", "banner", 0.3), ("monthly", None, 0.35), ("student", "shelf", 0.2)]
 )
 def test_the_lever_put_into_the_catalog_gives_the_share(shop, offer, surface, share):
-    found = search(shop.home.logs, shop.proposal(), offer, share, surface=surface, last="all", processes=1)
+    found = search(shop.home.logs, shop.proposal(), offer, share, surface=surface, last="all")
     places = surfaces_of(shop.release.catalog, offer, surface)
     records = [one for one in shop.records(3000) if one.request.surface in places]
     text = lever_text(CATALOG, offer, found["lever"], surface)
@@ -78,19 +78,19 @@ def test_the_lever_put_into_the_catalog_gives_the_share(shop, offer, surface, sh
     assert found["share_now"] == share_of(shop, CATALOG, offer, records)
     smaller = lever_text(CATALOG, offer, found["lever"] - 0.002, surface)
     assert share_of(shop, smaller, offer, records) < found["share"]
-    again = ask(shop.home.logs, shop.proposal(text), last="all", processes=1)
+    again = ask(shop.home.logs, shop.proposal(text), last="all")
     assert {**again, "after": 0} == {**found["report"], "after": 0}
 
 
 def test_the_report_says_who_pays(shop):
-    found = search(shop.home.logs, shop.proposal(), "monthly", 0.35, last="all", processes=1)
+    found = search(shop.home.logs, shop.proposal(), "monthly", 0.35, last="all")
     losers = [one for one in found["report"]["offers"] if one["lost"]]
     assert {one["offer"] for one in losers} <= {"annual", "student", "nothing"}
     assert sum(one["lost"] for one in losers) == found["report"]["changed"] > 0
 
 
 def test_where_no_lever_gives_the_share_the_most_that_one_can_is_told(shop):
-    found = search(shop.home.logs, shop.proposal(), "student", 0.9, last="all", processes=1)
+    found = search(shop.home.logs, shop.proposal(), "student", 0.9, last="all")
     assert found["lever"] is None
     assert found["report"] is None
     assert found["share_now"] <= found["share_most"] < 0.5  # only half of all are in its market
@@ -99,7 +99,7 @@ def test_where_no_lever_gives_the_share_the_most_that_one_can_is_told(shop):
 
 
 def test_a_smaller_share_takes_a_lever_below_one(shop):
-    now = search(shop.home.logs, shop.proposal(), "annual", 0.3, surface="banner", last="all", processes=1)
+    now = search(shop.home.logs, shop.proposal(), "annual", 0.3, surface="banner", last="all")
     assert now["share_now"] > 0.6
     assert 0.25 <= now["lever"] < 1.0
 
@@ -125,7 +125,7 @@ def test_parts_of_a_search_add_up(shop):
 )
 def test_what_makes_no_sense_is_refused(shop, offer, surface, share, why):
     with pytest.raises(UserError, match=why):
-        search(shop.home.logs, shop.proposal(), offer, share, surface=surface, last="all", processes=1)
+        search(shop.home.logs, shop.proposal(), offer, share, surface=surface, last="all")
 
 
 def test_the_least_lever_is_the_quantile_of_the_thresholds():

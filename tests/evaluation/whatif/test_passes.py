@@ -43,7 +43,7 @@ def shop(tmp_path_factory) -> Kiosk:
 
 @pytest.fixture(scope="module")
 def bolder(shop):
-    return ask(shop.home.logs, shop.proposal(BOLDER), last="all", processes=1)
+    return ask(shop.home.logs, shop.proposal(BOLDER), last="all")
 
 
 def lines_of(shop: Kiosk, n: int, **more) -> list[bytes]:
@@ -59,7 +59,7 @@ def asked(shop: Kiosk, text: str | None = None, **more) -> WhatIf:
 
 @pytest.mark.parametrize("text", [None, CATALOG, CATALOG + "\n# a comment"])
 def test_the_same_catalog_changes_nothing_and_says_identical_rather_than_zero_wide(shop, text):
-    found = ask(shop.home.logs, shop.proposal(text), last="all", processes=1)
+    found = ask(shop.home.logs, shop.proposal(text), last="all")
     assert found["decisions"] == 6000
     assert found["identical"]
     assert (found["changed"], found["slate_changed"], found["left_with_nothing"]) == (0, 0, 0)
@@ -81,7 +81,7 @@ def test_what_a_record_says_is_what_its_release_would_choose_without_exploring(s
 
 
 def test_a_catalog_without_an_offer_moves_exactly_the_decisions_that_showed_it(shop):
-    found = ask(shop.home.logs, shop.proposal(WITHOUT_STUDENT), last="all", processes=1)
+    found = ask(shop.home.logs, shop.proposal(WITHOUT_STUDENT), last="all")
     contender = Contender(shop.release, shop.release.catalog)
     records = shop.records(6000)
     before = [contender.choose(one.request, one.facts) for one in records]
@@ -97,7 +97,7 @@ def test_users_left_with_nothing_are_counted(shop):
         "block_if: {device: tv}, only: {offer: monthly}", "block_if: {device: tv}, except: {offer: generic}"
     )
     tougher = tougher.replace("fallback: generic, allow_nothing: true", "fallback: null, allow_nothing: true")
-    found = ask(shop.home.logs, shop.proposal(tougher), last="all", processes=1)
+    found = ask(shop.home.logs, shop.proposal(tougher), last="all")
     contender = Contender(shop.release, shop.release.catalog)
     asked = [one for one in shop.records(6000) if one.request.surface != "shelf"]
     chosen = [(one.request.context["device"] == "tv", contender.choose(one.request, one.facts)) for one in asked]
@@ -109,7 +109,7 @@ def test_users_left_with_nothing_are_counted(shop):
 
 def test_a_surface_that_is_gone_shows_nothing_and_is_told(shop):
     text = CATALOG.replace("  push: {slots: 1, fallback: null, allow_nothing: true, sticky: 1d, min_score: 0.3}\n", "")
-    found = ask(shop.home.logs, shop.proposal(text.replace(", push]", "]")), last="all", processes=1)
+    found = ask(shop.home.logs, shop.proposal(text.replace(", push]", "]")), last="all")
     assert any("push are gone" in one for one in found["caveats"])
     assert found["left_with_nothing"] > 500
 
@@ -117,7 +117,7 @@ def test_a_surface_that_is_gone_shows_nothing_and_is_told(shop):
 def test_what_nobody_recorded_is_told_and_new_budgets_count_as_unspent(shop):
     text = CATALOG.replace("features:\n", "features:\n  mood: {type: bool}\n")
     text += "budgets:\n  spring: {offers: [monthly], impressions: 10, hard: true}\n"
-    found = ask(shop.home.logs, shop.proposal(text), last="all", processes=1)
+    found = ask(shop.home.logs, shop.proposal(text), last="all")
     assert found["changed"] == 0
     assert any("mood" in one for one in found["caveats"])
     assert any("spring" in one for one in found["caveats"])
@@ -183,7 +183,7 @@ def test_the_mean_by_parts_is_the_mean_action_by_action(size, share, canary, whi
 
 
 def test_two_processes_come_to_the_same_as_one(shop, monkeypatch):
-    alone = ask(shop.home.logs, shop.proposal(BOLDER), last="all", processes=1)
+    alone = ask(shop.home.logs, shop.proposal(BOLDER), last="all")
     monkeypatch.setattr(sweeping, "SMALL", 0)
     monkeypatch.setattr(traffic, "chunks", partial(chunks, size=2**20))
     bars = []
@@ -208,7 +208,7 @@ def test_torn_lines_are_skipped_and_counted(shop):
 def test_a_release_that_cannot_be_loaded_is_named(shop, tmp_path):
     other = kiosk(tmp_path, BOLDER)
     other.log([*other.records(30), *shop.records(70, seed=9)])
-    found = ask(other.home.logs, other.proposal(CATALOG, base=None), last="all", processes=1)
+    found = ask(other.home.logs, other.proposal(CATALOG, base=None), last="all")
     assert found["unloadable_releases"] == {shop.release.id: 70}
     assert found["decisions"] == 30
 
@@ -217,7 +217,7 @@ def test_a_log_that_only_unknown_releases_made_is_refused_by_name(shop, tmp_path
     other = kiosk(tmp_path, BOLDER)
     other.log(shop.records(20, seed=9))
     with pytest.raises(UserError, match=shop.release.id):
-        ask(other.home.logs, other.proposal(CATALOG, base=None), last="all", processes=1)
+        ask(other.home.logs, other.proposal(CATALOG, base=None), last="all")
 
 
 def test_of_a_sticky_answer_that_was_replaced_one_record_counts(shop, tmp_path):
@@ -226,7 +226,7 @@ def test_of_a_sticky_answer_that_was_replaced_one_record_counts(shop, tmp_path):
     again = replace(first, request=replace(first.request, now=first.request.now + 60))
     others = own.records(40, seed=5, surfaces=["banner"])
     own.log([first, again, *others])
-    found = ask(own.home.logs, own.proposal(BOLDER), last="all", processes=1)
+    found = ask(own.home.logs, own.proposal(BOLDER), last="all")
     assert found["decisions"] == 41
     assert found["left_out"] == {"records of a sticky answer besides the one that counts": 1}
 
@@ -241,7 +241,7 @@ def test_decisions_of_other_releases_are_held_against_the_one_in_use(shop, tmp_p
     """What differs is what the proposal changes, not what has been released since."""
     own = kiosk(tmp_path, BOLDER)
     own.log(shop.records(300, seed=2))
-    assert ask(own.home.logs, own.proposal(BOLDER), last="all", processes=1)["identical"]
+    assert ask(own.home.logs, own.proposal(BOLDER), last="all")["identical"]
 
 
 # --- Values -----------------------------------------------------------------------------------------------------------
@@ -272,7 +272,7 @@ def test_values_come_out_near_the_truth(tmp_path):
     own = kiosk(tmp_path)
     records = own.records(15_000, seed=11)
     own.log(records, seed=12)
-    found = ask(own.home.logs, own.proposal(BOLDER), last="all", processes=1)
+    found = ask(own.home.logs, own.proposal(BOLDER), last="all")
     value = found["value"]
     truth = true_difference(own, BOLDER, matured(records))
     assert value["note"] is None
@@ -291,13 +291,13 @@ def test_intervals_hold_the_truth_as_often_as_they_say(tmp_path):
         own = kiosk(tmp_path / str(seed))
         records = own.records(4000, seed=100 + seed)
         own.log(records, seed=seed)
-        value = ask(own.home.logs, own.proposal(BOLDER), last="all", processes=1)["value"]
+        value = ask(own.home.logs, own.proposal(BOLDER), last="all")["value"]
         held += value["low"] < true_difference(own, BOLDER, matured(records)) < value["high"]
     assert held >= 53  # 95 % of 60 is 57; fewer than 53 has a chance of about 2 %
 
 
 def test_thin_support_is_not_shown(shop):
-    found = ask(shop.home.logs, shop.proposal(BOLDER), last="200", processes=1)
+    found = ask(shop.home.logs, shop.proposal(BOLDER), last="200")
     assert found["value"]["difference"] is None
     assert found["value"]["note"].startswith("not shown")
     assert all(one["worth"]["note"] for one in found["segments"])
@@ -308,7 +308,7 @@ def test_a_new_offer_is_nothing_that_the_log_can_judge(shop):
         "  student:",
         "  lifetime: {owner: pm, group: plans, surfaces: [banner], score: {value: 90, prior: 0.5}}\n  student:",
     )
-    found = ask(shop.home.logs, shop.proposal(text), last="all", processes=1)
+    found = ask(shop.home.logs, shop.proposal(text), last="all")
     lifetime = next(one for one in found["offers"] if one["offer"] == "lifetime")
     assert lifetime["change"] is None
     assert lifetime["after_share"] == pytest.approx(0.32, abs=0.03)  # the banner, but for the held out
@@ -324,7 +324,7 @@ def test_where_only_the_unjudgeable_changes_no_value_is_shown(shop, tmp_path):
         CATALOG.replace("guards:\n", "guards:\n  shut: {block_if: {device: [tv, phone]}, except: {offer: generic}}\n"),
     )
     own.log(own.records(1500, seed=4, surfaces=["banner"]))
-    found = ask(own.home.logs, own.proposal(CATALOG), last="all", processes=1)
+    found = ask(own.home.logs, own.proposal(CATALOG), last="all")
     assert found["fallback_share"] == {"before": 1.0, "after": pytest.approx(0.1, abs=0.03)}
     assert found["unjudged_share"] == pytest.approx(found["changed_share"], abs=0.05)
     assert found["value"]["difference"] is None
@@ -332,14 +332,14 @@ def test_where_only_the_unjudgeable_changes_no_value_is_shown(shop, tmp_path):
 
 
 def test_values_come_from_decisions_that_are_old_enough(shop):
-    recent = Recorded.of(shop.home.logs, "2d", shop.release, shop.release, processes=1)
+    recent = Recorded.of(shop.home.logs, "2d", shop.release, shop.release)
     assert recent.traffic.since == pytest.approx(NOW - 2 * DAY, abs=3600)
     assert recent.judged_until == pytest.approx(recent.until - 3 * DAY)
     assert recent.judged_since == pytest.approx(recent.judged_until - 2 * DAY)
-    found = ask(shop.home.logs, shop.proposal(BOLDER), last="2d", processes=1)
+    found = ask(shop.home.logs, shop.proposal(BOLDER), last="2d")
     assert found["decisions"] == pytest.approx(600, abs=80)
     assert found["value"]["decisions"] == pytest.approx(600, abs=80)
-    longer = Recorded.of(shop.home.logs, "10d", shop.release, shop.release, processes=1)
+    longer = Recorded.of(shop.home.logs, "10d", shop.release, shop.release)
     assert longer.judged_since == longer.traffic.since
 
 
@@ -354,10 +354,10 @@ def test_chances_of_a_record_sum_to_one_whatever_was_decided(shop):
 
 
 def test_segments_are_told_by_any_feature_with_few_values(shop):
-    found = ask(shop.home.logs, shop.proposal(BOLDER), last="500", by=["device"], processes=1)
+    found = ask(shop.home.logs, shop.proposal(BOLDER), last="500", by=["device"])
     assert {one["value"] for one in found["segments"]} == {"phone", "tv"}
     with pytest.raises(UserError, match='Did you mean "market"'):
-        ask(shop.home.logs, shop.proposal(BOLDER), last="500", by=["markt"], processes=1)
+        ask(shop.home.logs, shop.proposal(BOLDER), last="500", by=["markt"])
 
 
 def test_a_decision_without_the_feature_is_in_a_segment_of_its_own(bolder):
@@ -410,7 +410,7 @@ def test_a_report_says_that_value_covers_the_first_slot_only(bolder):
 
 
 def test_a_threshold_on_what_is_not_shown_does_not_trip_and_says_so(shop):
-    found = ask(shop.home.logs, shop.proposal(BOLDER), last="100", processes=1)
+    found = ask(shop.home.logs, shop.proposal(BOLDER), last="100")
     for text in ("value<-1%", "low<-5%", "gain<0"):
         verdict = read_threshold(text, ()).verdict(found)
         assert not verdict.tripped
