@@ -174,7 +174,7 @@ class Demo:
 
     def _recorded(self, decision_id: str) -> DecisionRecord:
         from stores.decision_log import decided_at, decode
-        from stores.event_log import tail
+        from stores.log_reader import tail
 
         records = map(decode, tail(self.home.logs / "decisions", 100, decided_at))
         return next(record for record in records if record.decision.decision_id == decision_id)

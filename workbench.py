@@ -21,6 +21,7 @@ from stores.home import Home
 
 if TYPE_CHECKING:
     from features.snapshots import Snapshot
+    from scaling.engines import Engine
     from stores.decision_log import DecisionRecord
 
 SAMPLE_CATALOG = Path(__file__).resolve().parent / "catalog"
@@ -192,12 +193,17 @@ def release_of(home: Home, release: str) -> Release:
 
 
 def replay_log(
-    home: Home, last: str, progress: Callable[[int, int], object] = lambda done, total: None
+    home: Home,
+    last: str,
+    progress: Callable[[int, int], object] = lambda done, total: None,
+    engine: "Engine | None" = None,
 ) -> dict[str, Any]:
     """Replays the decision log (`last`: a number of decisions, 7d, 24h, all), and checks it against its policies."""
-    from evaluation import replay
+    from evaluation.recorded import replay
+    from scaling.local import HERE
 
-    report = replay.replay_log(home.logs / "decisions", partial(release_of, home), last, progress=progress)
+    load = partial(release_of, home)
+    report = replay.replay_log(home.logs / "decisions", load, last, engine=engine or HERE, progress=progress)
     return {
         "decisions": report.decisions,
         "identical": report.identical,
@@ -211,7 +217,7 @@ def replay_log(
 def logged_decision(home: Home, decision_id: str) -> "DecisionRecord":
     """A decision as the log has it: the latest of its records, where a sticky one was corrected."""
     from stores.decision_log import decode
-    from stores.event_log import read
+    from stores.log_reader import read
 
     named = decision_id.encode()
     records = [decode(line) for line in read(home.logs / "decisions") if named in line]

@@ -9,13 +9,11 @@ as dropped until writing works again. Each process writes its own segments, unde
 """
 
 import fcntl
-import heapq
 import os
 import secrets
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
@@ -218,55 +216,24 @@ def recover(folder: Path) -> None:
                 path.unlink()
 
 
-def read(folder: Path, at: Callable[[bytes], float] | None = None) -> Iterator[bytes]:
-    """All lines, each writer's own in the order written, torn tails left out.
-
-    Where several processes wrote at once, `at` gives the time of a line, and their lines are merged by it; without it
-    segments follow one another in the order of their start.
-    """
-    if at is None:
-        return _lines(segments(folder))
-    return heapq.merge(*map(_lines, segments_by_writer(folder)), key=at)
-
-
-def tail(folder: Path, n: int, at: Callable[[bytes], float] | None = None) -> list[bytes]:
-    """The last `n` lines, oldest first; `at` as in `read`."""
-    if at is None:
-        return _last(segments(folder), n)
-    lasts = [_last(paths, n) for paths in segments_by_writer(folder)]
-    return list(deque(heapq.merge(*lasts, key=at), maxlen=n))
-
-
 def segments(folder: Path) -> list[Path]:
     """The files of a log, in the order of their start, which their names begin with."""
     return sorted(folder.glob(f"*{SEALED}"))
 
 
-def segments_by_writer(folder: Path) -> list[list[Path]]:
+def sealed_segments(folder: Path) -> list[Path]:
+    """Those that are complete, in the order of their start."""
+    return [path for path in segments(folder) if not path.name.endswith(OPEN)]
+
+
+def by_writer(paths: Iterable[Path]) -> list[list[Path]]:
     """The files of each writer, in the order written."""
 
     def writer_and_number(path: Path) -> list[str]:
         return path.name.split("-")[1:]
 
-    paths = sorted(segments(folder), key=writer_and_number)
-    return [list(group) for _, group in groupby(paths, key=lambda path: writer_and_number(path)[0])]
-
-
-def _last(paths: list[Path], n: int) -> list[bytes]:
-    lines: deque[bytes] = deque()
-    for path in reversed(paths):
-        lines.extendleft(reversed(deque(_lines([path]), maxlen=n - len(lines))))
-        if len(lines) >= n:
-            break
-    return list(lines)
-
-
-def _lines(paths: Iterable[Path]) -> Iterator[bytes]:
-    for path in paths:
-        with opened(path) as file:
-            for line in file:
-                if line.endswith(b"\n") and len(line) > 1:
-                    yield line[:-1]
+    grouped = groupby(sorted(paths, key=writer_and_number), key=lambda path: writer_and_number(path)[0])
+    return [list(group) for _, group in grouped]
 
 
 def opened(path: Path) -> BinaryIO:

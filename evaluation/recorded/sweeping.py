@@ -1,7 +1,7 @@
 """A pass over parts of a log, by whatever engine.
 
-A pass is opened once in each worker, takes chunks of the log, and gives parts that add up with `+`: memory stays
-bounded, and any engine with any number of workers comes to the same.
+A pass is opened once in each worker, takes parts of the log, and gives sums that add up with `+`: memory stays bounded,
+and any engine with any number of workers comes to the same.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from scaling.engines import Engine
 from scaling.local import HERE
-from stores.log_chunks import Chunk, lines
+from stores.log_chunks import Part, lines
 
 T = TypeVar("T")
 Opened = Callable[[Iterable[bytes]], T]
@@ -26,7 +26,7 @@ def quietly(done: int, total: int) -> None:
 
 
 def sweep(
-    task: Callable[[], Opened[T]], chunks: Sequence[Chunk], *, engine: Engine = HERE, progress: Progress = quietly
+    task: Callable[[], Opened[T]], chunks: Sequence[Part], *, engine: Engine = HERE, progress: Progress = quietly
 ) -> T:
     """All parts of a pass, added up. `task` opens it, and has to be picklable; parts come in any order.
 
@@ -52,7 +52,7 @@ class _OverChunks(Generic[T]):
 
     task: Callable[[], Opened[T]]
 
-    def __call__(self) -> Callable[[Chunk], T]:
+    def __call__(self) -> Callable[[Part], T]:
         opened = self.task()
         return lambda chunk: opened(lines(chunk))
 

@@ -15,8 +15,8 @@ from evaluation.recorded.sweeping import Opened, Progress, quietly, sweep
 from scaling.engines import Engine
 from scaling.local import HERE
 from stores.decision_log import DecisionRecord, decided_at, decode
-from stores.event_log import tail
-from stores.log_chunks import Chunk, chunks, latest, moment_of_last
+from stores.log_chunks import Part, chunks, latest, moment_of_last
+from stores.log_reader import tail
 
 LOOKED_AT = 1000
 """How many of the latest lines tell which releases were in use."""
@@ -27,7 +27,7 @@ SPANS = {"m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 7 * 86_400.0}
 class Traffic:
     """Decisions of a log from a moment on."""
 
-    chunks: tuple[Chunk, ...]
+    chunks: tuple[Part, ...]
     since: float
     """Decisions before this moment are not meant, even where they stand in the chunks."""
     until: float

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from stores.event_log import EventLog, Log, MemoryLog, read
+from stores.event_log import EventLog, Log, MemoryLog
+from stores.log_reader import read
 
 
 @pytest.fixture(params=["memory", "folder"])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from stores import event_log
+from stores import log_reader
 from stores.decision_log import decode
 from stores.releases import ReleaseStore
 
@@ -76,7 +76,7 @@ def test_at_sigterm_it_first_says_so_then_ends_well_with_its_logs_sealed(serve, 
     late = server.decide("strip")["decision_id"]
     assert server.process.wait(10) == 0
     assert not list((home.logs / "decisions").glob("*.open.jsonl"))
-    assert [decode(line).decision.decision_id for line in event_log.read(home.logs / "decisions")] == [decided, late]
+    assert [decode(line).decision.decision_id for line in log_reader.read(home.logs / "decisions")] == [decided, late]
 
 
 def test_kill_9_loses_no_decision_that_was_answered(serve, home):
@@ -96,7 +96,7 @@ def test_kill_9_loses_no_decision_that_was_answered(serve, home):
         time.sleep(0.01)
     server.process.kill()
     client.join()
-    logged = {decode(line).decision.decision_id for line in event_log.read(home.logs / "decisions")}
+    logged = {decode(line).decision.decision_id for line in log_reader.read(home.logs / "decisions")}
     assert len(answered) >= 50
     assert set(answered) <= logged
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from stores.event_log import OPEN, EventLog, read, recover, tail
+from stores.event_log import OPEN, EventLog, recover
+from stores.log_reader import read, tail
 
 ROOT = Path(__file__).parents[2]
 WRITER = """

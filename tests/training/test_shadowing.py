@@ -18,8 +18,9 @@ from serving import decide
 from serving.breaker import GuardedStore
 from serving.runtime import Runtime, prepared
 from stores.decision_log import CHALLENGER, decode, event_line
-from stores.event_log import EventLog, read
+from stores.event_log import EventLog
 from stores.home import Home
+from stores.log_reader import read
 from stores.online_memory import MemoryStore
 from stores.publishing import publish
 from stores.registry import CHALLENGER as ALIAS

@@ -27,8 +27,8 @@ from features.snapshots import KEYED
 from scaling.engines import Engine
 from scaling.local import HERE
 from stores.decision_log import DecisionRecord, decode_event
-from stores.event_log import read
 from stores.home import Home
+from stores.log_reader import read
 from stores.tables import Tables
 
 SOURCE = "log"
