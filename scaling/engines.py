@@ -40,7 +40,7 @@ class Engine(Protocol):
 
 
 @contextmanager
-def engine(name: str = LOCAL, workers: int | None = None) -> Iterator[Engine]:
+def engine_of(name: str = LOCAL, workers: int | None = None) -> Iterator[Engine]:
     """The engine of that name while it is needed: Ray is started here, unless it runs already, and shut down after.
 
     `workers` is how many there are; without it 2, or as many as a Ray cluster has CPUs. Raises UserError for a name

@@ -15,7 +15,18 @@ from decisioning.errors import UserError
 from decisioning.yaml_nodes import did_you_mean
 from stores.home import Home
 from terminal import Steps
-from verbs.options import DEFAULT_HOME, CatalogOption, HomeOption, JsonOption, LastOption, RedisOption, WhyOption, group
+from verbs.options import (
+    DEFAULT_HOME,
+    CatalogOption,
+    EngineOption,
+    HomeOption,
+    JsonOption,
+    LastOption,
+    RedisOption,
+    WhyOption,
+    WorkersOption,
+    group,
+)
 from verbs.telling import people, show, who
 from workbench import catalog_folder, current_release, load_catalog_of, online_store
 
@@ -189,6 +200,8 @@ def revive(
 @deciding.command(epilog="Example: segue replay --last 7d")
 def replay(
     last: LastOption = "1000",
+    engine: EngineOption = "local",
+    workers: WorkersOption = None,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
@@ -197,10 +210,11 @@ def replay(
     Exits with 0 where they do, 1 where one does not or its release is gone, 3 where they do, but what was shown is not
     what the log's own probabilities say, and 2 where there is nothing to replay.
     """
+    from scaling.engines import engine_of
     from workbench import replay_log
 
-    with Steps(people).step("replay", "Decide again (megabytes)") as progress:
-        report = replay_log(Home(home), last, progress)
+    with Steps(people).step("replay", "Decide again (megabytes)") as progress, engine_of(engine, workers) as working:
+        report = replay_log(Home(home), last, progress, working)
     show(report, as_json)
     if not report["ok"]:
         raise typer.Exit(1)

@@ -22,6 +22,12 @@ RedisOption = Annotated[
 LastOption = Annotated[
     str, typer.Option("--last", help="How much of the log: a number of decisions, 7d, 24h, 90m, 2w, or all.")
 ]
+EngineOption = Annotated[
+    str, typer.Option("--engine", help="Who does the work: local (this machine), or ray (a cluster by RAY_ADDRESS).")
+]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", help="How many work at once; default: 2, or a Ray cluster's CPUs.")
+]
 WhyOption = Annotated[str, typer.Option("--why", help="The reason, for the record.")]
 
 

@@ -10,7 +10,7 @@ from evaluation.gate.lines import LEAST_TIMED, Shadow
 from evaluation.recorded.replay import replay
 from features.schema import Schema
 from features.snapshots import Snapshot, snapshot_rows
-from stores.decision_log import CHALLENGER, DecisionRecord, encode
+from stores.decision_log import CHALLENGER, DecisionRecord
 
 
 def shadow(
@@ -25,7 +25,7 @@ def shadow(
     `load` gives a release by id; `features` names what the challenger reads of the snapshot.
     """
     compared, off, uncompared = skew(records, snapshots, secret, frozenset(features))
-    again = replay(map(encode, records), load)
+    again = replay(records, load)
     timed = _timed(records, load)
     return Shadow(
         decisions=len(records),

@@ -2,21 +2,19 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import inf
 from pathlib import Path
-
-import msgspec
 
 from decisioning.domain import Decision
 from decisioning.engine import Release, decide
 from decisioning.errors import UserError
 from evaluation.recorded.log_checks import LogCheck, check_log
 from evaluation.recorded.sweeping import Opened, Progress, quietly, sweep
-from evaluation.recorded.traffic import latest_releases, recorded, sticky_surfaces, without_repeats
+from evaluation.recorded.traffic import latest_releases, recorded, records, sticky_surfaces, without_repeats
 from scaling.engines import Engine
 from scaling.local import HERE
-from stores.decision_log import DecisionRecord, canonical, decode
+from stores.decision_log import DecisionRecord, canonical
 
 Load = Callable[[str], Release]
 """A release by id. Raises UserError for one that can't be loaded."""
@@ -51,9 +49,9 @@ class Replay:
         return self.decisions > 0 and self.identical == self.decisions
 
 
-def replay(lines: Iterable[bytes], load: Load) -> Replay:
-    """Decide every record of the decision log again."""
-    return ReplayPass(load)()(lines)
+def replay(taken: Iterable[DecisionRecord | None], load: Load) -> Replay:
+    """Decide every record again; None is a line of the log that is no decision."""
+    return _Replaying(load, {}).replay(taken)
 
 
 def replay_log(folder: Path, load: Load, last: str, *, engine: Engine = HERE, progress: Progress = quietly) -> Replay:
@@ -79,42 +77,32 @@ class ReplayPass:
     repeats: Mapping[str, float] = field(default_factory=dict)
 
     def __call__(self) -> Opened[Replay]:
-        return _Replaying(self).replay
+        replaying = _Replaying(self.load, self.repeats)
+        return lambda lines: replaying.replay(records(lines, self.since))
 
 
 class _Replaying:
     """The pass of one process: releases are loaded once."""
 
-    def __init__(self, asked: ReplayPass) -> None:
-        self._asked = asked
-        self._load = lru_cache(maxsize=None)(self._loaded)
+    def __init__(self, load: Load, repeats: Mapping[str, float]) -> None:
+        self._load = lru_cache(maxsize=None)(partial(_loaded, load))
+        self._repeats = repeats
 
-    def _loaded(self, release: str) -> Release | None:
-        try:
-            return self._asked.load(release)
-        except UserError:
-            return None
-
-    def replay(self, lines: Iterable[bytes]) -> Replay:
+    def replay(self, taken: Iterable[DecisionRecord | None]) -> Replay:
         found = _Found()
-        log = check_log(self._drawn(lines, found))
+        log = check_log(self._drawn(taken, found))
         different = tuple(found.different[:MOST_NAMED])
         return Replay(found.decisions, found.identical, different, tuple(sorted(found.unloadable)), log)
 
-    def _drawn(self, lines: Iterable[bytes], found: "_Found") -> Iterator[Decision]:
-        """Replays line by line, and gives the decisions whose draws count."""
-        for line in lines:
-            try:
-                record = decode(line)
-            except (msgspec.MsgspecError, ValueError):
-                found.decisions += 1
+    def _drawn(self, taken: Iterable[DecisionRecord | None], found: "_Found") -> Iterator[Decision]:
+        """Replays one by one, and gives the decisions whose draws count."""
+        for record in taken:
+            found.decisions += 1
+            if record is None:
                 found.different.append("a line that is no decision")
                 continue
-            if record.request.now < self._asked.since:
-                continue
-            found.decisions += 1
             self._again(record, found)
-            counts = self._asked.repeats.get(record.decision.decision_id)
+            counts = self._repeats.get(record.decision.decision_id)
             if counts is None or counts == record.request.now:
                 yield record.decision
 
@@ -126,6 +114,13 @@ class _Replaying:
             found.identical += 1
         else:
             found.different.append(record.decision.decision_id)
+
+
+def _loaded(load: Load, release: str) -> Release | None:
+    try:
+        return load(release)
+    except UserError:
+        return None
 
 
 class _Found:

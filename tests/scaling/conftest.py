@@ -4,7 +4,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from scaling.engines import engine
+from scaling.engines import engine_of
 
 
 @pytest.fixture(scope="module")
@@ -12,7 +12,7 @@ def ray_engine():
     """A Ray of two workers on this machine."""
     if find_spec("ray") is None:  # to import it here would be too early: how it starts is read at import
         pytest.skip("Ray is not installed: the extra `ray`")
-    with engine("ray", workers=2) as running:
+    with engine_of("ray", workers=2) as running:
         yield running
 
 
@@ -26,5 +26,5 @@ def twin(request):
 
 @pytest.fixture(scope="module")
 def local_engine():
-    with engine("local", workers=2) as running:
+    with engine_of("local", workers=2) as running:
         yield running

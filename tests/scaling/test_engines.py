@@ -6,7 +6,7 @@ import pytest
 from parts_of_work import Dies, Opens, Refuses, Squares
 
 from decisioning.errors import UserError
-from scaling.engines import engine
+from scaling.engines import engine_of
 from scaling.local import Local
 
 
@@ -77,7 +77,7 @@ def test_a_ray_that_runs_already_is_used_and_left_running(ray_engine):
     import ray
 
     before = ray.get_runtime_context().gcs_address
-    with engine("ray", workers=64) as again:
+    with engine_of("ray", workers=64) as again:
         assert again.workers == 2  # of CPUs there are two: more workers would wait for ever
         assert list(again.map(Squares(), [3])) == [9]
     assert ray.is_initialized()
@@ -92,7 +92,7 @@ def test_one_local_worker_is_this_very_process(tmp_path):
 
 @pytest.mark.parametrize(("name", "workers", "told"), [("spark", None, "local or ray"), ("local", 0, "1 or more")])
 def test_an_engine_that_cannot_be_is_refused(name, workers, told):
-    with pytest.raises(UserError, match=told), engine(name, workers):
+    with pytest.raises(UserError, match=told), engine_of(name, workers):
         pass
 
 
@@ -105,5 +105,5 @@ def test_without_ray_installed_the_message_says_what_to_install(monkeypatch):
         return imported(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", absent)
-    with pytest.raises(UserError, match=r"pip install 'segue\[ray\]', or take --engine local"), engine("ray"):
+    with pytest.raises(UserError, match=r"pip install 'segue\[ray\]', or take --engine local"), engine_of("ray"):
         pass

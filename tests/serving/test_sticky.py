@@ -11,7 +11,7 @@ from decisioning.domain import DECISION
 from decisioning.identity import sticky_decision_id, sticky_until, user_key
 from evaluation.recorded.replay import replay
 from stores.budgets import MemoryBudgets
-from stores.decision_log import distinct
+from stores.decision_log import decode, distinct
 from stores.online import StoreDown
 from stores.online_memory import MemoryStore
 from stores.online_redis import RedisStore
@@ -108,7 +108,7 @@ def test_what_the_user_did_about_an_answer_counts_against_it_at_once():
         assert second["decision_id"] == first["decision_id"], "the same decision, corrected"
         assert await server.decide("ann", "push") == second
         assert len(server.lines) == 2, "the correction can be audited"
-        assert replay(server.lines, lambda _: server.release).ok
+        assert replay(map(decode, server.lines), lambda _: server.release).ok
         (one,) = distinct(server.records)
         assert [shown.offer for shown in one.decision.slate] == ["gold", "silver"], "learning reads what was drawn"
 

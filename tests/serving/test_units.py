@@ -10,6 +10,7 @@ from decisioning.catalog import Budget, Exploration, Surface
 from evaluation.recorded.replay import replay
 from serving.breaker import UNREAD
 from serving.units import ATTEMPTS
+from stores.decision_log import decode
 from stores.online import StoreDown
 from stores.online_memory import MemoryStore
 from stores.online_redis import RedisStore
@@ -28,7 +29,7 @@ def release():
 
 
 def replays(server: Server) -> bool:
-    report = replay(server.lines, lambda _: server.release)
+    report = replay(map(decode, server.lines), lambda _: server.release)
     return report.ok and report.decisions == len(server.lines)
 
 

@@ -33,21 +33,21 @@ def records(release):
 
 
 def test_every_recorded_decision_comes_out_identical(release, records):
-    report = replay(map(encode, records), lambda _: release)
+    report = replay(records, lambda _: release)
     assert (report.decisions, report.identical, report.ok) == (50, 50, True)
 
 
 def test_a_decision_that_was_tampered_with_is_named(release, records):
     shown = records[3].decision
     forged = replace(records[3], decision=replace(shown, policy=replace(shown.policy, draw=shown.policy.draw + 1)))
-    report = replay(map(encode, [*records[:3], forged]), lambda _: release)
+    report = replay([*records[:3], forged], lambda _: release)
     assert report.different == ("d3",)
     assert not report.ok
 
 
 def test_a_changed_rule_shows_as_a_difference(release, records):
     catalog = release.catalog
-    report = replay(map(encode, records), lambda _: replace(release, catalog=replace(catalog, suppressions=())))
+    report = replay(records, lambda _: replace(release, catalog=replace(catalog, suppressions=())))
     assert report.identical < report.decisions
 
 
@@ -55,19 +55,19 @@ def test_a_release_that_is_gone_is_said_and_counts_as_not_identical(records):
     def gone(release_id):
         raise UserError("gone")
 
-    report = replay(map(encode, records), gone)
+    report = replay(records, gone)
     assert (report.identical, report.unloadable, report.ok) == (0, ("r1",), False)
 
 
 def test_a_line_that_is_no_decision_counts_as_not_identical(release, records):
-    report = replay([encode(records[0]), b'{"torn": '], lambda _: release)
+    report = replay(traffic.records([encode(records[0]), b'{"torn": '], 0.0), lambda _: release)
     assert (report.decisions, report.identical, report.ok) == (2, 1, False)
 
 
 def test_parts_of_a_log_add_up(release, records):
-    lines = [*map(encode, records), b"no decision"]
-    whole = replay(lines, lambda _: release)
-    parts = [replay(part, lambda _: release) for part in (lines[40:], lines[:13], lines[13:40])]
+    taken = [*records, None]
+    whole = replay(taken, lambda _: release)
+    parts = [replay(part, lambda _: release) for part in (taken[40:], taken[:13], taken[13:40])]
     total = parts[0] + parts[1] + parts[2]
     assert (total.decisions, total.identical, total.different) == (51, 50, ("a line that is no decision",))
     assert total.log.decisions == whole.log.decisions
@@ -76,8 +76,8 @@ def test_parts_of_a_log_add_up(release, records):
 
 def test_the_log_is_checked_against_its_own_chances(release, records):
     """What explored was hidden after the draw: the same decisions, and yet not what their policies say."""
-    lines = [encode(one) for one in records if one.decision.first == one.decision.policy.champion]
-    hidden = replay([lines[n % len(lines)] for n in range(3000)], lambda _: release)
+    kept = [one for one in records if one.decision.first == one.decision.policy.champion]
+    hidden = replay([kept[n % len(kept)] for n in range(3000)], lambda _: release)
     assert hidden.ok
     assert any("champion" in problem for problem in hidden.log.problems())
 
