@@ -68,6 +68,10 @@ class _DecisionLine(msgspec.Struct):
         return self.request.user
 
     @property
+    def key(self) -> str:
+        return self.user or self.id
+
+    @property
     def at(self) -> float:
         return self.request.now
 
@@ -112,12 +116,16 @@ class _EventLine(msgspec.Struct):
     def id(self) -> str:
         return self.event_id
 
+    @property
+    def key(self) -> str:
+        return self.user or self.decision_id
+
     def row(self) -> dict[str, Any]:
         return {**msgspec.structs.asdict(self), "at": moment(self.at)}
 
 
 Entry = _DecisionLine | _EventLine
-"""What is known of a line: `id`, `user`, `at` (epoch seconds), and its `row` of columns."""
+"""What is known of a line: `id`, `user`, `at` (epoch seconds), `key` (the user, else the decision), its `row`."""
 
 
 @dataclass(frozen=True, slots=True)
