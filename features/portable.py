@@ -43,7 +43,17 @@ def count(seen: ir.Table, type: str, days: int | None = None, item: str | None =
 
 def amount(seen: ir.Table, type: str, days: int | None = None) -> ir.FloatingScalar:
     """The total of `amount` (minutes, or how many) over events of a type, to the thousandth."""
-    return total(thousandths(seen), is_event(seen, type, days)) / 1000.0
+    return total(thousandths(seen), is_event(seen, type, days)).cast("float64") / 1000.0
+
+
+def whole_amount(seen: ir.Table, type: str, days: int | None = None) -> ir.IntegerScalar:
+    """The total of `amount` rounded down. A fraction that is cast to a whole number is cut here and rounded there."""
+    return total(thousandths(seen), is_event(seen, type, days)) // 1000
+
+
+def at_least_none(number: ir.IntegerScalar) -> ir.IntegerScalar:
+    """0 for what is below it, as where more was given up than the events show to have been taken up."""
+    return ibis.ifelse(number < 0, 0, number)
 
 
 def distinct_items(seen: ir.Table, type: str, days: int) -> ir.IntegerScalar:
@@ -59,17 +69,23 @@ def ever(seen: ir.Table, type: str, item: str | None = None) -> ir.BooleanScalar
     return count(seen, type, item=item) > 0
 
 
-def last_item(seen: ir.Table, type: str) -> ir.StringScalar:
-    """The item of the latest event of a type: a state such as the tier. Two at the same moment have no order."""
-    return seen.item.argmax(seen.at, where=is_event(seen, type))
+def state(seen: ir.Table, type: str, words: tuple[str, ...]) -> ir.StringScalar:
+    """The item of the latest event of a type, such as the plan; missing where that is none of the declared `words`.
+
+    Of two at the very same moment the word that is declared later counts. (`argmax` would do the rest, but of two that
+    tie each engine takes another.)
+    """
+    latest = seen.at.max(where=is_event(seen, type))
+    cases = [(seen.at.max(where=is_event(seen, type, item=word)) == latest, word) for word in reversed(words)]
+    return ibis.cases(*cases)
 
 
-def seconds_since_last(seen: ir.Table, type: str) -> ir.IntegerScalar:
-    return seen.age.min(where=is_event(seen, type))
+def seconds_since_last(seen: ir.Table, type: str, item: str | None = None) -> ir.IntegerScalar:
+    return seen.age.min(where=is_event(seen, type, item=item))
 
 
-def days_since_last(seen: ir.Table, type: str) -> ir.FloatingScalar:
-    return seconds_since_last(seen, type).cast("float64") / float(DAY_SECONDS)
+def days_since_last(seen: ir.Table, type: str, item: str | None = None) -> ir.FloatingScalar:
+    return seconds_since_last(seen, type, item).cast("float64") / float(DAY_SECONDS)
 
 
 def share(part: ir.NumericScalar, whole: ir.NumericScalar) -> ir.FloatingScalar:

@@ -31,7 +31,7 @@ PART_ROWS = 250_000
 BATCH_ROWS = 20_000
 KEYED = "keyed"
 """What `dataset.json` says of users whose ids are hashes already: see `training.importers.log`."""
-CODE = ("definitions.py", "portable.py", "compute.py")
+CODE = ("definitions.py", "feature.py", "declared/*.py", "portable.py", "compute.py")
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,8 @@ def _from_facts(data: Path, until: pd.Timestamp | None) -> tuple[pd.DataFrame, p
 
 def _manifest(schema: Schema, moment: pd.Timestamp, frame: pd.DataFrame, sources: Mapping[str, str]) -> dict[str, Any]:
     as_of = moment.to_pydatetime(warn=False).astimezone(UTC)
-    code = sha256(b"".join((Path(__file__).parent / name).read_bytes() for name in CODE)).hexdigest()[:16]
+    files = [file for pattern in CODE for file in sorted(Path(__file__).parent.glob(pattern))]
+    code = sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
     told = {"as_of": as_of.isoformat(), "schema_hash": schema.hash, "sources": dict(sources), "code_version": code}
     mark = sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
     return {"id": f"{as_of:%Y%m%dT%H%M%SZ}-{mark}", **told, "rows": len(frame), "schema": schema.to_json()}

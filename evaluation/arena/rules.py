@@ -8,7 +8,7 @@ import pandas as pd
 from decisioning.conditions import AllOf, AnyOf, Condition, holds
 from decisioning.domain import Value
 from evaluation.simulator.world import MARKET_SHARES, Population
-from features.definitions import TIERS
+from features.declared.account import TIERS
 
 
 def eligible(people: Population, conditions: Mapping[str, Condition | None]) -> np.ndarray:

@@ -29,7 +29,7 @@ from evaluation.simulator.world import (
     make_population,
     sigmoid,
 )
-from features.definitions import TIERS
+from features.declared.account import TIERS
 from models.encoding import Encoding
 from models.frames import encode_facts
 

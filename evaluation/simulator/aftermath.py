@@ -10,7 +10,7 @@ from decisioning.catalog import DAY, Catalog, Offer
 from decisioning.domain import Decision, EventType, HistoryEvent
 from evaluation.simulator.listening import EVENTS
 from evaluation.simulator.world import NOTICED, Population, Truth
-from features.definitions import ADDONS, TIERS
+from features.declared.account import ADDONS, TIERS
 
 DELAY = {"plan_upgrade": 1.2 * DAY, "plan_switch": 2.0 * DAY, "addon": 0.8 * DAY, "merch": 1.5 * DAY}
 """Mean seconds from an impression to a conversion, by group."""

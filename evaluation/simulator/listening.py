@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from evaluation.simulator.world import ZONES, Population, sigmoid
-from features.definitions import TIERS
+from features.declared.account import TIERS
 
 DAY = 86_400
 EVENTS = pa.schema(

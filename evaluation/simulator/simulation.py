@@ -18,8 +18,9 @@ from evaluation.simulator.aftermath import Aftermath
 from evaluation.simulator.listening import Sessions, events_before, events_of_day, sessions_of_day
 from evaluation.simulator.world import ZONES, Population, Truth, make_population, make_truth, policy_values
 from features.compute import compute
-from features.definitions import SCHEMA
+from features.definitions import defined
 from features.frames import pack_frame
+from features.schema import Schema
 from stores.tables import Tables
 
 WARM_UP = 28
@@ -47,6 +48,7 @@ class Simulation:
         rng = np.random.default_rng([seed, 0])
         self.people: Population = make_population(rng, users)
         self.truth: Truth = make_truth(rng, catalog, self.people)
+        self.schema = Schema.of(catalog.features)
         self.release = Release("simulation", catalog, salt=f"simulation-{seed}")
         self.keys = [user_key(SECRET, name) for name in self.people.ids]
         self.after = Aftermath(catalog, self.people, self.truth, end.timestamp())
@@ -72,7 +74,7 @@ class Simulation:
         now = time.perf_counter()
         asked = np.unique(users)
         snapshot = self._snapshot(asked, start)
-        packed = dict(zip(asked.tolist(), pack_frame(SCHEMA, snapshot), strict=True))
+        packed = dict(zip(asked.tolist(), pack_frame(self.schema, snapshot), strict=True))
         self.seconds["features"] += time.perf_counter() - now
 
         now = time.perf_counter()
@@ -100,7 +102,7 @@ class Simulation:
         """The snapshot of that moment, as far as it is needed: the users who will be asked about that day."""
         as_of = pd.Timestamp(moment, unit="s", tz="UTC")
         observations = pd.DataFrame({"user_id": self.people.ids[users], "as_of": as_of})
-        return compute(self.users, self.event_table(), observations)
+        return compute(self.users, self.event_table(), observations, defined(self.schema.names))
 
     def _moments(self, rng: np.random.Generator, sessions: Sessions) -> np.ndarray:
         """The sessions in which a surface asks: at most two of a user, in order of time."""
@@ -122,7 +124,7 @@ class Simulation:
         user, now = int(sessions.user[row]), float(sessions.at[row]) + 0.5
         surface = self._surface(rng)
         request = Request(decision_id, self.keys[user], surface, now, self._context(sessions, row), slots=1)
-        facts = Facts(SCHEMA.unpack(packed), as_of, self.after.history(user, now), self.budgets)
+        facts = Facts(self.schema.unpack(packed), as_of, self.after.history(user, now), self.budgets)
         decision = decide(self.release, request, facts)
         fate = rng.random(4)
         if decision.policy is None:
@@ -192,7 +194,7 @@ class Simulation:
             "seed": self.seed,
             "until": self.end.isoformat(),
             "days": self.days,
-            "features": SCHEMA.to_json(),
+            "features": self.schema.to_json(),
         }
         facts = pd.concat(self.facts, ignore_index=True)
         return Tables(facts, decisions, self.after.outcomes(), dataset)

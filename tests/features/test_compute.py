@@ -4,7 +4,8 @@ from hypothesis import strategies as st
 
 from decisioning.catalog import FeatureType
 from features.compute import compute
-from features.definitions import ADDONS, FEATURES, MARKETS, SCHEMA, TIERS
+from features.declared.account import ADDONS, MARKETS, TIERS
+from features.definitions import FEATURES, SCHEMA
 from features.frames import DTYPES
 
 NOW = pd.Timestamp("2026-11-22", tz="UTC")
@@ -65,6 +66,11 @@ PAST = events(
     (6, "impression", "trial"),
     (9, "impression", "trial"),
     (9, "dismiss", "trial"),
+    (50, "impression", "annual"),
+    (50, "click", "annual"),
+    (6, "click", "trial"),
+    (5, "convert", "trial"),
+    (80, "payment", "failed"),
 )
 
 EXPECTED = {
@@ -98,6 +104,22 @@ EXPECTED = {
     "offers_dismissed_28d": 1,
     "payment_failed": True,
     "consent_marketing": True,
+    "plan_changes_90d": 2,
+    "payments_failed_90d": 2,
+    "days_since_last_payment": 2.0,
+    "minutes_90d": 560.0,
+    "minutes_trend": 4 * 30.0 / 60.0,
+    "devices_28d": 1,
+    "audiobook_share_28d": 12.5 / 72.5,
+    "skips_limited_per_session_28d": 1 / 3,
+    "ads_per_hour_28d": 7.0,
+    "artist_variety_28d": 2 / 3,
+    "days_since_last_follow": 29.0,
+    "offers_seen_28d": 2,
+    "days_since_last_offer": 6.0,
+    "offers_clicked_28d": 1,
+    "offers_accepted_90d": 1,
+    "offer_acceptance_90d": 1 / 3,
 }
 
 
@@ -140,7 +162,7 @@ def test_observations_keep_their_order_and_their_decision():
 
 TYPES = ("tier_change", "session", "play", "follow", "impression", "consent", "addon_hifi", "payment", "trial_start")
 EVENT = st.tuples(
-    st.integers(-40 * 86_400, 40 * 86_400).map(lambda seconds: seconds / 86_400),
+    st.integers(-40, 40) | st.integers(-40 * 86_400, 40 * 86_400).map(lambda seconds: seconds / 86_400),
     st.sampled_from(TYPES),
     st.sampled_from((*TIERS, "yes", "no", "on", "failed")),
     st.floats(0, 100),
@@ -156,11 +178,34 @@ def test_what_happens_at_or_after_the_moment_changes_nothing(rows):
     pd.testing.assert_frame_equal(everything, only_before)
 
 
+@given(st.lists(EVENT, max_size=12), st.randoms(use_true_random=False))
+@settings(max_examples=20, deadline=None)
+def test_the_order_in_which_events_lie_changes_nothing(rows, random):
+    """Those at the same moment included."""
+    shuffled = random.sample(rows, len(rows))
+    moments = observe(NOW, NOW - 7 * DAY)
+    pd.testing.assert_frame_equal(
+        compute(users(), events(*rows), moments), compute(users(), events(*shuffled), moments), check_exact=True
+    )
+
+
+def test_of_two_states_at_one_moment_the_careful_one_counts_and_an_unknown_word_makes_it_unknown():
+    both = [(3, "consent", "yes"), (3, "consent", "no"), (3, "payment", "failed"), (3, "payment", "ok")]
+    for rows in (both, both[::-1]):
+        found = row_of(compute(users(), events(*rows), observe(NOW)))
+        assert (found["consent_marketing"], found["payment_failed"]) == (False, True)
+    for word in ("duo", None):
+        found = row_of(compute(users(), events((9, "tier_change", "premium"), (2, "tier_change", word)), observe(NOW)))
+        assert (found["tier"], found["past_premium"], found["days_on_tier"]) == (None, False, 2)
+
+
 def test_each_feature_is_declared_once_with_an_owner_a_meaning_and_one_expression():
-    assert len({feature.name for feature in FEATURES}) == len(FEATURES) == 30
+    assert len({feature.name for feature in FEATURES}) == len(FEATURES) >= 40
     for feature in FEATURES:
         assert feature.owner
         assert feature.meaning
+        assert feature.spec.max_age is not None, feature.name
+        assert feature.spec.unit or feature.spec.type not in (FeatureType.INT,), feature.name
         assert (feature.of_events is None) != (feature.of_user is None)
     spec = {feature.name: feature.spec for feature in FEATURES}
     assert (spec["market"].values, spec["owned_addons"].values) == (MARKETS, ADDONS)

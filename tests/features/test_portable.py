@@ -28,14 +28,18 @@ def test_all_features_compile_into_sql_that_parses(dialect):
     assert set(definitions.SCHEMA.names) < set(columns)
 
 
-def test_definitions_use_only_portable_helpers():
+DECLARED = sorted((Path(definitions.__file__).parent / "declared").glob("*.py"))
+BUILDERS = {"Feature", "FeatureSpec", "count", "days_since", "flag", "minutes", "ratio"}
+
+
+@pytest.mark.parametrize("file", DECLARED, ids=lambda file: file.stem)
+def test_definitions_use_only_portable_helpers(file):
     """Besides `portable`, an expression may compare, add, take columns and fill nulls."""
-    tree = ast.parse(Path(definitions.__file__).read_text())
+    calls = [node.func for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)]
     methods = {
-        node.func.attr
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and not (isinstance(node.func.value, ast.Name) and node.func.value.id == "p")
+        call.attr
+        for call in calls
+        if isinstance(call, ast.Attribute) and not (isinstance(call.value, ast.Name) and call.value.id == "p")
     }
     assert methods <= {"fill_null"}
+    assert {call.id for call in calls if isinstance(call, ast.Name)} <= BUILDERS

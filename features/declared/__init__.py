@@ -1,0 +1,1 @@
+"""The features of a music subscription, by topic. `features.definitions` puts them together."""
