@@ -5,6 +5,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -59,8 +60,8 @@ def run(
     runtime = Runtime(
         secret=home.secret(),
         store=GuardedStore(_store(redis_url, home.namespace)),
-        decisions=EventLog(folder / "decisions"),
-        events=EventLog(folder / "events"),
+        decisions=EventLog(folder / "decisions", alert=partial(_alert, "decisions")),
+        events=EventLog(folder / "events", alert=partial(_alert, "events")),
         releases=ReleaseStore(releases or home.releases),
         catalog=catalog or home.catalog,
     )
@@ -75,6 +76,14 @@ def run(
         timeout_graceful_shutdown=CONNECTIONS_CLOSE_WITHIN,
     )
     Server(config, runtime, drain, on_ready).run(sockets=[listening])
+
+
+def _alert(name: str, dropped: int, still: bool) -> None:
+    """What the server says when its log can't be written, and when it can again."""
+    if still:
+        log.error("log_dropping", log=name, dropped=dropped, why="its disk is full or its folder can't be written")
+    else:
+        log.warning("log_recovered", log=name, dropped=dropped)
 
 
 def _listening(host: str, port: int) -> socket.socket:

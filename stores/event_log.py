@@ -4,27 +4,29 @@
 segments durable (fsync) and seals them. A full disk or a vanished folder never reaches the caller: lines are counted
 as dropped until writing works again. Each process writes its own segments, under a lock that dies with it.
 
-    <start>-<writer>-<number>.open.jsonl    being written, by the process that holds a lock on it
-    <start>-<writer>-<number>.jsonl         sealed: complete, durable, and never changed again
+What was dropped is put on record in the file `dropped`, a line of JSON each time. See `segments` for the others.
 """
 
-import fcntl
+import json
 import os
 import secrets
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable
 from contextlib import suppress
-from itertools import groupby
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
-OPEN = ".open.jsonl"
-SEALED = ".jsonl"
+from stores.segments import OPEN, SEAL, Segment, changed, recover
+
 SEGMENT_BYTES = 64 * 2**20
 SEGMENT_SECONDS = 300.0
 SYNC_SECONDS = 0.2
 RETRY_SECONDS = 1.0
+DROPPED = "dropped"
+Alert = Callable[[int, bool], object]
+"""Told how many lines were dropped so far, and whether lines are being dropped still; at most once a minute."""
+ALERT_SECONDS = 60.0
 
 
 class Log(Protocol):
@@ -63,6 +65,7 @@ class EventLog:
         segment_seconds: float = SEGMENT_SECONDS,
         sync_seconds: float = SYNC_SECONDS,
         retry_seconds: float = RETRY_SECONDS,
+        alert: Alert = lambda dropped, still: None,
     ):
         self.dropped = 0
         self._folder = folder
@@ -71,11 +74,14 @@ class EventLog:
         self._retry_seconds = retry_seconds
         self._writer = f"{os.getpid()}.{secrets.token_hex(4)}"
         self._number = 0
-        self._segment: _Segment | None = None
-        self._full: list[_Segment] = []
+        self._segment: Segment | None = None
+        self._full: list[Segment] = []
         self._retry_at = 0.0
         self._lock = threading.Lock()
         self._closing = threading.Event()
+        self._drops = _Drops(folder / DROPPED, self._writer, alert)
+        self._seal = folder / SEAL
+        self._seal_seen = changed(self._seal)
         with suppress(OSError):
             recover(folder)
         self._reopen()
@@ -103,7 +109,7 @@ class EventLog:
         self._closing.set()
         self._thread.join()
 
-    def _reopen(self) -> "_Segment | None":
+    def _reopen(self) -> "Segment | None":
         """A new segment; None, and no new attempt for a while, where there can't be one."""
         if time.monotonic() < self._retry_at:
             return None
@@ -111,12 +117,12 @@ class EventLog:
         name = f"{time.time_ns() // 1_000_000:013d}-{self._writer}-{self._number:06d}{OPEN}"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._segment = _Segment(self._folder / name)
+            self._segment = Segment(self._folder / name)
         except OSError:
             self._retry_at = time.monotonic() + self._retry_seconds
         return self._segment
 
-    def _give_up(self, segment: "_Segment") -> None:
+    def _give_up(self, segment: "Segment") -> None:
         self._full.append(segment)
         self._segment = None
         self._retry_at = time.monotonic() + self._retry_seconds
@@ -125,9 +131,11 @@ class EventLog:
         last = False
         while not last:
             last = self._closing.wait(every)
+            before, self._seal_seen = self._seal_seen, changed(self._seal)
+            asked = before != self._seal_seen
             with self._lock:
                 segment = self._segment
-                if segment and (last or (segment.size and segment.age >= self._segment_seconds)):
+                if segment and (last or (segment.size and (asked or segment.age >= self._segment_seconds))):
                     self._full.append(segment)
                     self._segment = segment = None
                 elif segment and segment.vanished:
@@ -140,109 +148,36 @@ class EventLog:
                 one.seal()
             if segment:
                 segment.sync()
+            self._drops.watch(self.dropped, last=last)
 
 
-class _Segment:
-    """One file. `write` holds whole lines only: what a full disk cut short is taken back."""
+class _Drops:
+    """Says when lines are dropped, and keeps on record how many, once there is room for that."""
 
-    def __init__(self, path: Path):
-        self._path = path
-        self._file = _locked(path)
-        if self.vanished:  # another process, recovering, took it for an orphan before it was locked
-            os.close(self._file)
-            self._file = _locked(path)
-        self._started = time.monotonic()
-        self._synced = 0
-        self.size = 0
-        self.lines = 0
+    def __init__(self, file: Path, writer: str, alert: Alert) -> None:
+        self._file, self._writer, self._alert = file, writer, alert
+        self._seen = self._recorded = 0
+        self._since = 0.0
+        self._alert_at = 0.0
 
-    @property
-    def age(self) -> float:
-        return time.monotonic() - self._started
+    def watch(self, dropped: int, *, last: bool) -> None:
+        """Looks at the count, every now and then; `last` before the end."""
+        still, self._seen = dropped > self._seen, dropped
+        if dropped == self._recorded:
+            return
+        self._since = self._since or time.time()
+        if still and time.monotonic() >= self._alert_at:
+            self._alert_at = time.monotonic() + ALERT_SECONDS
+            self._alert(dropped, True)
+        if not still or last:
+            self._record(dropped)
 
-    @property
-    def vanished(self) -> bool:
-        return os.fstat(self._file).st_nlink == 0
-
-    def write(self, line: bytes) -> None:
-        written = os.write(self._file, line)
-        try:
-            while written < len(line):
-                written += os.write(self._file, line[written:])
-        except OSError:
-            os.ftruncate(self._file, self.size)
-            raise
-        self.size += written
-        self.lines += 1
-
-    def sync(self) -> None:
-        if self.size > self._synced:
-            size = self.size
-            with suppress(OSError):
-                os.fsync(self._file)
-                self._synced = size
-
-    def seal(self) -> None:
-        self.sync()
+    def _record(self, dropped: int) -> None:
+        told = {"writer": self._writer, "since": self._since, "until": time.time(), "lines": dropped - self._recorded}
         with suppress(OSError):
-            if self.size:
-                self._path.rename(_sealed(self._path))
-            else:
-                self._path.unlink()
-        self.close()
-
-    def close(self) -> None:
-        os.close(self._file)
-
-
-def _locked(path: Path) -> int:
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
-    fcntl.flock(file, fcntl.LOCK_EX)
-    return file
-
-
-def recover(folder: Path) -> None:
-    """Seal the segments whose process is gone, cutting a torn last line."""
-    for path in sorted(folder.glob(f"*{OPEN}")):
-        # It may be locked by its living process, or just now be sealed by another one that recovers.
-        with suppress(BlockingIOError, FileNotFoundError), path.open("rb+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            whole = file.read().rfind(b"\n") + 1
-            file.truncate(whole)
-            os.fsync(file.fileno())
-            if whole:
-                path.rename(_sealed(path))
-            else:
-                path.unlink()
-
-
-def segments(folder: Path) -> list[Path]:
-    """The files of a log, in the order of their start, which their names begin with."""
-    return sorted(folder.glob(f"*{SEALED}"))
-
-
-def sealed_segments(folder: Path) -> list[Path]:
-    """Those that are complete, in the order of their start."""
-    return [path for path in segments(folder) if not path.name.endswith(OPEN)]
-
-
-def by_writer(paths: Iterable[Path]) -> list[list[Path]]:
-    """The files of each writer, in the order written."""
-
-    def writer_and_number(path: Path) -> list[str]:
-        return path.name.split("-")[1:]
-
-    grouped = groupby(sorted(paths, key=writer_and_number), key=lambda path: writer_and_number(path)[0])
-    return [list(group) for _, group in grouped]
-
-
-def opened(path: Path) -> BinaryIO:
-    """A segment, under whichever of its two names it has by now."""
-    try:
-        return path.open("rb")
-    except FileNotFoundError:  # sealed since its name was listed
-        return _sealed(path).open("rb")
-
-
-def _sealed(path: Path) -> Path:
-    return path.with_name(path.name.removesuffix(OPEN) + SEALED)
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            with self._file.open("a") as file:
+                file.write(json.dumps(told) + "\n")
+            self._recorded, self._since = dropped, 0.0
+            self._alert_at = 0.0
+            self._alert(dropped, False)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from stores.event_log import by_writer
 from stores.log_reader import Moment
 from stores.log_table import group_lines, log_files, opened_segment, row_groups, table_folder
+from stores.segments import by_writer
 
 CHUNK_BYTES = 32 * 2**20
 DISORDER = 60.0

@@ -22,7 +22,6 @@ import mmh3
 import numpy as np
 
 from decisioning.errors import UserError
-from stores.event_log import recover, sealed_segments
 from stores.log_columns import Entry, Kind, day_of, kind
 from stores.log_parts import PartWriter
 from stores.log_reader import segment_lines
@@ -37,6 +36,7 @@ from stores.log_table import (
     unlink,
     write_table,
 )
+from stores.segments import recover, sealed_segments
 from stores.shipping_cursors import unshipped
 
 BATCH_BYTES = 64 * 2**20

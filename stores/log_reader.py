@@ -7,8 +7,8 @@ from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
-from stores.event_log import by_writer
 from stores.log_table import group_lines, log_files, opened_segment, row_groups, table_folder
+from stores.segments import by_writer
 
 Moment = Callable[[bytes], float]
 """The time of a line. Raises ValueError for what is none."""

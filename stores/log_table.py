@@ -20,7 +20,7 @@ from typing import BinaryIO
 import msgspec
 
 from decisioning.errors import UserError
-from stores.event_log import opened, segments
+from stores.segments import opened, segments
 
 MANIFEST = "manifest.json"
 NO_DAY = "__HIVE_DEFAULT_PARTITION__"

@@ -14,9 +14,9 @@ from itertools import islice
 from pathlib import Path
 
 from decisioning.errors import UserError
-from stores.event_log import recover, sealed_segments
 from stores.log_columns import DECISIONS, EVENTS, Entry, Kind, kind
 from stores.log_reader import segment_lines
+from stores.segments import recover, sealed_segments
 from stores.shipping_cursors import Cursor, Cursors, Place
 from stores.sinks import Batch, Message, Sink, SinkDown
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 
 from decisioning.errors import UserError
-from stores.event_log import sealed_segments
 from stores.log_table import sync_folder
+from stores.segments import sealed_segments
 
 CURSORS = "shipping"
 

@@ -1,5 +1,6 @@
 """The log on disk: what was acknowledged is there, and nothing that happens to the disk reaches the caller."""
 
+import json
 import os
 import resource
 import shutil
@@ -13,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from stores.event_log import OPEN, EventLog, recover
+from stores.event_log import DROPPED, EventLog
 from stores.log_reader import read, tail
+from stores.segments import OPEN, recover, seal
 
 ROOT = Path(__file__).parents[2]
 WRITER = """
@@ -164,7 +166,50 @@ def test_a_disk_with_no_room_at_all_leaves_no_litter(tmp_path):
             until(lambda: log.append(b"lost") or log.dropped > 20)
             time.sleep(0.05)
             log.append(b"lost")
-        until(lambda: len(list(tmp_path.iterdir())) <= 1)
+        until(lambda: len(list(tmp_path.glob("*.jsonl"))) <= 1)
+
+
+def test_dropped_lines_are_told_at_once_and_put_on_record_when_there_is_room_again(tmp_path):
+    told = []
+    with log_in(tmp_path, alert=lambda dropped, still: told.append((dropped, still))) as log:
+        with disk_full_at(0):
+            log.append(b"lost")
+            until(lambda: told)
+            for _ in range(4):
+                log.append(b"lost")
+            time.sleep(0.1)
+            assert told == [(1, True)]  # not once for each line
+        until(lambda: told[-1] == (5, False))
+        log.append(b"back")
+        [record] = map(json.loads, (tmp_path / DROPPED).read_text().splitlines())
+        assert record["lines"] == 5
+        assert record["since"] <= record["until"] <= time.time()
+        with disk_full_at(0):
+            until(lambda: log.append(b"lost") or told[-1][1])
+        until(lambda: told[-1] == (log.dropped, False))
+    records = [json.loads(line)["lines"] for line in (tmp_path / DROPPED).read_text().splitlines()]
+    assert sum(records) == log.dropped
+    assert list(read(tmp_path)) == [b"back"]
+
+
+def test_writers_seal_what_they_have_when_they_are_asked(tmp_path):
+    with log_in(tmp_path) as one, log_in(tmp_path) as other:
+        one.append(b"one")
+        other.append(b"other")
+        assert seal(tmp_path, 5.0) == []
+        assert open_segments(tmp_path) == []
+        one.append(b"more")
+        time.sleep(0.05)
+        assert len(open_segments(tmp_path)) == 1  # asked once, sealed once
+        assert sorted(read(tmp_path)) == [b"more", b"one", b"other"]
+
+
+def test_a_writer_that_does_not_answer_is_named(tmp_path):
+    log = EventLog(tmp_path, sync_seconds=60.0)
+    log.append(b"one")
+    assert seal(tmp_path, 0.05) == open_segments(tmp_path)
+    log.close()
+    assert seal(tmp_path, 0.05) == []
 
 
 def test_a_folder_that_cannot_be_made_drops_and_recovers_when_it_can(tmp_path):

@@ -17,12 +17,13 @@ from decisioning.domain import Event
 from decisioning.errors import UserError
 from stores import log_chunks, log_parts
 from stores.decision_log import decided_at, decode, encode, event_line
-from stores.event_log import OPEN, EventLog, segments
+from stores.event_log import EventLog
 from stores.log_chunks import RowGroup, chunks, last_line, latest, lines, moment_of_last
 from stores.log_columns import moment
 from stores.log_compaction import compact, locked
 from stores.log_reader import read, tail
 from stores.log_table import MANIFEST, read_table, table_folder
+from stores.segments import OPEN, segments
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,9 +11,9 @@ import pytest
 from decisioning.domain import Event
 from decisioning.errors import UserError
 from stores.decision_log import event_line
-from stores.event_log import OPEN
 from stores.log_compaction import compact
 from stores.log_reader import read
+from stores.segments import OPEN
 from stores.shipping import ship
 from stores.shipping_cursors import Cursors, unshipped
 from stores.sinks import Batch, open_sink, read_settings
