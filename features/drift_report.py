@@ -1,7 +1,7 @@
 """What a comparison of two windows found: each thing that may drift with its limit, and how fresh the values are."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from math import sqrt
 from typing import Any
@@ -12,6 +12,8 @@ from features.drift import FALSE_ALARMS, Cells, Counts, limit, psi
 
 MOST_STALE = 0.01
 """The share of values that may be older than their `max_age`."""
+PUBLISHED = ", published"
+"""Marks the age of what the online store serves, beside that of the snapshot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +188,18 @@ def freshness(ages: np.ndarray, max_ages: Mapping[str, float]) -> tuple[Freshnes
     oldest = float(np.quantile(ages, 0.99))
     return tuple(
         Freshness(name, limit, oldest, float((ages > limit).mean())) for name, limit in sorted(max_ages.items())
+    )
+
+
+def together(found: Sequence[Freshness]) -> tuple[Freshness, ...]:
+    """Those that are equally old and may be equally old as one, with how many they are for a name."""
+    alike: dict[tuple[bool, float, float, float], list[Freshness]] = {}
+    for one in found:
+        published = one.name.endswith(PUBLISHED)
+        alike.setdefault((published, one.oldest, one.max_age, one.stale), []).append(one)
+    return tuple(
+        replace(ones[0], name=f"{len(ones)} features{PUBLISHED if published else ''}") if len(ones) > 1 else ones[0]
+        for (published, *_), ones in alike.items()
     )
 
 

@@ -17,7 +17,7 @@ from decisioning.catalog import DAY, FeatureSpec, FeatureType
 from decisioning.errors import UserError
 from decisioning.words import duration
 from features.drift import Cells, Counts
-from features.drift_report import DriftReport, Subject, Window, compare, freshness, labels, moment
+from features.drift_report import PUBLISHED, DriftReport, Subject, Window, compare, freshness, labels, moment
 from features.schema import Schema
 from features.snapshots import Snapshot, current, read_snapshot
 
@@ -67,7 +67,7 @@ def with_published(report: DriftReport, schema: Schema, version: tuple[str, floa
     if version is None:
         return replace(report, notes=(*report.notes, "Nothing is published in the online store."))
     name, as_of = version
-    max_ages = {f"{feature}, published": max_age for feature, max_age in _max_ages(schema).items()}
+    max_ages = {feature + PUBLISHED: max_age for feature, max_age in _max_ages(schema).items()}
     ages = freshness(np.array([max(now - as_of, 0.0)]), max_ages)
     note = f"Published is {name}, as of {moment(as_of)} UTC."
     return replace(report, freshness=(*report.freshness, *ages), notes=(*report.notes, note))

@@ -94,7 +94,7 @@ def _of_log(home: Home, catalog: Path | None, last: str, until: float | None) ->
 
 def tell(report: "DriftReport") -> None:
     """The table, what could not be compared, the ages, and the verdict."""
-    from features.drift_report import hours, verdict
+    from features.drift_report import hours, together, verdict
 
     out = Console(highlight=False, soft_wrap=True)
     out.print(f"before: {escape(report.before.name)}, {report.before.rows:,} rows")
@@ -102,7 +102,7 @@ def tell(report: "DriftReport") -> None:
     Console(highlight=False).print(drift_table(report))
     for note in report.notes:
         out.print(f"[yellow]Note:[/yellow] {escape(note)}")
-    for one in report.freshness:
+    for one in together(report.freshness):
         mark = "[green]fresh[/green]" if one.ok else "[red]stale[/red]"
         out.print(
             f"{mark} {escape(one.name)}: age {hours(one.oldest)}, may be {hours(one.max_age)}; {one.stale:.1%} older"

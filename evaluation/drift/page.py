@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from matplotlib import rc_context
 
 from evaluation.report.page import GREY, RED, drawn, page, picture, short, svg, table, text
-from features.drift_report import Drift, DriftReport, Window, hours, moment, number, shift, verdict, words
+from features.drift_report import Drift, DriftReport, Window, hours, moment, number, shift, together, verdict, words
 
 MOST_PICTURES = 40
 HEADINGS = (
@@ -43,8 +43,9 @@ def _body(report: DriftReport) -> Iterator[str]:
         if len(moved) > MOST_PICTURES:
             yield f"<p>… and {len(moved) - MOST_PICTURES} more.</p>"
     if report.freshness:
-        ages = [(one.name, hours(one.oldest), hours(one.max_age), f"{one.stale:.1%}") for one in report.freshness]
-        marks = ["" if one.ok else "strong" for one in report.freshness]
+        found = together(report.freshness)
+        ages = [(one.name, hours(one.oldest), hours(one.max_age), f"{one.stale:.1%}") for one in found]
+        marks = ["" if one.ok else "strong" for one in found]
         yield "<h2>Age</h2>" + table(("", "age", "may be", "older than that"), ages, marks=marks)
     marks = ["strong" if one.status == "drifted" else "" for one in report.drifts]
     yield "<h2>All of them</h2>" + table(HEADINGS, map(_row, report.drifts), texts=(1, 4), marks=marks)
