@@ -15,7 +15,6 @@ from decisioning.catalog_tests import TestFailure
 from decisioning.domain import Facts, Request, Value
 from decisioning.engine import Release
 from decisioning.errors import UserError
-from decisioning.identity import user_key
 from decisioning.yaml_nodes import Problem
 from stores.home import Home
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from features.snapshots import Snapshot
     from scaling.engines import Engine
     from stores.decision_log import DecisionRecord
+    from stores.publishing import Published
 
 SAMPLE_CATALOG = Path(__file__).resolve().parent / "catalog"
 
@@ -227,35 +227,31 @@ def logged_decision(home: Home, decision_id: str) -> "DecisionRecord":
     return sorted(found, key=lambda record: record.request.now)[-1]
 
 
-def publish_features(home: Home, url: str, progress: Callable[[int, int], None]) -> dict[str, Any]:
-    """Publishes the current snapshot of the work folder to the store at `url`."""
-    from features.snapshots import current, snapshot_rows
-    from stores.publishing import publish
+def publish_features(
+    home: Home, url: str, progress: Callable[[int, int], None], *, other_schema: bool = False, **options: bool
+) -> dict[str, Any]:
+    """Publishes the current snapshot of the work folder to the store at `url`; `options` are `publish_snapshot`'s."""
+    from features.snapshots import current
+    from stores.publishing_snapshot import publish_snapshot, refuse_unread
+    from stores.releases import ReleaseStore
 
-    snapshot, secret = current(home.snapshots), home.secret()
-    written = 0
+    snapshot = current(home.snapshots)
+    if not other_schema:
+        refuse_unread(snapshot.schema, ReleaseStore(home.releases))
+    published = publish_snapshot(url, snapshot, home.secret(), progress=progress, namespace=home.namespace, **options)
+    return told_of(published)
 
-    def count(users: int) -> None:
-        nonlocal written
-        written += users
-        progress(written, snapshot.rows)
 
-    published = publish(
-        url,
-        snapshot_rows(snapshot, secret),
-        schema=snapshot.schema,
-        as_of=snapshot.as_of,
-        snapshot_id=f"{snapshot.id}-{user_key(secret, '')[:6]}",  # under another secret it is another publication
-        count=snapshot.rows,
-        progress=count,
-        namespace=home.namespace,
-    )
+def told_of(published: "Published") -> dict[str, Any]:
+    """What was published, for people and programs."""
     return {
         "snapshot": published.version,
         "users": published.users,
         "bytes_per_user": published.bytes_per_user and round(published.bytes_per_user, 1),
         "seconds": round(published.seconds, 3),
         "changed": published.changed,
+        **({"resumed_at": published.resumed_at} if published.resumed_at else {}),
+        **({"warnings": list(published.warnings)} if published.warnings else {}),
     }
 
 

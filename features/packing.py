@@ -1,14 +1,54 @@
 """Packed vectors straight from Arrow: what `frames.pack_frame` gives, at the speed of the columns. Not for serving."""
 
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from decisioning.catalog import FeatureSpec, FeatureType
+from decisioning.errors import UserError
 from features.schema import FLOAT32_MAX, MINUTES_FROM, Schema
 
+BLOCK_ROWS = 100_000
+"""Rows in memory at a time. More of them make fewer and larger writes to a store."""
 MINUTE_US = 60_000_000
 START_US = round(MINUTES_FROM * 1_000_000)
+
+
+def packed_rows(
+    parts: Sequence[Path], schema: Schema, start: int = 0, stop: int | None = None
+) -> Iterator[tuple[list[str], np.ndarray]]:
+    """The users and the packed vectors of a snapshot's rows from `start` up to `stop`, a block at a time.
+
+    Row groups before `start` are not read. Raises UserError where a part is damaged or has another schema.
+    """
+    at = 0
+    for part in parts:
+        try:
+            with pq.ParquetFile(part, page_checksum_verification=True) as file:
+                for group in range(file.num_row_groups):
+                    rows = file.metadata.row_group(group).num_rows
+                    if at + rows > start and (stop is None or at < stop):
+                        yield from _blocks(file, group, schema, start - at, None if stop is None else stop - at)
+                    at += rows
+        except (OSError, KeyError, pa.ArrowException) as error:
+            raise UserError(f"{part} can't be read ({error}): build the snapshot again.") from None
+
+
+def _blocks(
+    file: pq.ParquetFile, group: int, schema: Schema, start: int, stop: int | None
+) -> Iterator[tuple[list[str], np.ndarray]]:
+    """Of one row group; `start` and `stop` count from its first row, and may lie outside of it."""
+    at = 0
+    for batch in file.iter_batches(BLOCK_ROWS, row_groups=[group], columns=["user_id", *schema.names]):
+        first, last = max(start - at, 0), batch.num_rows if stop is None else min(stop - at, batch.num_rows)
+        if first < last:
+            block = batch.slice(first, last - first)
+            yield block.column("user_id").cast(pa.string()).to_pylist(), pack_batch(schema, block)
+        at += batch.num_rows
 
 
 def pack_batch(schema: Schema, batch: pa.RecordBatch) -> np.ndarray:

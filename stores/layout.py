@@ -10,22 +10,28 @@ Both twins and the publisher read and write through here, so that they cannot pa
     fs:<version>:<bucket> hash of about 32 users (`field_of`) → packed vector. Small hashes are kept as listpacks, which
                           take less than half of the memory of plain ones. Buckets spread over all slots
     h:{user}, t:{user}    a user's newest events; ids of the events that no longer fit. One slot per user
+    o:{user}              ids of events that may not have been counted towards their budgets yet → since when
+    f:{user}              hash: values fresher than the snapshot, by feature (`stores.fresh`)
     s:{user}:{decision}   the answer of a sticky decision, until its period ends
     {budgets}:{name}      units spent; with :leases and :confirmed, who holds units until when. One slot for all budgets
+    c:{budgets}           events that were counted towards their budgets → until when that is remembered
     killed                set of offers switched off by hand
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from zlib import crc32
 
 import msgspec
+import numpy as np
 
 from decisioning.domain import DECISION, Event, EventType, HistoryEvent, Value
 from features.schema import Schema
 from stores.online import CORRUPT, OTHER_SCHEMA
 
+LAYOUT = 2
+"""Of versions of the features: what was published under another one is no longer read."""
 USERS_PER_BUCKET = 32
 FIELD_BYTES = 16
 TAG_BYTES = 4
@@ -95,6 +101,12 @@ class Keys:
     def trimmed(self, user: str) -> str:
         return f"{self.namespace}:t:{{{user}}}"
 
+    def owed(self, user: str) -> str:
+        return f"{self.namespace}:o:{{{user}}}"
+
+    def fresh(self, user: str) -> str:
+        return f"{self.namespace}:f:{{{user}}}"
+
     def answer(self, user: str, decision_id: str) -> str:
         return f"{self.namespace}:s:{{{user}}}:{decision_id}"
 
@@ -102,6 +114,10 @@ class Keys:
         """Spent units, leases, confirmed holders."""
         key = f"{self.namespace}:{{budgets}}:{name}"
         return key, f"{key}:leases", f"{key}:confirmed"
+
+    @property
+    def counted(self) -> str:
+        return f"{self.namespace}:c:{{budgets}}"
 
 
 def buckets_for(users: int) -> int:
@@ -124,6 +140,11 @@ def field_of(user: str) -> bytes:
 
 def bucket_of(field: bytes, buckets: int) -> int:
     return crc32(field) % buckets
+
+
+def buckets_of(fields: Sequence[bytes], buckets: int) -> np.ndarray:
+    """`bucket_of` each, as uint32 of shape (fields,)."""
+    return np.array([crc32(field) for field in fields], np.uint32) % np.uint32(buckets)
 
 
 def tag_of(schema: Schema) -> bytes:

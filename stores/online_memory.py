@@ -1,25 +1,24 @@
 """The online store in memory: the twin for tests, trials and simulations. One process, nothing kept."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 from decisioning.domain import Event, Facts
-from decisioning.errors import UserError
 from features.schema import Schema
 from stores.budgets import MemoryBudgets, Want
-from stores.layout import Pointer, Version, pack_event, unpack_history, unpack_vector
+from stores.layout import pack_event, unpack_history, unpack_vector
 from stores.online import HISTORY_LIMIT, HISTORY_SECONDS, UNKNOWN_USER, UNPUBLISHED
-from stores.publishing import ALREADY_PUBLISHING, Row
+from stores.publishing_memory import MemoryShelf
 
 ANSWERS_SWEPT = 1024
 """After so many remembered answers, those that are over are forgotten."""
 
 
-class MemoryStore:
+class MemoryStore(MemoryShelf):
     """Both an OnlineStore and the Shelf that snapshots are published to. Leases end by `clock`, in seconds."""
 
     def __init__(self, *, history_limit: int = HISTORY_LIMIT, clock: Callable[[], float] = time.time):
+        super().__init__()
         self._limit = history_limit
         self._clock = clock
         self._history: dict[str, dict[str, Event]] = {}
@@ -27,15 +26,9 @@ class MemoryStore:
         self._budgets = MemoryBudgets(clock)
         self._answers: dict[tuple[str, str], tuple[bytes, float]] = {}
         self._killed: set[str] = set()
-        self._vectors: dict[str, dict[str, bytes]] = {}
-        self._pointer: Pointer | None = None
-        self._publishing = False
-
-    # The store
 
     async def read(self, user: str, schema: Schema, budgets: Sequence[str] = (), own: str = "") -> Facts:
-        version = self._pointer.current if self._pointer else None
-        packed = self._vectors[version.name].get(user) if version else None
+        version, packed = self.vector(user)
         features, degraded = unpack_vector(packed, schema) if packed else ({}, (UNKNOWN_USER,))
         return Facts(
             features=features,
@@ -96,43 +89,3 @@ class MemoryStore:
 
     async def close(self) -> None:
         pass
-
-    # The shelf
-
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        if self._publishing:
-            raise UserError(ALREADY_PUBLISHING)
-        self._publishing = True
-        try:
-            yield
-        finally:
-            self._publishing = False
-
-    def pointer(self) -> Pointer | None:
-        return self._pointer
-
-    def begin(self, version: Version) -> None:
-        self._vectors[version.name] = {}
-
-    def write(self, version: Version, rows: Sequence[Row]) -> None:
-        self._vectors[version.name].update(rows)
-
-    def users(self, version: Version) -> int:
-        return len(self._vectors[version.name])
-
-    def lookup(self, version: Version, users: Sequence[str]) -> list[bytes | None]:
-        return [self._vectors[version.name].get(user) for user in users]
-
-    def flip(self, expected: Pointer | None, to: Pointer) -> bool:
-        if self._pointer != expected:
-            return False
-        self._pointer = to
-        return True
-
-    def sweep(self, keep: Sequence[Version]) -> None:
-        names = {version.name for version in keep}
-        self._vectors = {name: vectors for name, vectors in self._vectors.items() if name in names}
-
-    def memory(self, version: Version) -> int | None:
-        return None

@@ -1,30 +1,30 @@
 """Publishing a feature snapshot to an online store: beside the old one, checked, then switched to in one step.
 
-A reader never sees a mix of two snapshots, nor a gap: the version that it may still be reading is kept.
+A reader never sees a mix of two snapshots, nor a gap: the version that it may still be reading is kept. Rows are
+written in the snapshot's order, and the store remembers how many it has: an attempt that was killed goes on there.
 """
 
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from itertools import islice
-from typing import Protocol
+from typing import TypeVar
+
+import numpy as np
 
 from decisioning.errors import UserError
 from features.schema import Schema
-from stores.layout import Pointer, Version, buckets_for, tag_of
+from stores.layout import TAG_BYTES, Pointer, Version, buckets_for, tag_of
+from stores.publishing_port import Block, Refused, Row, Rows, Shelf, Source
 
-Row = tuple[str, bytes]
-"""A user key and a packed vector."""
-
-BATCH = 20_000
 SAMPLE = 1_000
-ALREADY_PUBLISHING = (
-    "Another process is publishing features to this store: wait until it ends, then try again "
-    "(one that was killed is forgotten after a minute)."
-)
+"""Users that are read back."""
+
 MOVED = "Somebody else changed the published features in the meantime; nothing was switched. Look, then try again."
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,47 +37,14 @@ class Published:
     seconds: float
     changed: bool = True
     """False when this snapshot was the current one already, and nothing was done."""
-
-
-class Shelf(Protocol):
-    """Where versions of the features stand side by side, and the one pointer that says which of them is read."""
-
-    def lock(self) -> AbstractContextManager[None]:
-        """One publisher at a time. Raises UserError while another holds it."""
-        ...
-
-    def pointer(self) -> Pointer | None: ...
-
-    def begin(self, version: Version) -> None:
-        """Make ready for writing; what an interrupted attempt left under the same name is overwritten or dropped."""
-        ...
-
-    def write(self, version: Version, rows: Sequence[Row]) -> None:
-        """`rows`: user key and the tagged vector."""
-        ...
-
-    def users(self, version: Version) -> int:
-        """How many users the version really holds."""
-        ...
-
-    def lookup(self, version: Version, users: Sequence[str]) -> list[bytes | None]: ...
-
-    def flip(self, expected: Pointer | None, to: Pointer) -> bool:
-        """Compare-and-set; False when the pointer is no longer what was expected."""
-        ...
-
-    def sweep(self, keep: Sequence[Version]) -> None:
-        """Let every version but these expire."""
-        ...
-
-    def memory(self, version: Version) -> int | None:
-        """About how many bytes the version takes."""
-        ...
+    resumed_at: int = 0
+    """Users that an interrupted attempt had written already."""
+    warnings: tuple[str, ...] = ()
 
 
 def publish(
-    target: "str | Shelf",
-    rows: Iterable[Row],
+    target: str | Shelf,
+    rows: Iterable[Row] | Source,
     *,
     schema: Schema,
     as_of: float,
@@ -85,51 +52,78 @@ def publish(
     count: int,
     progress: Callable[[int], object] = lambda users: None,
     namespace: str = "segue",
+    again: bool = False,
+    allow_eviction: bool = False,
 ) -> Published:
     """Publish a snapshot's `rows` (user key, vector packed by `schema`) to a URL or a shelf.
 
     `count` is what the snapshot's manifest says; `progress` is called with the number of users just written. The same
-    snapshot again changes nothing and reads no rows. Raises UserError, and leaves the current version as it was, when
-    the rows are incomplete, a sample reads back differently, or somebody else publishes at the same time.
+    snapshot again changes nothing and reads no rows, unless the store has lost some of them or `again` is set: then it
+    is written over in place. Raises UserError, and leaves the current version as it was, when the rows are incomplete,
+    a sample reads back differently, the store is too small or not ours, or somebody else publishes at the same time.
     """
     started = time.perf_counter()
     version = Version(snapshot_id, buckets_for(count), as_of, schema.hash, count)
+    source = rows if isinstance(rows, Source) else Rows(rows)
     with _opened(target, namespace) as shelf, shelf.lock():
         before = shelf.pointer()
         kept = {known.name: known for known in (before.current, before.previous) if known} if before else {}
-        if kept.get(snapshot_id, version) != version:
+        if kept.pop(snapshot_id, version) != version:
             raise UserError(f"Snapshot {snapshot_id} is in the store with other contents: build a new snapshot.")
-        if before and before.current == version:
+        in_use = before is not None and before.current == version
+        held = shelf.users(version) if before and version in (before.current, before.previous) else 0
+        if in_use and held == count and not again:
             return _published(shelf, version, started, changed=False)
-        if version.name not in kept:  # the previous one is still there, complete
-            shelf.begin(version)
-            _check(shelf, version, _write(shelf, version, rows, tag_of(schema), progress))
-        if not shelf.flip(before, Pointer(version, before.current if before else None)):
+        resumed_at, warnings = 0, ()
+        if held != count or again:
+            source = Tagged(source, tag_of(schema))
+            resumed_at = 0 if in_use else _begin(shelf, version, [*kept.values()], source)
+            missing = count - (held if in_use else resumed_at)
+            warnings = shelf.check_room(missing, TAG_BYTES + 4 * schema.width, allow_eviction=allow_eviction)
+            try:
+                _fill(shelf, version, source, resumed_at, progress)
+            except Refused:
+                if not in_use:
+                    shelf.drop(version)
+                raise
+        to = before if in_use else Pointer(version, before.current if before else None)
+        if not shelf.flip(before, to):
             raise UserError(MOVED)
-        shelf.sweep([version, before.current] if before else [version])
-        return _published(shelf, version, started)
+        shelf.sweep([known for known in (to.current, to.previous) if known])
+        return _published(shelf, version, started, resumed_at=resumed_at, warnings=warnings)
 
 
-def rollback(target: "str | Shelf", *, namespace: str = "segue") -> Published:
-    """Return to the version before the current one. Raises UserError when there is none to return to."""
+def rollback(target: str | Shelf, *, namespace: str = "segue") -> Published:
+    """Return to the version before the current one. Raises UserError when there is none, or not all of it."""
     started = time.perf_counter()
     with _opened(target, namespace) as shelf, shelf.lock():
         before = shelf.pointer()
         if before is None or before.previous is None:
             raise UserError("There are no earlier features in the store to return to: publish a snapshot instead.")
-        if not shelf.flip(before, Pointer(before.previous)):
+        to = before.previous
+        if (held := shelf.users(to)) != to.users:
+            raise UserError(
+                f"The earlier features ({to.name}) are no longer whole: the store has {held:,} of {to.users:,} users. "
+                "The features in use are unchanged; publish that snapshot again instead."
+            )
+        if not shelf.flip(before, Pointer(to)):
             raise UserError(MOVED)
-        return _published(shelf, before.previous, started)
+        return _published(shelf, to, started)
 
 
-def published(target: "str | Shelf", *, namespace: str = "segue") -> Version | None:
+def published(target: str | Shelf, *, namespace: str = "segue") -> Version | None:
     """The version that readers use now."""
+    pointer = pointer_of(target, namespace=namespace)
+    return pointer.current if pointer else None
+
+
+def pointer_of(target: str | Shelf, *, namespace: str = "segue") -> Pointer | None:
+    """The version that readers use now, and the one that a rollback returns to."""
     with _opened(target, namespace) as shelf:
-        pointer = shelf.pointer()
-        return pointer.current if pointer else None
+        return shelf.pointer()
 
 
-def _opened(target: "str | Shelf", namespace: str) -> "AbstractContextManager[Shelf]":
+def _opened(target: str | Shelf, namespace: str) -> AbstractContextManager[Shelf]:
     if not isinstance(target, str):
         return nullcontext(target)
     from stores.publishing_redis import opened  # only those who publish to a server need its client
@@ -137,43 +131,77 @@ def _opened(target: "str | Shelf", namespace: str) -> "AbstractContextManager[Sh
     return opened(target, namespace)
 
 
-def _published(shelf: Shelf, version: Version, started: float, *, changed: bool = True) -> Published:
+def _published(shelf: Shelf, version: Version, started: float, **told: object) -> Published:
     memory = shelf.memory(version)
     per_user = memory / version.users if memory is not None and version.users else None
-    return Published(version.name, version.users, per_user, time.perf_counter() - started, changed)
+    return Published(version.name, version.users, per_user, time.perf_counter() - started, **told)
 
 
-def _write(
-    shelf: Shelf, version: Version, rows: Iterable[Row], tag: bytes, progress: Callable[[int], object]
-) -> dict[str, bytes]:
-    """Write all rows; return some of them, spread over the whole, to be read back."""
-    chance = random.Random(version.name)
-    each = min(1.0, SAMPLE / max(1, version.users))
-    sample: dict[str, bytes] = {}
-    for batch in _batches((user, tag + packed) for user, packed in rows):
-        shelf.write(version, batch)
-        sample.update(row for row in batch if chance.random() < each)
-        progress(len(batch))
-    return sample
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    """A source whose vectors begin with the tag of their schema, as the store has them."""
+
+    source: Source
+    tag: bytes
+
+    def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[Block]:
+        tag = np.frombuffer(self.tag, np.uint8)
+        for block in self.source.blocks(start, stop):
+            tags = np.broadcast_to(tag, (len(block.fields), len(tag)))
+            yield Block(block.fields, np.concatenate([tags, block.vectors], axis=1))
 
 
-def _check(shelf: Shelf, version: Version, sample: dict[str, bytes]) -> None:
+def _begin(shelf: Shelf, version: Version, keep: Sequence[Version], source: Source) -> int:
+    """How many rows are there from an interrupted attempt: none, where they aren't what the source says."""
+    done = shelf.begin(version, keep)
+    if not done:
+        return 0
+    first = random.Random(version.name).randrange(done)
+    left = _rows(source.blocks(first, min(done, first + SAMPLE)))
+    if not _different(shelf, version, left):
+        return done
+    shelf.drop(version)
+    return shelf.begin(version, keep)
+
+
+def _fill(shelf: Shelf, version: Version, source: Source, done: int, progress: Callable[[int], object]) -> None:
+    """Write the rows from `done` on, and check that all are there."""
+    progress(done)
+    chance, each = random.Random(version.name), SAMPLE / max(1, version.users - done)
+    sample: dict[bytes, bytes] = {}
+    for block in _ahead(source.blocks(done)):
+        done += len(block.fields)
+        shelf.write(version, block, done)
+        chosen = (at for at in range(len(block.fields)) if each >= 1 or chance.random() < each)
+        sample |= {block.fields[at]: block.vectors[at].tobytes() for at in chosen}
+        progress(len(block.fields))
     held = shelf.users(version)
     if held != version.users:
-        raise UserError(
+        raise Refused(
             f"Snapshot {version.name} says it has {version.users} users, but {held} arrived in the store; "
             "the features in use are unchanged. Build the snapshot again."
         )
-    users = list(sample)
-    damaged = [user for user, found in zip(users, shelf.lookup(version, users), strict=True) if found != sample[user]]
-    if damaged:
-        raise UserError(
-            f"{len(damaged)} of {len(users)} users of snapshot {version.name} read back differently from what was "
+    if damaged := _different(shelf, version, sample):
+        raise Refused(
+            f"{len(damaged)} of {len(sample)} users of snapshot {version.name} read back differently from what was "
             "written; the features in use are unchanged. Check the store's memory limit, then publish again."
         )
 
 
-def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    rows = iter(rows)
-    while batch := list(islice(rows, BATCH)):
-        yield batch
+def _rows(blocks: Iterable[Block]) -> dict[bytes, bytes]:
+    return {field: bytes(row) for block in blocks for field, row in zip(block.fields, block.vectors, strict=True)}
+
+
+def _different(shelf: Shelf, version: Version, rows: Mapping[bytes, bytes]) -> list[bytes]:
+    """Whose vectors the store has otherwise."""
+    fields = list(rows)
+    return [one for one, found in zip(fields, shelf.lookup(version, fields), strict=True) if found != rows[one]]
+
+
+def _ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items; the next one is made in another thread while one is used."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, items, None)
+            yield item

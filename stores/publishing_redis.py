@@ -1,117 +1,146 @@
-"""Publishing to Redis or Valkey: the shelf behind `publishing.publish`."""
+"""Publishing to Redis or Valkey, one server or a cluster: the shelf behind `publishing.publish`."""
 
 import random
-import secrets
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import tee
 
 import msgspec
 from redis import Redis
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-from redis.retry import Retry
+from redis.cluster import RedisCluster
+from redis.exceptions import MovedError, OutOfMemoryError, RedisError
 
 from decisioning.errors import UserError
-from stores.layout import Keys, Pointer, Version, bucket_of, field_of
-from stores.publishing import ALREADY_PUBLISHING, Row
+from stores.connect import connect
+from stores.home import NAMESPACE_VARIABLE
+from stores.layout import Keys, Pointer, Version, bucket_of
+from stores.publishing_lock import Lock
+from stores.publishing_port import Block, Refused
+from stores.publishing_room import check_room
+from stores.publishing_wire import Command, Wire, command, hash_commands
 
 TIMEOUT_SECONDS = 30.0
-LOCK_SECONDS = 60
 EXPIRE_SECONDS = (600, 900)
 """Versions that nobody reads any more go after so long, spread, so that the server does not free them all at once."""
-CHUNK = 5_000
-"""Commands in one pipeline."""
 MEASURED = 50
 """Buckets whose memory is measured."""
 
-COMPARE_AND_SET = """
-local now = redis.call('GET', KEYS[1]) or ''
-if now ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[2])
+# Each looks first whether the lock is still ours: what another publisher does since must not be undone.
+# KEYS: lock, progress. ARGV: token, version, rows.
+NOTE = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return -1 end
+redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
 return 1
 """
-UNLOCK = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
+# KEYS: lock, current, progress. ARGV: token, expected, new.
+FLIP = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return -1 end
+if (redis.call('GET', KEYS[2]) or '') ~= ARGV[2] then return 0 end
+redis.call('SET', KEYS[2], ARGV[3])
+redis.call('DEL', KEYS[3])
+return 1
+"""
+
+TAKEN_OVER = (
+    "This process was silent for so long that the store took it for dead, and another may be publishing by now. "
+    "Nothing was switched by this one: look which features are in use, then publish again if need be."
+)
+FULL = (
+    "The store's memory is full; the features in use are unchanged, and what was written of the new ones is removed "
+    "again. Give it more memory (maxmemory), then publish again."
+)
 
 
 @contextmanager
 def opened(url: str, namespace: str = "segue") -> Iterator["RedisShelf"]:
     """The shelf at a URL. Whatever goes wrong with the server meanwhile becomes a UserError."""
-    client = Redis.from_url(
-        url,
-        socket_timeout=TIMEOUT_SECONDS,
-        socket_connect_timeout=TIMEOUT_SECONDS,
-        retry=Retry(NoBackoff(), 0),
-        protocol=2,
-    )
+    client = None
     try:
+        client = connect(url, TIMEOUT_SECONDS)
         yield RedisShelf(client, namespace)
+    except MovedError as error:
+        raise UserError("The store is a node of a cluster: give its address as redis+cluster://host:port.") from error
+    except OutOfMemoryError as error:
+        raise UserError(FULL) from error
     except (RedisError, OSError) as error:
         raise UserError(
             f"The feature store failed while publishing ({type(error).__name__}: {error}); the features in use are "
-            "unchanged. Check that the server is up and has memory left, then publish again."
+            "unchanged. Check that the server is up, then publish again: it goes on where it was."
         ) from error
     finally:
-        client.close()
+        if client:
+            client.close()
 
 
 class RedisShelf:
     """`client` must not decode answers."""
 
-    def __init__(self, client: Redis, namespace: str = "segue"):
+    def __init__(self, client: Redis | RedisCluster, namespace: str = "segue"):
         self._client = client
+        self._wire = Wire(client)
         self._keys = Keys(namespace)
-        self._token = secrets.token_hex(8)
+        self._lock = Lock(client, self._keys.lock)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        if not self._client.set(self._keys.lock, self._token, nx=True, ex=LOCK_SECONDS):
-            raise UserError(ALREADY_PUBLISHING)
-        try:
+        self._refuse_strangers(b"string", [self._keys.lock, self._keys.current])
+        self._refuse_strangers(b"hash", [self._keys.versions, self._keys.progress])
+        with self._lock.held():
             yield
-        finally:
-            self._client.eval(UNLOCK, 1, self._keys.lock, self._token)
 
     def pointer(self) -> Pointer | None:
         text = self._client.get(self._keys.current)
-        return Pointer.decode(text) if text else None
+        try:
+            return Pointer.decode(text) if text else None
+        except msgspec.DecodeError:
+            raise self._stranger(self._keys.current) from None
 
-    def begin(self, version: Version) -> None:
-        if self._client.hget(self._keys.versions, version.name) is not None:
-            # Left by an interrupted attempt, or about to expire: start from nothing.
-            self._for_each_bucket(version, "UNLINK")
+    def begin(self, version: Version, keep: Sequence[Version]) -> int:
+        known = self._versions()
+        kept = {one.name for one in keep}
+        for other in known:
+            if other.name not in kept and other != version:
+                self.drop(other)
+        done = self._client.hget(self._keys.progress, version.name)
+        if version in known and done is not None:
+            return int(done)
+        self._refuse_strangers(b"hash", (self._keys.bucket(version, number) for number in range(version.buckets)))
         self._client.hset(self._keys.versions, version.name, msgspec.json.encode(version))
+        self._wire.run(self._each(version, b"UNLINK"))  # one that was on its way out may still have buckets
+        self._note(version, 0)
+        return 0
 
-    def write(self, version: Version, rows: Sequence[Row]) -> None:
-        by_bucket: dict[int, list[str | bytes]] = defaultdict(list)
-        for user, packed in rows:
-            field = field_of(user)
-            by_bucket[bucket_of(field, version.buckets)] += (field, packed)
-        with self._client.pipeline(transaction=False) as pipe:
-            for number, flat in by_bucket.items():
-                pipe.execute_command("HSET", self._keys.bucket(version, number), *flat)
-            pipe.expire(self._keys.lock, LOCK_SECONDS)
-            pipe.execute()
+    def check_room(self, users: int, vector_bytes: int, *, allow_eviction: bool) -> tuple[str, ...]:
+        return check_room(self._wire.servers, users, vector_bytes, allow_eviction=allow_eviction)
+
+    def write(self, version: Version, block: Block, done: int) -> None:
+        try:
+            self._wire.run(hash_commands(block, version.buckets, lambda number: self._bucket(version, number)))
+            self._note(version, done)
+        except OutOfMemoryError as error:
+            raise Refused(FULL) from error
 
     def users(self, version: Version) -> int:
-        return sum(self._for_each_bucket(version, "HLEN"))
+        return sum(self._wire.ask(self._each(version, b"HLEN")))
 
-    def lookup(self, version: Version, users: Sequence[str]) -> list[bytes | None]:
-        with self._client.pipeline(transaction=False) as pipe:
-            for field in map(field_of, users):
-                pipe.hget(self._keys.bucket(version, bucket_of(field, version.buckets)), field)
-            return pipe.execute()
+    def lookup(self, version: Version, fields: Sequence[bytes]) -> list[bytes | None]:
+        buckets = ((self._bucket(version, bucket_of(field, version.buckets)), field) for field in fields)
+        return list(self._wire.ask(command(b"HGET", key, field) for key, field in buckets))
 
     def flip(self, expected: Pointer | None, to: Pointer) -> bool:
         before = expected.encode() if expected else b""
-        return bool(self._client.eval(COMPARE_AND_SET, 1, self._keys.current, before, to.encode()))
+        return self._if_ours(FLIP, [self._keys.current, self._keys.progress], before, to.encode()) == 1
+
+    def drop(self, version: Version) -> None:
+        self._wire.run(self._each(version, b"UNLINK"))
+        self._client.hdel(self._keys.progress, version.name)
+        self._client.hdel(self._keys.versions, version.name)
 
     def sweep(self, keep: Sequence[Version]) -> None:
-        names = {version.name for version in keep}
-        for text in self._client.hvals(self._keys.versions):
-            version = msgspec.json.decode(text, type=Version)
-            if version.name not in names:
-                self._for_each_bucket(version, "EXPIRE", spread=EXPIRE_SECONDS)
+        kept = {version.name for version in keep}
+        for version in self._versions():
+            if version.name not in kept:
+                self._wire.run(self._each(version, b"EXPIRE", spread=EXPIRE_SECONDS))
                 self._client.hdel(self._keys.versions, version.name)
 
     def memory(self, version: Version) -> int | None:
@@ -123,12 +152,38 @@ class RedisShelf:
             return None
         return round(sum(sizes) / len(sizes) * version.buckets)
 
-    def _for_each_bucket(self, version: Version, command: str, spread: tuple[int, int] | None = None) -> list[int]:
-        answers: list[int] = []
-        for start in range(0, version.buckets, CHUNK):
-            with self._client.pipeline(transaction=False) as pipe:
-                for number in range(start, min(start + CHUNK, version.buckets)):
-                    last = (random.randint(*spread),) if spread else ()
-                    pipe.execute_command(command, self._keys.bucket(version, number), *last)
-                answers += pipe.execute()
-        return answers
+    def _bucket(self, version: Version, number: int) -> bytes:
+        return self._keys.bucket(version, number).encode()
+
+    def _each(self, version: Version, name: bytes, spread: tuple[int, int] | None = None) -> Iterator[Command]:
+        for number in range(version.buckets):
+            words = (b"%d" % random.randint(*spread),) if spread else ()
+            yield command(name, self._bucket(version, number), *words)
+
+    def _versions(self) -> list[Version]:
+        try:
+            return [msgspec.json.decode(text, type=Version) for text in self._client.hvals(self._keys.versions)]
+        except msgspec.DecodeError:
+            raise self._stranger(self._keys.versions) from None
+
+    def _note(self, version: Version, done: int) -> None:
+        self._if_ours(NOTE, [self._keys.progress], version.name, done)
+
+    def _if_ours(self, script: str, keys: Sequence[str], *words: str | bytes | int) -> int:
+        answer = self._client.eval(script, 1 + len(keys), self._keys.lock, *keys, self._lock.token, *words)
+        if answer == -1:
+            raise UserError(TAKEN_OVER)
+        return answer
+
+    def _refuse_strangers(self, kind: bytes, keys: Iterable[str]) -> None:
+        """What another project keeps under our names has to be told from ours before anything is written."""
+        keys, again = tee(keys)
+        for key, found in zip(keys, self._wire.ask(command(b"TYPE", key.encode()) for key in again), strict=True):
+            if found not in (kind, b"none"):
+                raise self._stranger(key)
+
+    def _stranger(self, key: str) -> UserError:
+        return UserError(
+            f"The store's key {key} isn't one that publishing made: another project seems to use these names. Nothing "
+            f"was written; choose names of your own with {NAMESPACE_VARIABLE}, or another store."
+        )

@@ -10,7 +10,7 @@ import pytest
 from decisioning.catalog import FeatureSpec, FeatureType
 from decisioning.errors import UserError
 from features.schema import Schema
-from stores import publishing
+from stores import publishing_port
 from stores.layout import Pointer
 from stores.online import OnlineStore
 from stores.publishing import publish, rollback
@@ -92,7 +92,7 @@ async def test_the_same_snapshot_again_changes_nothing_and_reads_no_rows(twin):
 
 
 async def test_an_interrupted_publication_leaves_the_current_version_and_can_be_tried_again(twin, monkeypatch):
-    monkeypatch.setattr(publishing, "BATCH", 1)
+    monkeypatch.setattr(publishing_port, "BLOCK_ROWS", 1)
     publish_build(twin.shelf, 1)
 
     def torn():

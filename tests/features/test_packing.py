@@ -86,7 +86,7 @@ def test_a_batch_packs_to_the_bytes_of_its_values(rows):
 )
 def test_the_same_values_in_other_arrow_types_pack_to_the_same_bytes(types):
     at = datetime(2026, 11, 1, 12, 30, tzinfo=UTC)
-    whole = dict(days=3, followed=["jazz"], minutes=0.5, on_trial=True, signed_up=at, tier="duo")
+    whole = {"days": 3, "followed": ["jazz"], "minutes": 0.5, "on_trial": True, "signed_up": at, "tier": "duo"}
     rows = [whole, dict.fromkeys(TYPES), whole | {"followed": []}]
     batch = batch_of(rows)
     names = batch.schema.names
