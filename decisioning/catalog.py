@@ -40,6 +40,8 @@ class FeatureSpec:
     from_context: bool = False
     """The client sends it with the request; otherwise it comes from the snapshot."""
     unit: str = ""
+    counts: str = ""
+    """A type of event: each that the user's history holds since the snapshot adds one to its value."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ SECTIONS = (*NAMED, *SINGLE, "tests")
 SCOPED = ("only", "except")
 
 KEYS: Mapping[str, tuple[str, ...]] = {
-    "features": ("type", "values", "default", "max_age", "if_missing", "from", "unit"),
+    "features": ("type", "values", "default", "max_age", "if_missing", "from", "unit", "counts"),
     "groups": ("converts_on", "within"),
     "surfaces": (
         *("slots", "fallback", "min_score", "min_p_convert", "deadline"),

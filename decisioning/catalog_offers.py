@@ -61,7 +61,8 @@ class Context:
 _MOST_IN_A_SET = 24  # a set is packed as a bit mask that has to be exact in a float32
 
 
-def read_feature(name: str, node: Node, problems: Problems) -> FeatureSpec:
+def read_feature(name: str, node: Node, events: frozenset[str], problems: Problems) -> FeatureSpec:
+    """`events`: the types of events that the catalog knows."""
     fields = Fields(node, problems, *KEYS["features"])
     kind = fields.required("type", one_of(tuple(FeatureType), "type"))
     spec = FeatureSpec(
@@ -72,6 +73,7 @@ def read_feature(name: str, node: Node, problems: Problems) -> FeatureSpec:
         blocks_if_missing=fields.optional("if_missing", one_of(("block",), "choice")) is not None,
         from_context=fields.optional("from", one_of(("context", "snapshot"), "source")) == "context",
         unit=fields.optional("unit", text, ""),
+        counts=fields.optional("counts", one_of(events, "event"), ""),
     )
     if name in RESERVED:
         problems.add_at(node.key_place, node.path, f'"{name}" means something in conditions', "Choose another name.")
@@ -96,6 +98,8 @@ def _check_values(spec: FeatureSpec, fields: Fields) -> None:
         fields.wrong("type", "text is for what clients send", "Write from: context, or make it an enum.")
     if spec.from_context and spec.max_age:
         fields.wrong("max_age", "a value from the request is never old", "Take it away.")
+    if spec.counts and (spec.type is not FeatureType.INT or spec.from_context):
+        fields.wrong("counts", "only whole numbers of the snapshot count events", "Make it type: int, or take it away.")
     if spec.blocks_if_missing and fields.child("default"):
         fields.wrong("if_missing", "with a default it is never missing", "Keep one of the two.")
 

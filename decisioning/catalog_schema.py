@@ -120,6 +120,7 @@ def _things(names: _Names) -> dict[str, dict[str, Schema]]:
             "if_missing": one_of(["block"]),
             "from": one_of(["context", "snapshot"]),
             "unit": TEXT,
+            "counts": names.event,
         },
         "groups": {"converts_on": TEXT, "within": DURATION},
         "surfaces": {

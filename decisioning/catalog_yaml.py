@@ -68,8 +68,9 @@ def check_catalog(files: Mapping[str, bytes], now: float) -> tuple[Catalog, tupl
 def _load(files: Mapping[str, bytes]) -> tuple[Catalog, "_Sections", Context]:
     problems = Problems()
     sections = _merge(files, problems)
-    features = _each(sections.named["features"], lambda name, node: read_feature(name, node, problems))
-    at = _context(sections, features, problems)
+    events = frozenset(EventType) | _texts(sections.named["groups"], "converts_on")
+    features = _each(sections.named["features"], lambda name, node: read_feature(name, node, events, problems))
+    at = _context(sections, features, events, problems)
     catalog = _build(sections, catalog_hash(files), at)
     check_invariants(catalog, at.conditions.proofs, problems)
     problems.raise_any()
@@ -212,7 +213,9 @@ def _build(sections: _Sections, digest: str, at: Context) -> Catalog:
     )
 
 
-def _context(sections: _Sections, features: Mapping[str, FeatureSpec], problems: Problems) -> Context:
+def _context(
+    sections: _Sections, features: Mapping[str, FeatureSpec], events: frozenset[str], problems: Problems
+) -> Context:
     """All names that exist, from the keys alone, so that one broken offer is not an unknown one elsewhere."""
     nodes = sections.named
     return Context(
@@ -223,7 +226,7 @@ def _context(sections: _Sections, features: Mapping[str, FeatureSpec], problems:
         offers=frozenset(nodes["offers"]),
         settable={name: frozenset(nodes[name]) for name in ("offers", "levers", "context_weights", "surfaces")},
         rules=frozenset(chain.from_iterable(nodes[section] for section in RULES)),
-        events=frozenset(EventType) | _texts(nodes["groups"], "converts_on"),
+        events=events,
     )
 
 

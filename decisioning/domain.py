@@ -158,6 +158,9 @@ class Facts:
     """Which of `features`, `history`, `budgets` and `killed` could not be read because something is down."""
     degraded: tuple[str, ...] = ()
     """What is less than it should be, for the answer: `features:unknown_user`, `features:unread`, …"""
+    fresh: Mapping[str, float] = field(default_factory=dict)
+    """The features whose value is newer than the snapshot's, each with the moment that it describes. One that counts
+    events on from an older value describes that value's moment."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,21 +19,23 @@ class Knowledge:
     def values(self, request: Request, facts: Facts) -> dict[str, Value]:
         """The values that conditions and models may read, by feature name; a missing one is absent.
 
-        A snapshot value older than its `max_age` is missing; a missing value takes its default. Of the context, only
+        A value older than its `max_age` is missing; a missing value takes its default. Of the context, only
         names that the catalog declares `from: context` count: a client can't slip a feature past the rules.
         """
         context = request.context
         if not context.keys() <= self._context:
             context = {name: value for name, value in context.items() if name in self._context}
         known = {**self._defaults, **facts.features, **context}
-        if facts.as_of is not None and request.now - facts.as_of > self._freshest:
-            self._forget_stale(known, request.now - facts.as_of)
+        oldest = facts.as_of if facts.as_of is not None else min(facts.fresh.values(), default=inf)
+        if request.now - oldest > self._freshest:
+            self._forget_stale(known, request.now, facts)
         if None in known.values():
             known = {name: self._defaults.get(name) if value is None else value for name, value in known.items()}
             known = {name: value for name, value in known.items() if value is not None}
         return known
 
-    def _forget_stale(self, known: dict[str, Value], age: float) -> None:
+    def _forget_stale(self, known: dict[str, Value], now: float, facts: Facts) -> None:
         for name, max_age in self._max_age.items():
-            if age > max_age and name in known:
+            at = facts.fresh.get(name, facts.as_of)
+            if at is not None and now - at > max_age and name in known:
                 known[name] = None

@@ -36,8 +36,9 @@ class Supposed:
 
     def at(self, now: float) -> "Supposed":
         """Later, with the user as they are."""
-        as_of = self.facts.as_of
-        facts = self.facts if as_of is None else replace(self.facts, as_of=as_of + (now - self.request.now))
+        as_of, later = self.facts.as_of, now - self.request.now
+        fresh = {name: at + later for name, at in self.facts.fresh.items()}
+        facts = replace(self.facts, as_of=None if as_of is None else as_of + later, fresh=fresh)
         return replace(self, request=replace(self.request, now=now), facts=facts)
 
     def being(self, case: Case, values: Mapping[str, Value]) -> "Supposed":
@@ -47,7 +48,7 @@ class Supposed:
         context = {n: v for n, v in self.request.context.items() if n not in values}
         context |= {n: v for n, v in values.items() if specs[n].from_context and v is not None}
         features = {n: v for n, v in known.items() if v is not None and n in specs and not specs[n].from_context}
-        facts = replace(self.facts, features=features, as_of=self.request.now)
+        facts = replace(self.facts, features=features, as_of=self.request.now, fresh={})
         return replace(self, request=replace(self.request, context=context), facts=facts)
 
     @property

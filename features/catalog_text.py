@@ -47,6 +47,8 @@ def _fields(spec: FeatureSpec) -> Iterable[str]:
         yield f"max_age: {duration(spec.max_age)}"
     if spec.blocks_if_missing:
         yield "if_missing: block"
+    if spec.counts:
+        yield f"counts: {quoted(spec.counts)}"
     if spec.from_context:
         yield "from: context"
 

@@ -99,6 +99,15 @@ class Schema:
     def names(self) -> tuple[str, ...]:
         return tuple(spec.name for spec in self.specs)
 
+    @cached_property
+    def by_name(self) -> dict[str, FeatureSpec]:
+        return {spec.name: spec for spec in self.specs}
+
+    @cached_property
+    def counting(self) -> tuple[FeatureSpec, ...]:
+        """The features that users' own events count on from a snapshot."""
+        return tuple(spec for spec in self.specs if spec.counts)
+
     @property
     def width(self) -> int:
         return len(self.specs)
@@ -152,7 +161,8 @@ class Schema:
 def _spec_to_json(spec: FeatureSpec) -> dict[str, Any]:
     """Only what differs from a plain feature is written, so that the record stays readable."""
     default = sorted(spec.default) if isinstance(spec.default, frozenset) else spec.default
-    optional = {"values": list(spec.values), "default": default, "max_age": spec.max_age, "unit": spec.unit}
+    optional = {"values": list(spec.values), "default": default, "max_age": spec.max_age}
+    optional |= {"unit": spec.unit, "counts": spec.counts}
     record = {"name": spec.name, "type": str(spec.type)}
     record |= {key: value for key, value in optional.items() if value not in (None, "") and (key != "values" or value)}
     return record | ({"blocks_if_missing": True} if spec.blocks_if_missing else {})
@@ -168,4 +178,5 @@ def _spec_from_json(item: Mapping[str, Any]) -> FeatureSpec:
         max_age=item.get("max_age"),
         blocks_if_missing=item.get("blocks_if_missing", False),
         unit=item.get("unit", ""),
+        counts=item.get("counts", ""),
     )

@@ -113,8 +113,8 @@ HEAVY = [
     Mutation(
         "a stale value counts",
         "knowledge",
-        "if age > max_age and",
-        "if age > 2 * max_age and",
+        "now - at > max_age and",
+        "now - at > 2 * max_age and",
         "knowledge",
     ),
     Mutation("a client slips in a feature", "knowledge", "if name in self._context}", "}", "knowledge"),
