@@ -95,7 +95,7 @@ def _cluster(scheme: str, rest: str) -> Address:
     login, at, hosts = parts.netloc.rpartition("@")
     query = f"?{parts.query}" if parts.query else ""
     base = scheme.removesuffix(CLUSTER)
-    urls = tuple(f"{base}://{login}{at}{host.strip()}/0{query}" for host in hosts.split(",") if host.strip())
+    urls = tuple(f"{base}://{login}{at}{host.strip()}{query}" for host in hosts.split(",") if host.strip())
     if not urls:
         raise ValueError("it names no node")
     for url in urls:

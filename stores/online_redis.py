@@ -1,35 +1,46 @@
-"""The online store on Redis or Valkey."""
+"""The online store on Redis or Valkey, on one server or on a cluster of them."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from hashlib import sha1
+from itertools import islice
 from typing import Any
 
-import msgspec
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError
 
-from decisioning.domain import Event, Facts
+from decisioning.domain import Event, Facts, Value
 from features.schema import Schema
 from stores.budgets import Want, holder
-from stores.layout import Keys, Pointer, Version, bucket_of, field_of, pack_event, unpack_history, unpack_vector
-from stores.online import CORRUPT_HISTORY, HISTORY_LIMIT, HISTORY_SECONDS, UNKNOWN_USER, UNPUBLISHED, StoreDown
-from stores.redis_scripts import APPLY, REMEMBER, RESERVE
+from stores.fresh import FRESH_SECONDS, pack_fresh
+from stores.layout import Keys, Pointer, Version, bucket_of, field_of, pack_event
+from stores.online import HISTORY_LIMIT, HISTORY_SECONDS, Damaged, PartDown, StoreDown
+from stores.reading import Found, facts, is_damage
+from stores.redis_scripts import APPLY, COUNT, REFRESH, REMEMBER, RESERVE
+from stores.wire import wire
 
 REFRESH_SECONDS = 0.5
-CONNECTIONS = 32
+
+OWED_SECONDS = 7 * 86_400
+"""An event whose budgets were not told of it, because something died, is counted by a repetition within this time."""
+COUNTED_SECONDS = 8 * 86_400
+"""How long an event is remembered as counted as long as it may still be owed: longer than that, so never twice …"""
+SETTLED_SECONDS = 600
+"""… and when it is known to be owed no more: longer than any repetition that had begun before can take."""
+SETTLED_AT_ONCE = 100
+"""How many events are told to be settled with each that is counted."""
 
 
 class RedisStore:
-    """`url`: redis://, rediss:// or unix://. `timeout`: seconds for one whole call, connecting included.
+    """`url`: as `stores.connect` reads it. `timeout`: seconds for one whole call, connecting included.
 
     Which version of the features is current is asked again every `refresh_seconds`, within a read. Leases end by the
     server's own clock; `clock` (seconds) takes its place in tests.
 
-    A Redis Cluster: all keys of one user share a slot, and all budgets share one, so that each script has what it needs
-    where it runs; but an impression counts towards both, so `apply` would have to become two steps there.
+    On a cluster the keys of one user share a slot, and those of all budgets share one, so that each script has what it
+    needs where it runs. A read asks all nodes that it needs at once. What a node that is down has to say is missing
+    from the facts, and they say so; StoreDown means that nothing at all could be read.
     """
 
     def __init__(
@@ -46,123 +57,169 @@ class RedisStore:
         self._timeout = timeout
         self._limit = history_limit
         self._refresh_seconds = refresh_seconds
-        # redis-py would otherwise wait 5 s and retry ten times, whatever the timeout says.
-        pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=CONNECTIONS,
-            timeout=timeout,
-            socket_timeout=timeout,
-            socket_connect_timeout=timeout,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-        )
-        self._client = Redis.from_pool(pool)
-        self._apply = self._client.register_script(APPLY)
-        self._reserve = self._client.register_script(RESERVE)
-        self._remember = self._client.register_script(REMEMBER)
+        self._wire = wire(url, timeout)
         self._clock = clock
         self._version: Version | None = None
         self._refreshed: float | None = None
+        self._settling: set[asyncio.Task[None]] = set()
+        self._settled: deque[str] = deque(maxlen=10_000)
+        """Events that are counted, and owed no more."""
 
     async def read(self, user: str, schema: Schema, budgets: Sequence[str] = (), own: str = "") -> Facts:
         return await self._guarded(self._read(user, schema, budgets, own))
 
     async def apply(self, event: Event, budgets: Sequence[str] = ()) -> bool:
-        keys = [self._keys.history(event.user), self._keys.trimmed(event.user)]
-        keys += [key for name in budgets for key in self._keys.budget(name)]
-        who = holder(event.decision_id, event.offer)
-        at = repr(float(event.at))
-        args = [event.event_id, pack_event(event), at, self._limit, HISTORY_SECONDS, self._now(), who]
-        return bool(await self._guarded(self._apply(keys, args)))
+        return await self._guarded(self._apply(event, budgets))
+
+    async def refresh(self, user: str, values: Mapping[str, Value], at: float) -> int:
+        args: list[Any] = [FRESH_SECONDS]
+        for name, value in values.items():
+            args += [name, repr(float(at)), pack_fresh(value, at)]
+        return await self._guarded(self._run(REFRESH, [self._keys.fresh(user)], args)) if values else 0
 
     async def reserve(self, decision_id: str, wants: Sequence[Want], lasts: float) -> dict[str, int]:
         keys = [key for want in wants for key in self._keys.budget(want.budget)]
         args: list[str | int] = [self._now(), repr(float(lasts))]
         for want in wants:
             args += [holder(decision_id, want.offer), want.allowed]
-        short = await self._guarded(self._reserve(keys, args))
+        short = await self._guarded(self._run(RESERVE, keys, args))
         return {wants[place].budget: out for place, out in zip(short[::2], short[1::2], strict=True)}
 
     async def recall(self, user: str, decision_id: str) -> bytes | None:
-        return await self._guarded(self._client.get(self._keys.answer(user, decision_id)))
+        return await self._guarded(self._one("GET", self._keys.answer(user, decision_id)))
 
     async def remember(
         self, user: str, decision_id: str, answer: bytes, lasts: float, instead_of: bytes | None = None
     ) -> bytes | None:
         args = [instead_of or b"", answer, max(1, int(lasts * 1000))]
-        return await self._guarded(self._remember([self._keys.answer(user, decision_id)], args))
+        return await self._guarded(self._run(REMEMBER, [self._keys.answer(user, decision_id)], args))
 
     async def kill(self, offer: str) -> None:
-        await self._guarded(self._client.sadd(self._keys.killed, offer))
+        await self._guarded(self._one("SADD", self._keys.killed, offer))
 
     async def revive(self, offer: str) -> None:
-        await self._guarded(self._client.srem(self._keys.killed, offer))
+        await self._guarded(self._one("SREM", self._keys.killed, offer))
 
     async def close(self) -> None:
-        await self._guarded(self._client.aclose())
+        if self._settling:
+            await asyncio.wait(self._settling, timeout=self._timeout)
+        await self._guarded(self._wire.close())
+
+    # --- How it asks
 
     def _now(self) -> str:
         return repr(self._clock()) if self._clock else ""
 
     async def _guarded(self, call: Awaitable[Any]) -> Any:
-        """One deadline over everything, and one error for whatever goes wrong, nonsense from the server included."""
+        """One deadline over everything, and StoreDown for whatever goes wrong, nonsense from the server included."""
         try:
             async with asyncio.timeout(self._timeout):
                 return await call
+        except StoreDown:
+            raise
         except Exception as error:
-            raise StoreDown(f"{type(error).__name__}: {error}") from error
+            down = StoreDown if self._wire.is_whole else PartDown
+            raise down(f"{type(error).__name__}: {error}") from error
+
+    async def _one(self, *command: str | int) -> Any:
+        """The answer to one command. Raises what it met."""
+        (answer,) = await self._wire.ask(command)
+        return self._checked(answer)
+
+    async def _run(self, script: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        """The answer of a script, whose keys share a slot. Raises what it met."""
+        (answer,) = await self._wire.ask(("EVALSHA", _digest(script), len(keys), *keys, *args))
+        if isinstance(answer, NoScriptError):
+            (answer,) = await self._wire.ask(("EVAL", script, len(keys), *keys, *args))
+        return self._checked(answer)
+
+    def _checked(self, answer: Any) -> Any:
+        if isinstance(answer, Exception):
+            kind = Damaged if is_damage(answer) else StoreDown if self._wire.is_whole else PartDown
+            raise kind(f"{type(answer).__name__}: {answer}") from answer
+        return answer
+
+    # --- Reading
 
     async def _read(self, user: str, schema: Schema, budgets: Sequence[str], own: str) -> Facts:
         now = time.monotonic()
         due = self._refreshed is None or now - self._refreshed >= self._refresh_seconds
-        version, field = self._version, field_of(user)
-        async with self._client.pipeline(transaction=False) as pipe:
-            pipe.hvals(self._keys.history(user))
-            pipe.smembers(self._keys.killed)
-            at = self._clock() if self._clock else time.time()
-            for name in budgets:
-                spent, leases, _ = self._keys.budget(name)
-                pipe.get(spent)
-                pipe.zcount(leases, f"({at!r}", "+inf")
-            if version is not None:
-                pipe.hget(self._keys.bucket(version, bucket_of(field, version.buckets)), field)
-            if due:
-                pipe.get(self._keys.current)
-            answers = await pipe.execute()
-        history, killed, *rest = answers
-        counted, rest = rest[: 2 * len(budgets)], rest[2 * len(budgets) :]
-        out = {
-            name: int(spent or 0) + leases
-            for name, spent, leases in zip(budgets, counted[::2], counted[1::2], strict=True)
-        }
-        packed = rest[0] if version is not None else None
+        version = self._version
+        asked = [
+            ("HVALS", self._keys.history(user)),
+            ("HGETALL", self._keys.fresh(user)),
+            ("SMEMBERS", self._keys.killed),
+        ]
+        at = self._clock() if self._clock else time.time()
+        for name in budgets:
+            spent, leases, _ = self._keys.budget(name)
+            asked += [("GET", spent), ("ZCOUNT", leases, f"({at!r}", "+inf")]
+        if version is not None:
+            asked.append(self._vector(version, user))
         if due:
-            current = Pointer.decode(rest[-1]).current if rest[-1] else None
-            self._version, self._refreshed = current, now
-            if current != version:
-                # What was read may belong to a version that is gone by now: read again, from the one that counts.
-                version = current
-                packed = await self._vector(version, field)
-        if version is None:
-            features, as_of, degraded = {}, None, (UNPUBLISHED,)
-        elif packed is None:
-            features, as_of, degraded = {}, None, (UNKNOWN_USER,)
-        else:
-            features, degraded = unpack_vector(packed, schema)
-            as_of = None if degraded else version.as_of
-        facts = Facts(
-            features=features,
-            as_of=as_of,
-            budgets=out,
-            killed=frozenset(offer.decode() for offer in killed),
-            degraded=degraded,
-        )
-        try:
-            return replace(facts, history=unpack_history(history, own))
-        except msgspec.DecodeError:
-            return replace(facts, unread=frozenset({"history"}), degraded=(*degraded, CORRUPT_HISTORY))
+            asked.append(("GET", self._keys.current))
+        answers = await self._wire.ask(*asked)
+        if all(isinstance(answer, Exception) for answer in answers):
+            raise StoreDown(f"{type(answers[0]).__name__}: {answers[0]}") from answers[0]
+        (history, fresh, killed), rest = answers[:3], iter(answers[3:])
+        counted = list(islice(rest, 2 * len(budgets)))
+        packed = next(rest) if version is not None else None
+        if due:
+            pointer = next(rest)
+            if isinstance(pointer, Exception):  # the version that was current holds; without one, nothing is known
+                packed = pointer if version is None else packed
+            else:
+                current = Pointer.decode(pointer).current if pointer else None
+                self._version, self._refreshed = current, now
+                if current != version:
+                    # What was read may belong to a version that is gone by now: read again, from the one that counts.
+                    version = current
+                    packed = (await self._wire.ask(self._vector(version, user)))[0] if version else None
+        return facts(Found(version, packed, history, fresh, killed, budgets, counted), schema, own)
 
-    async def _vector(self, version: Version | None, field: bytes) -> bytes | None:
-        if version is None:
-            return None
-        return await self._client.hget(self._keys.bucket(version, bucket_of(field, version.buckets)), field)
+    def _vector(self, version: Version, user: str) -> tuple[str | bytes, ...]:
+        field = field_of(user)
+        return "HGET", self._keys.bucket(version, bucket_of(field, version.buckets)), field
+
+    # --- Applying
+
+    async def _apply(self, event: Event, budgets: Sequence[str]) -> bool:
+        """Two scripts, as a user and the budgets have their slots; `redis_scripts` tells why each counts once."""
+        user = event.user
+        keys = [self._keys.history(user), self._keys.trimmed(user), self._keys.owed(user)]
+        owed_for = OWED_SECONDS if budgets else ""
+        at, now = repr(float(event.at)), self._now()
+        args = [event.event_id, pack_event(event), at, self._limit, HISTORY_SECONDS, now, owed_for]
+        found = await self._run(APPLY, keys, args)
+        if found & 2:
+            await self._count(event, budgets)
+            task = asyncio.create_task(self._settle(event))
+            self._settling.add(task)
+            task.add_done_callback(self._settling.discard)
+        return bool(found & 1)
+
+    async def _count(self, event: Event, budgets: Sequence[str]) -> None:
+        keys = [self._keys.counted, *(key for name in budgets for key in self._keys.budget(name))]
+        settled = [self._settled.popleft() for _ in range(min(len(self._settled), SETTLED_AT_ONCE))]
+        who = holder(event.decision_id, event.offer)
+        await self._run(COUNT, keys, [_mark(event), who, self._now(), COUNTED_SECONDS, SETTLED_SECONDS, *settled])
+
+    async def _settle(self, event: Event) -> None:
+        """Beside the request: whatever comes of it, the event is counted once."""
+        (gone,) = await self._wire.ask(("ZREM", self._keys.owed(event.user), event.event_id))
+        if not isinstance(gone, Exception):
+            self._settled.append(_mark(event))
+
+
+def _mark(event: Event) -> str:
+    """An event among those of all users."""
+    return f"{event.user}|{event.event_id}"
+
+
+_digests: dict[str, str] = {}
+
+
+def _digest(script: str) -> str:
+    if script not in _digests:
+        _digests[script] = sha1(script.encode(), usedforsecurity=False).hexdigest()
+    return _digests[script]

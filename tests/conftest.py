@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from servers import Cluster, cluster, redis_server, system_server
 
 from stores.embedded import running
 
@@ -17,6 +18,28 @@ def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """An embedded Valkey, one for the whole run. Use a namespace of your own in it."""
     with running(Path(tmp_path_factory.mktemp("valkey"))) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def debian_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The `redis-server` of the system, one for the whole run."""
+    binary = system_server()
+    if binary is None:
+        pytest.skip("there is no redis-server on this machine: install the package redis-server (.ci/run does)")
+    with redis_server(Path(tmp_path_factory.mktemp("redis")), binary) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def three_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster of three Valkeys, one for the whole run. Use a namespace of your own in it, and do it no harm."""
+    with cluster(Path(tmp_path_factory.mktemp("cluster"))) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def cluster_url(three_nodes: Cluster) -> str:
+    return three_nodes.url
 
 
 @pytest.fixture(scope="session", params=["embedded", *(["REDIS_URL"] if OWN_SERVER else [])])

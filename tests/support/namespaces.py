@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from secrets import token_hex
 
-from redis import Redis
+from stores.connect import connect
 
 
 @contextmanager
@@ -15,6 +15,6 @@ def namespace(*urls: str) -> Iterator[str]:
         yield name
     finally:
         for url in urls:
-            with Redis.from_url(url) as client:
+            with connect(url, timeout=5.0) as client:
                 for key in client.scan_iter(f"{name}*", count=1000):
                     client.delete(key)
