@@ -76,11 +76,17 @@ def expression(
         known, [observations.user_id == known.user_id, known.signup_at < observations.as_of]
     ).drop("user_id_right")
     joined = person.left_join(aggregated, "observation").drop("observation_right")
-    return joined.select(*observations.columns, **{feature.name: _final(feature, joined) for feature in features})
+    return joined.select(
+        *observations.columns, **{feature.name: final(feature, joined, _value(feature, joined)) for feature in features}
+    )
 
 
-def _final(feature: Feature, joined: ir.Table) -> ir.Value:
-    value = feature.of_user(joined) if feature.of_user else joined[feature.name]
+def _value(feature: Feature, joined: ir.Table) -> ir.Value:
+    return feature.of_user(joined) if feature.of_user else joined[feature.name]
+
+
+def final(feature: Feature, joined: ir.Table, value: ir.Value) -> ir.Value:
+    """The value with what an absence of events means, in the type that is declared. `joined` says who is `known`."""
     if feature.when_no_events is not None:
         # Only of a known user does "nothing seen" mean that nothing happened.
         value = ibis.ifelse(joined.known & value.isnull(), feature.when_no_events, value)

@@ -1,77 +1,53 @@
-"""Snapshots: the features of all users as of one moment, in Parquet with a manifest, checked before it is one.
+"""Building snapshots: the features of all users as of one moment, checked before they are one.
 
-`<snapshots>/<id>/part-00000.parquet …, manifest.json`, and the text file `<snapshots>/current` with the id. The id
-follows from the moment, the schema, the sources and the code, so that building the same snapshot twice changes nothing.
+How they lie on disk is told in `snapshot_files`. A snapshot's id follows from the moment, the schema, the sources and
+the code, so that building the same snapshot twice changes nothing.
 """
 
 import json
-import os
-import shutil
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import cached_property
-from hashlib import sha256
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from decisioning.errors import UserError
 from decisioning.identity import user_key
-from features.compute import compute
-from features.contract import check_frame
-from features.definitions import FEATURES
+from features.definitions import SCHEMA
+from features.event_snapshots import from_events, identity
 from features.frames import pack_frame, typed_column
 from features.schema import Schema
+from features.snapshot_files import (
+    BATCH_ROWS,
+    PART_ROWS,
+    Snapshot,
+    arrow_schema,
+    current,
+    drafted,
+    read_snapshot,
+    set_current,
+    write_manifest,
+    write_parts,
+)
+from features.sources import fingerprint, has_events, start_of, utc
 
-PART_ROWS = 250_000
-BATCH_ROWS = 20_000
+__all__ = [
+    "BATCH_ROWS",
+    "KEYED",
+    "PART_ROWS",
+    "Snapshot",
+    "build_days",
+    "build_snapshot",
+    "current",
+    "read_dataset",
+    "read_snapshot",
+    "snapshot_rows",
+]
+
 KEYED = "keyed"
 """What `dataset.json` says of users whose ids are hashes already: see `training.importers.log`."""
-CODE = ("definitions.py", "feature.py", "declared/*.py", "portable.py", "compute.py")
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A snapshot on disk. `manifest` holds id, as_of, rows, schema, sources, code_version, parts."""
-
-    path: Path
-    manifest: Mapping[str, Any]
-
-    @property
-    def id(self) -> str:
-        return self.manifest["id"]
-
-    @cached_property
-    def schema(self) -> Schema:
-        return Schema.from_json(self.manifest["schema"])
-
-    @property
-    def as_of(self) -> float:
-        """Epoch seconds."""
-        return datetime.fromisoformat(self.manifest["as_of"]).timestamp()
-
-    @property
-    def rows(self) -> int:
-        return self.manifest["rows"]
-
-    def batches(self, size: int = BATCH_ROWS) -> Iterator[pd.DataFrame]:
-        """`user_id` and the features, a bounded number of rows at a time."""
-        for part in self.manifest["parts"]:
-            with pq.ParquetFile(self.path / part) as file:
-                for batch in file.iter_batches(size):
-                    yield self._typed(batch.to_pandas())
-
-    def frame(self) -> pd.DataFrame:
-        """All rows at once."""
-        return pd.concat(list(self.batches(PART_ROWS)), ignore_index=True)
-
-    def _typed(self, raw: pd.DataFrame) -> pd.DataFrame:
-        columns = {spec.name: typed_column(spec, raw[spec.name]) for spec in self.schema.specs}
-        return pd.DataFrame({"user_id": raw["user_id"].astype("string"), **columns})
 
 
 def build_snapshot(
@@ -81,52 +57,59 @@ def build_snapshot(
     schema: Schema | None = None,
     as_of: datetime | None = None,
     make_current: bool = True,
+    full: bool = False,
 ) -> Snapshot:
-    """The features of every user in the data folder; it becomes the current snapshot, unless one of the past is wanted.
+    """The features of every user in the data folder; it becomes the current snapshot, if that is wanted.
 
-    With events they are computed as of `as_of` (by default the end of the data); imported facts give each user's latest
-    row not after it. `schema` is what the catalog asks for (by default all that the dataset has). Raises UserError when
-    there is no data, a feature is not in it, or the result breaks the contract; `current` stays what it was then.
+    With events they are computed as of `as_of` (by default the end of the data), going on from an earlier snapshot
+    where that gives the same, unless `full`; imported facts give each user's latest row not after it. `schema` is what
+    the catalog asks for (by default all that the dataset has). Raises UserError when there is no data or it is broken,
+    a feature is not in it, or the result breaks the contract; `current` stays what it was then.
     """
-    dataset = _dataset(data)
+    dataset = read_dataset(data)
     if dataset.get("users") == KEYED:
         raise UserError(
             f"{data} holds our own log, whose users are hashes already: features are built from the users' own ids. "
             "Import the history that has them, or use another --home for one of the two."
         )
-    has_events = (data / "events.parquet").is_file() and (data / "users.parquet").is_file()
-    schema = _chosen(schema, Schema.from_json(dataset["features"]))
-    if has_events:
-        moment = pd.Timestamp(as_of or dataset["until"])
-        frame = _from_events(data, moment)
-        sources = ("users", "events")
+    have = Schema.from_json(dataset["features"])
+    if has_events(data):
+        snapshot = from_events(data, snapshots, dataset, _chosen(schema or have, SCHEMA), as_of, full=full)
     else:
-        frame, moment = _from_facts(data, pd.Timestamp(as_of) if as_of else None)
-        sources = ("facts", "decisions")
-    frame = frame[["user_id", *schema.names]]
-    check_frame(schema, frame)
-    manifest = _manifest(schema, moment, frame, {name: _fingerprint(data / f"{name}.parquet") for name in sources})
-    return _write(snapshots, manifest, frame, make_current=make_current)
+        snapshot = _from_facts(data, snapshots, _chosen(schema or have, have), as_of)
+    if make_current:
+        set_current(snapshots, snapshot)
+    return snapshot
 
 
-def read_snapshot(path: Path) -> Snapshot:
-    """Raises UserError when the folder holds no complete snapshot."""
-    try:
-        manifest = json.loads((path / "manifest.json").read_text())
-        rows = sum(pq.read_metadata(path / part).num_rows for part in manifest["parts"])
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        raise UserError(f"{path} holds no readable snapshot ({error}): run `segue features build`.") from None
-    if rows != manifest["rows"]:
-        raise UserError(f"{path} has {rows} rows where its manifest says {manifest['rows']}: build it again.")
-    return Snapshot(path, manifest)
+def build_days(
+    data: Path,
+    snapshots: Path,
+    first: date,
+    last: date,
+    *,
+    schema: Schema | None = None,
+    full: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[Snapshot, ...]:
+    """One snapshot as of the start (UTC) of each day, the last one included, each going on from the day before.
 
-
-def current(snapshots: Path) -> Snapshot:
-    """The snapshot that `current` names. Raises UserError when there is none."""
-    pointer = snapshots / "current"
-    if not pointer.is_file():
-        raise UserError(f"There is no feature snapshot in {snapshots}: run `segue features build` first.")
-    return read_snapshot(snapshots / pointer.read_text().strip())
+    The current snapshot stays. Raises UserError at the first day that can't be built; those before it stay as well.
+    """
+    if last < first:
+        raise UserError(f"The days go from {first} to {last}: turn them round.")
+    days = [first + timedelta(days=number) for number in range((last - first).days + 1)]
+    built: list[Snapshot] = []
+    for day in days:
+        try:
+            built.append(
+                build_snapshot(data, snapshots, schema=schema, as_of=start_of(day), make_current=False, full=full)
+            )
+        except UserError as error:
+            kept = f" The {len(built)} before it are built." if built else ""
+            raise UserError(f"The snapshot of {day} can't be built: {error}{kept}") from None
+        progress(len(built), len(days))
+    return tuple(built)
 
 
 def snapshot_rows(snapshot: Snapshot, secret: bytes) -> Iterator[tuple[str, bytes]]:
@@ -138,7 +121,8 @@ def snapshot_rows(snapshot: Snapshot, secret: bytes) -> Iterator[tuple[str, byte
             yield user_key(secret, user_id), packed[row * width : (row + 1) * width]
 
 
-def _dataset(data: Path) -> Mapping[str, Any]:
+def read_dataset(data: Path) -> Mapping[str, Any]:
+    """What the data folder says of itself. Raises UserError where it says nothing that can be read."""
     try:
         return json.loads((data / "dataset.json").read_text())
     except FileNotFoundError:
@@ -147,31 +131,49 @@ def _dataset(data: Path) -> Mapping[str, Any]:
         raise UserError(f"{data / 'dataset.json'} is no valid JSON: import the data again.") from None
 
 
-def _chosen(wanted: Schema | None, have: Schema) -> Schema:
+def _chosen(wanted: Schema, have: Schema) -> Schema:
     """What is wanted, as far as the dataset can give it in the same shape."""
-    if wanted is None:
-        return have
-    known = {spec.name: (spec.type, spec.values) for spec in have.specs}
+    known = {spec.name: spec.type for spec in have.specs}
     for spec in wanted.specs:
         if spec.name not in known:
             raise UserError(
                 f"The catalog declares the feature {spec.name}, which the data doesn't have: remove it from "
                 "features.yaml, or mark it `from: context` if clients send it."
             )
-        if known[spec.name][0] is not spec.type:
-            raise UserError(f"The catalog declares {spec.name} as {spec.type}, the data as {known[spec.name][0]}.")
+        if known[spec.name] is not spec.type:
+            raise UserError(f"The catalog declares {spec.name} as {spec.type}, the data as {known[spec.name]}.")
     return wanted
 
 
-def _from_events(data: Path, moment: pd.Timestamp) -> pd.DataFrame:
-    users, events = (pq.read_table(data / f"{name}.parquet") for name in ("users", "events"))
-    signed_up = users.filter(pa.compute.less(users["signup_at"], pa.scalar(moment, users["signup_at"].type)))
-    observations = pd.DataFrame({"user_id": signed_up["user_id"].to_pandas(), "as_of": moment})
-    return compute(users, events, observations, FEATURES)
+# --- From imported facts ---
 
 
-def _from_facts(data: Path, until: pd.Timestamp | None) -> tuple[pd.DataFrame, pd.Timestamp]:
-    """Each user's latest facts, and the latest moment among them."""
+def _from_facts(data: Path, snapshots: Path, schema: Schema, as_of: datetime | None) -> Snapshot:
+    latest, moment = _latest_facts(data, utc(as_of) if as_of else None)
+    sources = {name: fingerprint(data / f"{name}.parquet") for name in ("facts", "decisions")}
+    told = identity(moment, schema, sources)
+    if not (snapshots / told["id"]).exists():
+        with drafted(snapshots, told["id"]) as draft:
+            parts, rows = write_parts(draft, schema, _typed_batches(latest, schema))
+            write_manifest(draft, {**told, "rows": rows, "parts": parts, "schema": schema.to_json()})
+    return read_snapshot(snapshots / told["id"])
+
+
+def _typed_batches(frame: pd.DataFrame, schema: Schema) -> Iterator[pa.RecordBatch]:
+    columns = {"user_id": frame["user_id"].astype("string")}
+    for spec in schema.specs:
+        try:
+            columns[spec.name] = typed_column(spec, frame[spec.name])
+        except (ValueError, TypeError) as error:
+            raise UserError(f"facts.parquet: {spec.name} holds what is no {spec.type} ({error}).") from None
+        except KeyError:
+            raise UserError(f"facts.parquet has no column {spec.name}, which dataset.json tells of.") from None
+    table = pa.Table.from_pandas(pd.DataFrame(columns), schema=arrow_schema(schema.specs), preserve_index=False)
+    yield from table.to_batches(max_chunksize=BATCH_ROWS)
+
+
+def _latest_facts(data: Path, until: datetime | None) -> tuple[pd.DataFrame, datetime]:
+    """Each user's latest facts in the order of user ids, and the latest moment among them."""
     facts = pd.read_parquet(data / "facts.parquet")
     if "decision_id" in facts.columns:
         decisions = pd.read_parquet(data / "decisions.parquet", columns=["decision_id", "user_id", "at"])
@@ -182,43 +184,5 @@ def _from_facts(data: Path, until: pd.Timestamp | None) -> tuple[pd.DataFrame, p
     if facts.empty:
         raise UserError(f"No facts in {data} are from {until} or before: choose a later moment.")
     latest = facts.sort_values("as_of", kind="stable").drop_duplicates("user_id", keep="last")
-    return latest.sort_values("user_id").reset_index(drop=True), until or facts["as_of"].max()
-
-
-def _manifest(schema: Schema, moment: pd.Timestamp, frame: pd.DataFrame, sources: Mapping[str, str]) -> dict[str, Any]:
-    as_of = moment.to_pydatetime(warn=False).astimezone(UTC)
-    files = [file for pattern in CODE for file in sorted(Path(__file__).parent.glob(pattern))]
-    code = sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
-    told = {"as_of": as_of.isoformat(), "schema_hash": schema.hash, "sources": dict(sources), "code_version": code}
-    mark = sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
-    return {"id": f"{as_of:%Y%m%dT%H%M%SZ}-{mark}", **told, "rows": len(frame), "schema": schema.to_json()}
-
-
-def _fingerprint(file: Path) -> str:
-    with file.open("rb") as stream:
-        digest = sha256()
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _write(snapshots: Path, manifest: dict[str, Any], frame: pd.DataFrame, *, make_current: bool) -> Snapshot:
-    """Parts and manifest in a folder beside, then one rename, then the pointer where it is wanted."""
-    starts = range(0, len(frame), PART_ROWS)
-    manifest["parts"] = [f"part-{number:05d}.parquet" for number in range(len(starts))]
-    final, draft = snapshots / manifest["id"], snapshots / f".{manifest['id']}.{os.getpid()}"
-    if not final.exists():
-        draft.mkdir(parents=True)
-        try:
-            for start, part in zip(starts, manifest["parts"], strict=True):
-                frame.iloc[start : start + PART_ROWS].to_parquet(draft / part, index=False)
-            (draft / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
-            draft.rename(final)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
-    snapshot = read_snapshot(final)
-    if make_current:
-        pointer = snapshots / f".current.{os.getpid()}"
-        pointer.write_text(manifest["id"] + "\n")
-        pointer.replace(snapshots / "current")
-    return snapshot
+    moment = until or utc(facts["as_of"].max().to_pydatetime(warn=False))
+    return latest.sort_values("user_id", ignore_index=True), moment

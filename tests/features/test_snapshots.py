@@ -1,12 +1,13 @@
 import json
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from decisioning.catalog import FeatureSpec, FeatureType
 from decisioning.errors import UserError
 from decisioning.identity import user_key
-from features.contract import check_frame
+from features.contract import Contract
 from features.definitions import SCHEMA
 from features.schema import Schema
 from features.snapshots import build_snapshot, current, read_snapshot, snapshot_rows
@@ -61,8 +62,8 @@ def build(folder, **options):
 
 def test_a_snapshot_of_events_holds_whoever_had_signed_up(simulated):
     frame = build(simulated).frame()
-    assert frame["user_id"].tolist() == ["u1", "u2", "late"]
-    assert frame["sessions_7d"].tolist() == [1, 0, 0]
+    assert frame["user_id"].tolist() == ["late", "u1", "u2"]
+    assert frame["sessions_7d"].tolist() == [0, 1, 0]
     earlier = build(simulated, as_of=NOW.to_pydatetime() - DAY)
     assert earlier.frame()["user_id"].tolist() == ["u1", "u2"]
 
@@ -121,25 +122,32 @@ def test_a_value_that_is_not_declared_is_refused_and_the_current_snapshot_stays(
     assert current(imported / "snapshots").id == kept
 
 
+def batch(ids, cells):
+    return pa.RecordBatch.from_arrays([pa.array(ids, pa.string()), cells], names=["user_id", "n"])
+
+
 @pytest.mark.parametrize(
     ("spec", "cells", "message"),
     [
-        (FeatureSpec("n", FeatureType.INT, unit="days"), pd.array([-1], dtype="Int64"), "less than nothing"),
-        (FeatureSpec("n", FeatureType.FLOAT), [float("inf")], "not a finite number"),
-        (FeatureSpec("n", FeatureType.SET, ("a",)), [["b"]], "undeclared members"),
-        (FeatureSpec("n", FeatureType.INT), [1.5], "n"),
+        (FeatureSpec("n", FeatureType.INT, unit="days"), pa.array([-1]), "less than nothing"),
+        (FeatureSpec("n", FeatureType.FLOAT), pa.array([float("inf")]), "not a finite number"),
+        (FeatureSpec("n", FeatureType.SET, ("a",)), pa.array([["b"]]), "undeclared members"),
+        (FeatureSpec("n", FeatureType.INT), pa.array([1.5]), "n"),
     ],
 )
-def test_a_frame_that_breaks_the_contract_is_refused(spec, cells, message):
-    frame = pd.DataFrame({"user_id": pd.Series(["u1"], dtype="string"), "n": cells})
+def test_a_batch_that_breaks_the_contract_is_refused(spec, cells, message):
     with pytest.raises(UserError, match=message):
-        check_frame(Schema((spec,)), frame)
+        Contract(Schema((spec,))).check(batch(["u1"], cells))
 
 
-def test_a_user_who_stands_twice_is_refused():
-    frame = pd.DataFrame({"user_id": pd.Series(["u1", "u1"], dtype="string"), "n": pd.array([1, 2], dtype="Int64")})
+def test_a_user_who_stands_twice_is_refused_in_one_batch_or_in_two():
+    schema = Schema((FeatureSpec("n", FeatureType.INT),))
     with pytest.raises(UserError, match="user_id"):
-        check_frame(Schema((FeatureSpec("n", FeatureType.INT),)), frame)
+        Contract(schema).check(batch(["u1", "u1"], pa.array([1, 2])))
+    contract = Contract(schema)
+    contract.check(batch(["u1", "u2"], pa.array([1, 2])))
+    with pytest.raises(UserError, match="row 3: u2 stands twice"):
+        contract.check(batch(["u2"], pa.array([3])))
 
 
 def test_a_missing_part_is_noticed_when_reading(imported):
