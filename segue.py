@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from decisioning.errors import UserError
 from stores.home import Home
+from verbs.batch import batch
 from verbs.catalog import catalog
 from verbs.data import data
 from verbs.deciding import deciding
@@ -29,6 +30,7 @@ app.add_typer(drifting)
 app.add_typer(catalog, name="catalog")
 app.add_typer(learning)
 app.add_typer(deciding)
+app.add_typer(batch)
 app.add_typer(whatif_verbs)
 app.add_typer(simulating)
 

@@ -119,26 +119,32 @@ def _shrunk(model: Model, means: np.ndarray, learned: np.ndarray) -> np.ndarray:
 
 
 class Ahead:
-    """A scorer whose answers were computed for many users in one step; `turn` says whose are wanted.
+    """A model that knows its answers to some users before it is asked: `foresee` them, then say whose turn it is.
 
     `decide` can't tell it from the model itself.
     """
 
-    def __init__(self, model: Model, users: Users, surface: str, offers: Sequence[str]) -> None:
-        self._model, self._surface = model, surface
+    def __init__(self, model: Model, surface: str, offers: Sequence[str]) -> None:
+        self._model, self._surface, self._offers = model, surface, tuple(offers)
         self._place = {name: column for column, name in enumerate(offers)}
-        p, effect = score_matrix(model, encode_users(model.encoding, users, surface), surface, offers)
-        self._p, self._effect = p.tolist(), effect.tolist()
-        self.turn = 0
+        self._p: list[list[float]] = []
+        self._effect: list[list[float]] = []
+        self.turn: int | None = None
+        """The user who is asked about, by row; None for one who was not foreseen."""
 
     @property
     def label(self) -> str:
         return self._model.label
 
+    def foresee(self, users: Users) -> None:
+        contexts = encode_users(self._model.encoding, users, self._surface)
+        p, effect = score_matrix(self._model, contexts, self._surface, self._offers)
+        self._p, self._effect, self.turn = p.tolist(), effect.tolist(), None
+
     def score(self, features: Mapping[str, Value], surface: str, offers: Sequence[str]) -> Scores:
-        """For offers or a surface that were not foreseen, the model itself answers."""
+        """What was not foreseen, the model itself answers."""
         place = self._place
-        if surface != self._surface or any(name not in place for name in offers):
+        if self.turn is None or surface != self._surface or any(name not in place for name in offers):
             return self._model.score(features, surface, offers)
         p, effect = self._p[self.turn], self._effect[self.turn]
         return Scores([p[place[name]] for name in offers], [effect[place[name]] for name in offers])

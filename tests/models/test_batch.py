@@ -99,7 +99,8 @@ def test_every_way_from_log_odds_to_scores_is_the_same(models, change):
 def test_scores_that_were_computed_ahead_are_those_of_whose_turn_it_is(models):
     model = models["dr_learner"]
     rows = [({"age": age, "minutes": 100.0, "tier": "free"}, age % 2 == 0) for age in (20, 31, 44)]
-    ahead = Ahead(model, together(rows, 60.0), "home", OFFERED)
+    ahead = Ahead(model, "home", OFFERED)
+    ahead.foresee(together(rows, 60.0))
     for turn, (known, _) in enumerate(alone(model, rows, 60.0, "home")):
         ahead.turn = turn
         assert ahead.score(known, "home", ("monthly", "vinyl")) == model.score(known, "home", ("monthly", "vinyl"))
@@ -110,7 +111,17 @@ def test_scores_that_were_computed_ahead_are_those_of_whose_turn_it_is(models):
 def test_what_was_not_foreseen_is_asked_of_the_model(models):
     model = models["lightgbm"]
     rows = [({"age": 20}, True)]
-    ahead = Ahead(model, together(rows, 60.0), "home", ("annual",))
+    ahead = Ahead(model, "home", ("annual",))
+    ahead.foresee(together(rows, 60.0))
+    ahead.turn = 0
     known, _ = next(alone(model, rows, 60.0, "home"))
     for surface, offers in (("home", ("annual", "vinyl")), ("shelf", ("annual",))):
         assert ahead.score(known, surface, offers) == model.score(known, surface, offers)
+
+
+def test_a_user_who_was_not_foreseen_is_asked_of_the_model(models):
+    model = models["lightgbm"]
+    ahead = Ahead(model, "home", OFFERED)
+    ahead.foresee(together([({"age": 20}, True)], 60.0))
+    known, _ = next(alone(model, [({"age": 71, "tier": "premium"}, False)], 60.0, "home"))
+    assert ahead.score(known, "home", OFFERED) == model.score(known, "home", OFFERED)

@@ -1,0 +1,109 @@
+"""The decisions of many users: what serving does for a request, for all rows of a part, and written down once.
+
+A part may be interrupted at any moment and be done again: its decisions have the same ids, so that units that it holds
+are not taken twice, and what it told the store is neither counted nor seen twice. Its log is one segment of its own,
+there in full before its results are; what was begun again writes it anew.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from decisioning.engine import Release
+from decisioning.errors import UserError
+from evaluation.batch.answers import COLUMNS, counted, table
+from evaluation.batch.desk import Answer, Desk
+from evaluation.batch.output import WORK, Tally, added, part_writer, whole_file
+from evaluation.batch.parts import Part, batches
+from evaluation.batch.user_files import SENT, USER
+from evaluation.batch.users import KNOWN
+from evaluation.batch.visits import Foreseeing, Visits
+from features.schema import Schema
+from stores.decision_log import DecisionRecord, encode
+from stores.online import OnlineStore, StoreDown
+from stores.segments import SEALED
+
+BATCH = 2048
+
+
+@dataclass(frozen=True)
+class Deciding:
+    """The task of deciding parts; opened once in each process. All of it is picklable."""
+
+    load: Callable[[], Release]
+    store: Callable[[], OnlineStore]
+    secret: bytes = field(repr=False)
+    run: str
+    surface: str
+    at: float
+    schema: Schema
+    """Of the snapshot."""
+    as_of: float
+    folder: Path
+    log: Path | None
+    """The folder of the decision log; None to leave none."""
+    lease: float
+    """Seconds for which a unit stays reserved for an answer that nobody has reported as shown."""
+
+    def __call__(self) -> Callable[[Part], Tally]:
+        return _Decider(self).write
+
+
+class _Decider:
+    """A release, ready to decide for one surface."""
+
+    def __init__(self, task: Deciding) -> None:
+        self._task, release = task, task.load()
+        self._foreseeing = Foreseeing(release, task.surface)
+        self._visits = Visits(release, task.schema, task.as_of, task.surface, task.at, task.run, task.secret)
+
+    def write(self, part: Part) -> Tally:
+        """Decides a part, tells the store and the log, writes its file, and tells what is in it."""
+        task, tally = self._task, {}
+        begun = task.folder / WORK / f"{part.name}.begun"
+        is_again = begun.exists()
+        begun.touch()
+        with part_writer(task.folder / part.name, COLUMNS) as out, self._segment(part) as log:
+            for answers in self._answers(part, is_again=is_again):
+                rows = table(self._foreseeing.release, answers)
+                out.write(rows)
+                log(answers)
+                tally = added(tally, counted(rows, answers))
+            out.tally = tally
+        begun.unlink()
+        return tally
+
+    def _answers(self, part: Part, *, is_again: bool) -> Iterator[list[Answer]]:
+        task, foreseeing = self._task, self._foreseeing
+        with asyncio.Runner() as runner:
+            store = task.store()
+            desk = Desk(foreseeing.release, store, task.surface, foreseeing.turn, task.lease, is_again=is_again)
+            try:
+                for batch in batches(part, [USER, SENT, KNOWN, *task.schema.names], BATCH):
+                    visits, users = self._visits.of(batch)
+                    foreseeing.foresee(users)
+                    yield runner.run(desk.answers(visits))
+                    foreseeing.turn(None)
+            except StoreDown as error:
+                raise UserError(
+                    f"The online store went away ({error}). What is decided is kept: run the same again to go on."
+                ) from None
+            finally:
+                runner.run(store.close())
+
+    @contextmanager
+    def _segment(self, part: Part) -> Iterator[Callable[[list[Answer]], None]]:
+        """A segment of the decision log for this part alone, of one name however often it is begun."""
+        if self._task.log is None:
+            yield lambda answers: None
+            return
+        self._task.log.mkdir(parents=True, exist_ok=True)
+        name = f"{round(self._task.at * 1000):013d}-batch.{self._task.run}-{part.number:06d}{SEALED}"
+        with whole_file(self._task.log / name) as file:
+            yield lambda answers: file.writelines(map(_line, (one for one in answers if one.is_new)))
+
+
+def _line(answer: Answer) -> bytes:
+    return encode(DecisionRecord(answer.visit.request, answer.facts, answer.decision)) + b"\n"

@@ -1,0 +1,153 @@
+"""`segue score | decide-all`: all users at once, for e-mail and push."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from stores.home import Home
+from terminal import Steps
+from verbs.options import (
+    DEFAULT_HOME,
+    EngineOption,
+    HomeOption,
+    JsonOption,
+    ModelOption,
+    RedisOption,
+    WorkersOption,
+    group,
+)
+from verbs.telling import people, show
+from workbench import snapshot_of
+
+batch = group()
+
+SurfaceOption = Annotated[str, typer.Option("--surface", help="Where the offers would be shown, such as push.")]
+OutOption = Annotated[Path, typer.Option("--out", help="A new folder for the Parquet files; or one to go on in.")]
+UsersOption = Annotated[
+    Path | None,
+    typer.Option("--users", help="CSV, Parquet or text with a user_id column; default: all of the snapshot."),
+]
+SnapshotOption = Annotated[str | None, typer.Option("--snapshot", help="A snapshot by id; default: the current one.")]
+ReleaseOption = Annotated[str | None, typer.Option("--release", help="A release by id; default: the one in use.")]
+AtOption = Annotated[datetime | None, typer.Option("--at", help="As of this moment (UTC); default: now.")]
+ReplaceOption = Annotated[bool, typer.Option("--replace", help="Replace another result in --out.")]
+
+
+@batch.command(epilog="Example: segue score --surface push --out scores --top 3")
+def score(
+    surface: SurfaceOption,
+    out: OutOption,
+    users: UsersOption = None,
+    top: Annotated[int | None, typer.Option("--top", help="The best so many offers of each user alone.")] = None,
+    snapshot: SnapshotOption = None,
+    release: ReleaseOption = None,
+    model: ModelOption = None,
+    version: Annotated[
+        str | None, typer.Option("--version", help="Another version of the model: a number, champion or challenger.")
+    ] = None,
+    at: AtOption = None,
+    replace: ReplaceOption = False,
+    engine: EngineOption = "local",
+    workers: WorkersOption = None,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Score all users for all offers of a surface, to Parquet. Rules, caps and exploration are no part of it.
+
+    The same command again goes on where it was interrupted, and changes nothing where all is done.
+    """
+    from evaluation.batch.jobs import Question, score_all
+    from scaling.engines import engine_of
+    from verbs.batch_sources import release_loader
+
+    where = Home(home)
+    load = release_loader(where, release, model, version)
+    asked = Question(load, surface, snapshot_of(where, snapshot), users, out, _moment(at), replace)
+    with Steps(people).step("score", f"Score users for {surface}") as progress, engine_of(engine, workers) as working:
+        manifest = score_all(asked, working, top=top, progress=progress)
+    _tell(manifest, out, as_json)
+
+
+@batch.command("decide-all", epilog="Example: segue decide-all --surface push --users users.csv --out pushes")
+def decide_all(
+    surface: SurfaceOption,
+    out: OutOption,
+    users: UsersOption = None,
+    snapshot: SnapshotOption = None,
+    release: ReleaseOption = None,
+    at: AtOption = None,
+    log: Annotated[bool, typer.Option("--log/--no-log", help="Write the decisions to the decision log.")] = True,
+    hold: Annotated[
+        float, typer.Option("--hold-hours", min=0.01, help="How long budget units wait for their impressions.")
+    ] = 24.0,
+    without_store: Annotated[
+        bool, typer.Option("--without-store", help="Ask no online store: caps and hard budgets count as reached.")
+    ] = False,
+    replace: ReplaceOption = False,
+    engine: EngineOption = "local",
+    workers: WorkersOption = None,
+    home: HomeOption = DEFAULT_HOME,
+    redis_url: RedisOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Decide for many users at once, with all rules, caps and budgets, to Parquet and to the decision log.
+
+    The same command again goes on where it was interrupted: nobody is decided twice, and no unit is taken twice.
+    """
+    from evaluation.batch.jobs import Question, decide_all
+    from scaling.engines import engine_of
+    from verbs.batch_sources import release_loader, store_opener
+
+    where = Home(home)
+    asked = Question(
+        release_loader(where, release), surface, snapshot_of(where, snapshot), users, out, _moment(at), replace
+    )
+    asked.checked()  # before a store is started
+    with store_opener(where, redis_url, without=without_store) as store:
+        steps, folder = Steps(people), where.logs / "decisions" if log else None
+        with steps.step("decide", f"Decide for {surface}") as progress, engine_of(engine, workers) as working:
+            manifest = decide_all(
+                asked, working, store=store, secret=where.secret(), log=folder, lease=hold * 3600, progress=progress
+            )
+    _tell(manifest, out, as_json)
+
+
+def _moment(at: datetime | None) -> float | None:
+    return None if at is None else at.replace(tzinfo=UTC).timestamp()
+
+
+def _tell(manifest: Mapping[str, Any], out: Path, as_json: bool) -> None:
+    """The result; what of a file of users was left out is said to people too."""
+    if as_json:
+        show(dict(manifest), as_json)
+        return
+    tally = dict(manifest["tally"])
+    file = tally.pop("file", None)
+    for warning in _warnings(file) if file else ():
+        people.print(f"[yellow]Warning:[/yellow] {escape(warning)}", highlight=False, soft_wrap=True)
+    show({"out": str(out), "release": manifest["release"], "snapshot": manifest["snapshot"], **tally}, as_json)
+
+
+def _warnings(file: Mapping[str, Any]) -> list[str]:
+    lines = {name: ", ".join(map(str, found)) for name, found in file["examples"].items()}
+    told = []
+    if file["unknown"]:
+        told.append(
+            f"{file['unknown']:,} users are not in the snapshot (lines {lines['unknown']}{_more(file, 'unknown')})."
+        )
+    if file["duplicates"]:
+        told.append(
+            f"{file['duplicates']:,} rows name a user again (lines {lines['duplicates']}{_more(file, 'duplicates')}): "
+            "the first of each counts."
+        )
+    if file["ignored"]:
+        told.append(f"nothing reads the columns {', '.join(file['ignored'])}.")
+    return told
+
+
+def _more(file: Mapping[str, Any], what: str) -> str:
+    return ", …" if file[what] > len(file["examples"][what]) else ""
