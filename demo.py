@@ -18,6 +18,7 @@ from decisioning.explain import explain
 from demo_check import Client, exercise, reference_problems
 from stores.decision_log import DecisionRecord
 from stores.home import Home
+from stores.publishing_home import publish_features
 from terminal import Steps, decision_words, outcomes_of, policy_table
 from workbench import (
     catalog_folder,
@@ -25,7 +26,6 @@ from workbench import (
     free_port,
     load_catalog_of,
     online_store,
-    publish_features,
     replay_log,
 )
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from features.snapshots import Snapshot
     from scaling.engines import Engine
     from stores.decision_log import DecisionRecord
-    from stores.publishing import Published
 
 SAMPLE_CATALOG = Path(__file__).resolve().parent / "catalog"
 
@@ -225,34 +224,6 @@ def logged_decision(home: Home, decision_id: str) -> "DecisionRecord":
     if not found:
         raise UserError(f"The log in {home.logs / 'decisions'} has no decision {decision_id}.")
     return sorted(found, key=lambda record: record.request.now)[-1]
-
-
-def publish_features(
-    home: Home, url: str, progress: Callable[[int, int], None], *, other_schema: bool = False, **options: bool
-) -> dict[str, Any]:
-    """Publishes the current snapshot of the work folder to the store at `url`; `options` are `publish_snapshot`'s."""
-    from features.snapshots import current
-    from stores.publishing_snapshot import publish_snapshot, refuse_unread
-    from stores.releases import ReleaseStore
-
-    snapshot = current(home.snapshots)
-    if not other_schema:
-        refuse_unread(snapshot.schema, ReleaseStore(home.releases))
-    published = publish_snapshot(url, snapshot, home.secret(), progress=progress, namespace=home.namespace, **options)
-    return told_of(published)
-
-
-def told_of(published: "Published") -> dict[str, Any]:
-    """What was published, for people and programs."""
-    return {
-        "snapshot": published.version,
-        "users": published.users,
-        "bytes_per_user": published.bytes_per_user and round(published.bytes_per_user, 1),
-        "seconds": round(published.seconds, 3),
-        "changed": published.changed,
-        **({"resumed_at": published.resumed_at} if published.resumed_at else {}),
-        **({"warnings": list(published.warnings)} if published.warnings else {}),
-    }
 
 
 def free_port(wanted: int | None, default: int = 8080) -> int:

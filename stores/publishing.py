@@ -65,7 +65,7 @@ def publish(
     started = time.perf_counter()
     version = Version(snapshot_id, buckets_for(count), as_of, schema.hash, count)
     source = rows if isinstance(rows, Source) else Rows(rows)
-    with _opened(target, namespace) as shelf, shelf.lock():
+    with shelf_at(target, namespace) as shelf, shelf.lock():
         before = shelf.pointer()
         kept = {known.name: known for known in (before.current, before.previous) if known} if before else {}
         if kept.pop(snapshot_id, version) != version:
@@ -96,7 +96,7 @@ def publish(
 def rollback(target: str | Shelf, *, namespace: str = "segue") -> Published:
     """Return to the version before the current one. Raises UserError when there is none, or not all of it."""
     started = time.perf_counter()
-    with _opened(target, namespace) as shelf, shelf.lock():
+    with shelf_at(target, namespace) as shelf, shelf.lock():
         before = shelf.pointer()
         if before is None or before.previous is None:
             raise UserError("There are no earlier features in the store to return to: publish a snapshot instead.")
@@ -119,11 +119,12 @@ def published(target: str | Shelf, *, namespace: str = "segue") -> Version | Non
 
 def pointer_of(target: str | Shelf, *, namespace: str = "segue") -> Pointer | None:
     """The version that readers use now, and the one that a rollback returns to."""
-    with _opened(target, namespace) as shelf:
+    with shelf_at(target, namespace) as shelf:
         return shelf.pointer()
 
 
-def _opened(target: str | Shelf, namespace: str) -> AbstractContextManager[Shelf]:
+def shelf_at(target: str | Shelf, namespace: str) -> AbstractContextManager[Shelf]:
+    """The shelf at a URL; a shelf is one already."""
     if not isinstance(target, str):
         return nullcontext(target)
     from stores.publishing_redis import opened  # only those who publish to a server need its client

@@ -75,18 +75,15 @@ def publication(snapshot: Snapshot, secret: bytes) -> str:
 def refuse_unread(schema: Schema, releases: ReleaseStore) -> None:
     """Raises UserError where the servers that use the current release could not read features of this schema."""
     release = releases.current()
-    if release is None:
-        return
-    read = releases.schema(release)
-    if read.hash != schema.hash:
+    if release is not None and (read := releases.schema(release)).hash != schema.hash:
         raise UserError(
-            f"The release in use ({release}) reads other features: {difference(read, schema)}. Published, these would "
-            "leave every decision without features until a release that reads them is promoted. Build a snapshot of "
-            "that release's features, or go on with --other-schema and promote at once."
+            f"The release in use ({release}) reads other features: {_difference(read, schema)}. With these, decisions "
+            "would be made without features until a release that reads them is promoted. Build a snapshot of that "
+            "release's features, or go on with --other-schema and promote at once."
         )
 
 
-def difference(read: Schema, offered: Schema) -> str:
+def _difference(read: Schema, offered: Schema) -> str:
     """How the features that are offered differ from those that are read, in words."""
     theirs, ours = ({spec.name: (spec.type, spec.values) for spec in schema.specs} for schema in (read, offered))
     told = {
