@@ -7,12 +7,14 @@ import typer
 
 from stores.home import Home
 from terminal import Steps
+from verbs.feature_catalogue import feature_catalogue
 from verbs.options import DEFAULT_HOME, CatalogOption, HomeOption, JsonOption, group
 from verbs.publishing import publishing
 from verbs.telling import people, show
 from workbench import load_catalog_of
 
-features = group("Build and publish what is known about users.")
+features = group("What is known about users: its catalogue, its snapshots, and the online store's.")
+features.add_typer(feature_catalogue)
 features.add_typer(publishing)
 
 
