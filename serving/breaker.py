@@ -1,10 +1,14 @@
-"""The online store behind a circuit breaker: no request waits for a store that is known to be down."""
+"""The online store behind a circuit breaker: no request waits for a store that is known to be down.
+
+Of a cluster a part may be down: then what needs that part goes without, and the breaker stays closed for the others.
+"""
 
 import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import TypeVar
 
 import structlog
@@ -12,7 +16,7 @@ import structlog
 from decisioning.domain import Event, Facts
 from features.schema import Schema
 from stores.budgets import Want
-from stores.online import OnlineStore, StoreDown
+from stores.online import Damaged, OnlineStore, PartDown, StoreDown
 
 PROBE_EVERY = 0.2
 """Seconds between probes while the store is down."""
@@ -22,11 +26,13 @@ SLOW_SECONDS = 0.2
 SLOW_READS = 5
 """So many reads past their deadline, over such a time, and no good one among them, mean that the store hangs. Many at
 once may be the doing of one moment in which the machine was busy."""
+MOST_REFUSED = 20
+"""Events of the backlog that a part refused, before the rest of them wait for the next attempt."""
 MAX_BACKLOG = 10_000
 """Events kept for the store while it is down. The log has them all; beyond this the oldest miss the counters."""
 
 UNREAD = frozenset({"features", "history", "budgets", "killed"})
-DOWN, SLOW = "store:down", "store:slow"
+DOWN, SLOW, PART_DOWN, DAMAGED = "store:down", "store:slow", "store:part_down", "store:damaged"
 
 T = TypeVar("T")
 
@@ -46,6 +52,7 @@ class GuardedStore:
         self._slow_since = 0.0
         self._killed: frozenset[str] = frozenset()
         self._probe: asyncio.Task[None] | None = None
+        self._repeating: asyncio.Task[None] | None = None
         self._backlog: deque[tuple[Event, tuple[str, ...]]] = deque(maxlen=MAX_BACKLOG)
         self._writing: set[asyncio.Task[None]] = set()
 
@@ -71,7 +78,7 @@ class GuardedStore:
 
         async def both() -> tuple[Facts, bytes | None]:
             read = self._store.read(user, schema, budgets, decision_id)
-            facts, answer = await asyncio.gather(read, self._store.recall(user, decision_id))
+            facts, answer = await asyncio.gather(read, self._recalled(user, decision_id))
             return facts, answer
 
         found = await self._asked(both, schema, timeout)
@@ -110,6 +117,13 @@ class GuardedStore:
         task.add_done_callback(self._writing.discard)
         await asyncio.wait({task}, timeout=timeout)
 
+    async def _recalled(self, user: str, decision_id: str) -> bytes | None:
+        """The answer remembered; where that can't be told of this one user, there is none."""
+        try:
+            return await self._store.recall(user, decision_id)
+        except (PartDown, Damaged):
+            return None
+
     async def _asked(self, call: Callable[[], Awaitable[T]], schema: Schema, timeout: float) -> T | Unwell:
         """What the store answers within the deadline, or why it doesn't."""
         if self._probe is not None:
@@ -119,6 +133,8 @@ class GuardedStore:
         except TimeoutError:
             self._note_slow(schema)
             return Unwell(SLOW)
+        except (PartDown, Damaged) as error:
+            return Unwell(PART_DOWN if isinstance(error, PartDown) else DAMAGED)
         except Exception as error:  # noqa: BLE001  whatever a store raises, the request is answered
             self._open(_why(error), schema)
             return Unwell(DOWN)
@@ -126,11 +142,19 @@ class GuardedStore:
         return found
 
     async def apply(self, event: Event, budgets: tuple[str, ...], schema: Schema) -> bool | None:
-        """True: counted. False: seen before. None: the store is down, and the event is kept for when it is back."""
+        """True: counted. False: seen before. None: the store is down, and the event is kept for when it is back.
+
+        None also where the user's keys are damaged: no repetition would help.
+        """
         if self._probe is None:
             try:
                 async with asyncio.timeout(APPLY_TIMEOUT):
                     return await self._store.apply(event, budgets)
+            except Damaged as error:
+                log.error("event_refused", why=str(error))
+                return None
+            except PartDown as error:
+                self._repeat(str(error))
             except Exception as error:  # noqa: BLE001  the event is in the log already
                 self._open(_why(error), schema)
         self._backlog.append((event, budgets))
@@ -138,17 +162,20 @@ class GuardedStore:
 
     async def close(self) -> None:
         await asyncio.gather(*self._writing)
-        if self._probe is not None:
-            self._probe.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._probe
+        for task in (self._probe, self._repeating):
+            if task is not None:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
         with suppress(Exception):  # a store that is down can't be left politely
             await self._store.close()
 
     def _noted(self, found: Facts | Unwell) -> Facts:
-        """Where nothing is known, the kill switches that were read last still hold: safer than none."""
+        """Where they can't be read, the kill switches that were read last still hold: safer than none."""
         if isinstance(found, Unwell):
             return Facts(killed=self._killed, unread=UNREAD, degraded=(str(found),))
+        if "killed" in found.unread:
+            return replace(found, killed=self._killed)
         self._killed = found.killed
         return found
 
@@ -180,13 +207,40 @@ class GuardedStore:
         async with asyncio.timeout(PROBE_TIMEOUT):
             self._noted(await self._store.read("probe", schema))
 
-    async def _catch_up(self) -> None:
-        """Applies what came in meanwhile. An event counts once, however often it is applied."""
+    def _repeat(self, why: str) -> None:
+        if self._repeating is None:
+            log.error("store_part_down", why=why)
+            self._repeating = asyncio.create_task(self._until_applied())
+
+    async def _until_applied(self) -> None:
+        """Brings to a part that was down what it missed, while the others are served."""
         while self._backlog:
+            await asyncio.sleep(PROBE_EVERY)
+            if self._probe is None:  # else that one catches up
+                with suppress(Exception):
+                    await self._catch_up()
+        self._repeating = None
+        log.info("store_part_back")
+
+    async def _catch_up(self) -> None:
+        """Applies what came in meanwhile. An event counts once, however often it is applied.
+
+        What a part that is down has to take goes to the end of the line.
+        """
+        refused = 0
+        for _ in range(len(self._backlog)):
             waiting = self._backlog.popleft()
             try:
                 async with asyncio.timeout(APPLY_TIMEOUT):
                     await self._store.apply(*waiting)
+            except PartDown as error:
+                self._backlog.append(waiting)
+                self._repeat(str(error))
+                refused += 1
+                if refused == MOST_REFUSED:
+                    return
+            except Damaged as error:
+                log.error("event_refused", why=str(error))
             except BaseException:
                 self._backlog.appendleft(waiting)
                 raise

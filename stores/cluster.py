@@ -71,15 +71,18 @@ class Node(Server):
 class Cluster:
     """`found`: some of its nodes. `timeout`: seconds to wait for a connection, or a word."""
 
-    is_whole = False
-
     def __init__(self, found: Address, timeout: float) -> None:
         self._seeds, self._options, self._timeout = found.nodes, found.options(timeout), timeout
         self._nodes: dict[Place, Node] = {}
         self._owners: list[Node | None] = []
         """By slot; empty until the cluster has told."""
+        self._owning: set[Node] = set()
         self._looking: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
+
+    @property
+    def has_others(self) -> bool:
+        return any(not node.is_down for node in self._owning)
 
     async def ask(self, *commands: Command) -> list[Any]:
         try:
@@ -148,8 +151,8 @@ class Cluster:
         for first, last, (host, port, *_), *_ in ranges:
             node = self._node((host.decode() if host else teller.place[0], port))
             owners[first : last + 1] = [node] * (last - first + 1)
-        self._owners = owners
-        kept = {node.place for node in owners if node} | {*self._seeds}
+        self._owners, self._owning = owners, {node for node in owners if node}
+        kept = {node.place for node in self._owning} | {*self._seeds}
         for place in self._nodes.keys() - kept:
             await self._nodes.pop(place).close()
 

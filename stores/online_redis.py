@@ -118,8 +118,7 @@ class RedisStore:
         except StoreDown:
             raise
         except Exception as error:
-            down = StoreDown if self._wire.is_whole else PartDown
-            raise down(f"{type(error).__name__}: {error}") from error
+            raise self._down(error) from error
 
     async def _one(self, *command: str | int) -> Any:
         """The answer to one command. Raises what it met."""
@@ -135,9 +134,12 @@ class RedisStore:
 
     def _checked(self, answer: Any) -> Any:
         if isinstance(answer, Exception):
-            kind = Damaged if is_damage(answer) else StoreDown if self._wire.is_whole else PartDown
-            raise kind(f"{type(answer).__name__}: {answer}") from answer
+            raise self._down(answer) from answer
         return answer
+
+    def _down(self, error: Exception) -> StoreDown:
+        kind = Damaged if is_damage(error) else PartDown if self._wire.has_others else StoreDown
+        return kind(f"{type(error).__name__}: {error}")
 
     # --- Reading
 
@@ -159,8 +161,8 @@ class RedisStore:
         if due:
             asked.append(("GET", self._keys.current))
         answers = await self._wire.ask(*asked)
-        if all(isinstance(answer, Exception) for answer in answers):
-            raise StoreDown(f"{type(answers[0]).__name__}: {answers[0]}") from answers[0]
+        if all(isinstance(answer, Exception) for answer in answers) and not self._wire.has_others:
+            raise self._down(answers[0]) from answers[0]
         (history, fresh, killed), rest = answers[:3], iter(answers[3:])
         counted = list(islice(rest, 2 * len(budgets)))
         packed = next(rest) if version is not None else None

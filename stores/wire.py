@@ -19,8 +19,10 @@ Command = tuple[str | bytes | int | float, ...]
 
 
 class Wire(Protocol):
-    is_whole: bool
-    """Whether there is one server, so that what fails has all failed."""
+    @property
+    def has_others(self) -> bool:
+        """Where a server fails: whether others may be well."""
+        ...
 
     async def ask(self, *commands: Command) -> list[Any]:
         """The answer of each command, in their order, as redis-py's parser gives it, or the exception it met."""
@@ -42,7 +44,7 @@ def wire(url: str, timeout: float) -> Wire:
 class Server:
     """`options`: what a connection takes (`Address.options`). `timeout`: seconds to wait for a connection or a word."""
 
-    is_whole = True
+    has_others = False
 
     def __init__(self, options: dict[str, Any], timeout: float) -> None:
         self._pool = BlockingConnectionPool(max_connections=CONNECTIONS, timeout=timeout, **options)

@@ -16,14 +16,18 @@ from pathlib import Path
 
 from redis import Redis
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS as SLOTS
+from redis.crc import key_slot
 from redis.exceptions import RedisError
 
 from stores.embedded import LEASH, SETTINGS, embedded_binary
 
 HOST = "127.0.0.1"
 START_SECONDS = 10.0
-NODE_TIMEOUT = 500
-"""Milliseconds after which the nodes of a cluster take a silent one for dead."""
+CLUSTERED = {
+    "cluster-enabled": "yes",
+    "cluster-node-timeout": "500",  # milliseconds after which the others take a silent one for dead
+    "cluster-require-full-coverage": "no",  # who has a slot serves it, whatever became of the others
+}
 ATTEMPTS = 5
 """Somebody else may take a free port before our server does."""
 
@@ -110,15 +114,9 @@ def redis_server(folder: Path, binary: Path, **settings: str) -> Iterator[Server
 @contextmanager
 def cluster(folder: Path, nodes: int = 3) -> Iterator["Cluster"]:
     """A cluster of the embedded server: each node has a third of the slots, and no replica."""
-    settings = {
-        "cluster-enabled": "yes",
-        "cluster-node-timeout": str(NODE_TIMEOUT),
-        "cluster-require-full-coverage": "no",
-        "cluster-replica-validity-factor": "0",
-    }
     with ExitStack() as stack:
         made = [
-            stack.enter_context(redis_server(folder / f"node{number}", embedded_binary(), **settings))
+            stack.enter_context(redis_server(folder / f"node{number}", embedded_binary(), **CLUSTERED))
             for number in range(nodes)
         ]
         yield Cluster(made)
@@ -158,10 +156,12 @@ class Cluster:
             told = client.execute_command("CLUSTER INFO")
         return told["cluster_state"] == "ok" and int(told["cluster_slots_ok"]) == SLOTS
 
-    def owner(self, slot: int) -> Server:
+    def owner(self, key: str) -> Server:
+        """The node that has the slot of a key, by the word of the first."""
+        slot = key_slot(key.encode())
         with self.nodes[0].client() as client:
             told = client.execute_command("CLUSTER SLOTS")
-        port = next(one["primary"][1] for (first, last), one in told.items() if first <= slot <= last)
+        port = next(master[1] for first, last, master, *_ in told if first <= slot <= last)
         return next(node for node in self.nodes if node.port == port)
 
 
