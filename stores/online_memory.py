@@ -1,14 +1,16 @@
 """The online store in memory: the twin for tests, trials and simulations. One process, nothing kept."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from decisioning.domain import Event, Facts
+from decisioning.domain import Event, Facts, Value
 from features.schema import Schema
 from stores.budgets import MemoryBudgets, Want
-from stores.layout import pack_event, unpack_history, unpack_vector
-from stores.online import HISTORY_LIMIT, HISTORY_SECONDS, UNKNOWN_USER, UNPUBLISHED
+from stores.fresh import pack_fresh
+from stores.layout import pack_event
+from stores.online import HISTORY_LIMIT, HISTORY_SECONDS, PASSING
 from stores.publishing_memory import MemoryShelf
+from stores.reading import Found, facts
 
 ANSWERS_SWEPT = 1024
 """After so many remembered answers, those that are over are forgotten."""
@@ -26,18 +28,15 @@ class MemoryStore(MemoryShelf):
         self._budgets = MemoryBudgets(clock)
         self._answers: dict[tuple[str, str], tuple[bytes, float]] = {}
         self._killed: set[str] = set()
+        self._fresh: dict[str, dict[str, tuple[float, bytes]]] = {}
 
     async def read(self, user: str, schema: Schema, budgets: Sequence[str] = (), own: str = "") -> Facts:
         version, packed = self.vector(user)
-        features, degraded = unpack_vector(packed, schema) if packed else ({}, (UNKNOWN_USER,))
-        return Facts(
-            features=features,
-            as_of=version.as_of if version and not degraded else None,
-            history=unpack_history(map(pack_event, self._history.get(user, {}).values()), own),
-            budgets={name: self._budgets.out(name) for name in budgets},
-            killed=frozenset(self._killed),
-            degraded=degraded if version else (UNPUBLISHED,),
-        )
+        history = [pack_event(event) for event in self._history.get(user, {}).values()]
+        fresh = [word for name, (_, value) in self._fresh.get(user, {}).items() for word in (name.encode(), value)]
+        counted = [number for name in budgets for number in (self._budgets.out(name), 0)]
+        killed = [offer.encode() for offer in self._killed]
+        return facts(Found(version, packed, history, fresh, killed, budgets, counted), schema, own)
 
     async def apply(self, event: Event, budgets: Sequence[str] = ()) -> bool:
         history = self._history.setdefault(event.user, {})
@@ -50,6 +49,12 @@ class MemoryStore(MemoryShelf):
         for name in budgets:
             self._budgets.count(name, event.decision_id, event.offer)
         return True
+
+    async def refresh(self, user: str, values: Mapping[str, Value], at: float) -> int:
+        known = self._fresh.setdefault(user, {})
+        taken = {name: value for name, value in values.items() if name not in known or known[name][0] < at}
+        known.update((name, (at, pack_fresh(value, at))) for name, value in taken.items())
+        return len(taken)
 
     async def reserve(self, decision_id: str, wants: Sequence[Want], lasts: float) -> dict[str, int]:
         return await self._budgets.reserve(decision_id, wants, lasts)
@@ -70,8 +75,14 @@ class MemoryStore(MemoryShelf):
         return None
 
     def _trim(self, history: dict[str, Event], trimmed: dict[str, float], event: Event) -> bool:
-        """Drop the oldest event; False when that is the one that just came, and it came too late to count."""
-        oldest = min(history.values(), key=lambda one: (one.at, one.event_id))
+        """Drop the oldest event; False when that is the one that just came, and it came too late to count.
+
+        Half of the room is for what users did about offers: up to there the others make way.
+        """
+        passing = [one for one in history.values() if one.type in PASSING]
+        lasting = [one for one in history.values() if one.type not in PASSING]
+        crowd = passing if passing and len(lasting) <= self._limit // 2 else lasting or passing
+        oldest = min(crowd, key=lambda one: (one.at, one.event_id))
         horizon = max(one.at for one in history.values()) - HISTORY_SECONDS
         del history[oldest.event_id]
         if oldest is event and oldest.at < horizon:

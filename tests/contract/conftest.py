@@ -1,20 +1,22 @@
 """The twins of the online store, each with the shelf that its features are published to."""
 
 import os
-import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
-from redis import Redis
+from namespaces import namespace
 
+from stores.connect import connect
 from stores.online import OnlineStore
 from stores.online_memory import MemoryStore
 from stores.online_redis import RedisStore
 from stores.publishing import Shelf
 from stores.publishing_redis import RedisShelf
 
-TWINS = ["memory", "embedded", *(["REDIS_URL"] if os.environ.get("REDIS_URL") else [])]
+SERVERS = {"embedded": "valkey_url", "debian": "debian_url", "cluster": "cluster_url"}
+"""The fixture with the address of each."""
+TWINS = ["memory", *SERVERS, *(["REDIS_URL"] if os.environ.get("REDIS_URL") else [])]
 
 
 class Clock:
@@ -49,11 +51,7 @@ def twin(request: pytest.FixtureRequest) -> Iterator[Twin]:
         memory = MemoryStore(history_limit=5, clock=clock)
         yield Twin(lambda **_: memory, memory, clock)
         return
-    url = os.environ["REDIS_URL"] if request.param == "REDIS_URL" else request.getfixturevalue("valkey_url")
-    namespace = f"test-{secrets.token_hex(6)}"
-    client = Redis.from_url(url, protocol=2)
-    options = {"timeout": 5.0, "namespace": namespace, "history_limit": 5, "clock": clock}
-    yield Twin(lambda **more: RedisStore(url, **options, **more), RedisShelf(client, namespace), clock)
-    for key in client.scan_iter(f"{namespace}:*", count=1000):
-        client.delete(key)
-    client.close()
+    url = os.environ["REDIS_URL"] if request.param == "REDIS_URL" else request.getfixturevalue(SERVERS[request.param])
+    with namespace(url) as name, connect(url, timeout=5.0) as client:
+        options = {"timeout": 5.0, "namespace": name, "history_limit": 5, "clock": clock}
+        yield Twin(lambda **more: RedisStore(url, **options, **more), RedisShelf(client, name), clock)
