@@ -23,32 +23,36 @@ def packed_rows(
 ) -> Iterator[tuple[list[str], np.ndarray]]:
     """The users and the packed vectors of a snapshot's rows from `start` up to `stop`, a block at a time.
 
-    Row groups before `start` are not read. Raises UserError where a part is damaged or has another schema.
+    Row groups that end before `start` are not read. Raises UserError where a part is damaged or has another schema.
     """
     at = 0
     for part in parts:
+        if stop is not None and at >= stop:
+            return
         try:
             with pq.ParquetFile(part, page_checksum_verification=True) as file:
-                for group in range(file.num_row_groups):
-                    rows = file.metadata.row_group(group).num_rows
-                    if at + rows > start and (stop is None or at < stop):
-                        yield from _blocks(file, group, schema, start - at, None if stop is None else stop - at)
-                    at += rows
+                rows = file.metadata.num_rows
+                if at + rows > start:
+                    yield from _blocks(file, schema, max(0, start - at), rows if stop is None else stop - at)
+                at += rows
         except (OSError, KeyError, pa.ArrowException) as error:
             raise UserError(f"{part} can't be read ({error}): build the snapshot again.") from None
 
 
-def _blocks(
-    file: pq.ParquetFile, group: int, schema: Schema, start: int, stop: int | None
-) -> Iterator[tuple[list[str], np.ndarray]]:
-    """Of one row group; `start` and `stop` count from its first row, and may lie outside of it."""
-    at = 0
-    for batch in file.iter_batches(BLOCK_ROWS, row_groups=[group], columns=["user_id", *schema.names]):
-        first, last = max(start - at, 0), batch.num_rows if stop is None else min(stop - at, batch.num_rows)
-        if first < last:
-            block = batch.slice(first, last - first)
+def _blocks(file: pq.ParquetFile, schema: Schema, start: int, stop: int) -> Iterator[tuple[list[str], np.ndarray]]:
+    """Of one part; `start` and `stop` count from its first row."""
+    counts = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+    ends = np.cumsum(counts)
+    first = int(np.searchsorted(ends, start, side="right"))
+    groups, at = list(range(first, len(counts))), int(ends[first]) - counts[first]
+    for batch in file.iter_batches(BLOCK_ROWS, row_groups=groups, columns=["user_id", *schema.names]):
+        begin, end = max(start - at, 0), min(stop - at, batch.num_rows)
+        if begin < end:
+            block = batch.slice(begin, end - begin)
             yield block.column("user_id").cast(pa.string()).to_pylist(), pack_batch(schema, block)
         at += batch.num_rows
+        if at >= stop:
+            return
 
 
 def pack_batch(schema: Schema, batch: pa.RecordBatch) -> np.ndarray:

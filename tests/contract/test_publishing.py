@@ -11,9 +11,11 @@ from decisioning.catalog import FeatureSpec, FeatureType
 from decisioning.errors import UserError
 from features.schema import Schema
 from stores import publishing_port
-from stores.layout import Pointer
+from stores.layout import Pointer, Version, buckets_for
 from stores.online import OnlineStore
 from stores.publishing import publish, rollback
+from stores.publishing_memory import MemoryShelf
+from stores.publishing_port import Rows
 
 pytestmark = pytest.mark.anyio
 
@@ -173,4 +175,136 @@ async def test_a_pointer_that_moved_meanwhile_is_not_overwritten(twin):
 
     with pytest.raises(UserError, match="Somebody else changed"):
         publish_build(twin.shelf, 3, rows=moving())
+    assert await build_of(twin) == 1
+
+
+class Counted:
+    """The rows of a build in blocks of fifty, which notes where it was asked to begin, and may end early."""
+
+    def __init__(self, build: int, until: int | None = None):
+        self.begun: list[int] = []
+        self._build, self._until = build, until
+
+    def blocks(self, start=0, stop=None):
+        self.begun.append(start)
+        for at in range(start, len(USERS) if stop is None else stop, 50):
+            if self._until is not None and at >= self._until:
+                raise KeyboardInterrupt
+            yield from Rows([*rows(self._build)][at : at + 50 if stop is None else min(stop, at + 50)]).blocks()
+
+
+async def test_an_attempt_that_was_interrupted_goes_on_where_it_was(twin, store):
+    publish_build(twin.shelf, 1)
+    with pytest.raises(KeyboardInterrupt):
+        publish_build(twin.shelf, 2, rows=Counted(2, until=150))
+    again, written = Counted(2), []
+    result = publish_build(twin.shelf, 2, rows=again, progress=written.append)
+    assert (result.resumed_at, again.begun[-1]) == (150, 150)
+    assert written == [150, 50, 50, 50]
+    for user in USERS:
+        assert (await store.read(user, SCHEMA)).features == {"build": 2}
+
+
+async def test_what_another_snapshots_attempt_left_is_dropped(twin):
+    with pytest.raises(KeyboardInterrupt):
+        publish_build(twin.shelf, 2, rows=Counted(2, until=150))
+    left = Version("s2", buckets_for(len(USERS)), 2.0, SCHEMA.hash, len(USERS))
+    assert twin.shelf.users(left) == 150
+    publish_build(twin.shelf, 3)
+    with twin.shelf.lock():
+        assert twin.shelf.begin(left, [twin.shelf.pointer().current]) == 0
+    assert twin.shelf.users(left) == 0
+    assert await build_of(twin) == 3
+
+
+class Interrupting:
+    """A shelf at which the process ends with its n-th call: before or after it is done."""
+
+    def __init__(self, shelf, call: int, after: bool):
+        self._shelf, self._left, self._after = shelf, call, after
+
+    def __getattr__(self, name):
+        made = getattr(self._shelf, name)
+
+        def call(*args, **options):
+            self._left -= 1
+            if self._left < 0 and not self._after:
+                raise KeyboardInterrupt
+            answer = made(*args, **options)
+            if self._left < 0:
+                raise KeyboardInterrupt
+            return answer
+
+        return made if name == "lock" else call
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_at_whatever_step_it_is_interrupted_the_old_version_or_the_whole_new_one_is_read(twin, after):
+    store = twin.store(refresh_seconds=0.0)
+    publish_build(twin.shelf, 1)
+    build = 1
+    for call in range(50):
+        interrupted = False
+        try:
+            publish_build(Interrupting(twin.shelf, call, after), build + 1, rows=Counted(build + 1))
+        except KeyboardInterrupt:
+            interrupted = True
+        found = {(await store.read(user, SCHEMA)).features.get("build") for user in USERS[::20]}
+        assert len(found) == 1
+        assert found <= {build, build + 1}
+        publish_build(twin.shelf, build + 1, rows=Counted(build + 1))
+        assert await build_of(twin) == build + 1
+        if not interrupted:
+            break
+        build += 1
+    await store.close()
+    assert build > 12
+    assert not interrupted
+
+
+def lose_some(twin, build: int) -> int:
+    """Makes the store lose one bucket of a version; how many users were in it."""
+    pointer = twin.shelf.pointer()
+    version = next(one for one in (pointer.current, pointer.previous) if one.name == f"s{build}")
+    before = twin.shelf.users(version)
+    if isinstance(twin.shelf, MemoryShelf):
+        twin.shelf._vectors[version].popitem()
+    else:
+        twin.shelf._client.delete(twin.shelf._keys.bucket(version, 0))
+    return before - twin.shelf.users(version)
+
+
+async def test_publishing_the_version_in_use_again_mends_what_the_store_has_lost(twin, store):
+    publish_build(twin.shelf, 1)
+    publish_build(twin.shelf, 2)
+    assert lose_some(twin, 2) > 0
+    result = publish_build(twin.shelf, 2)
+    assert (result.changed, result.resumed_at) == (True, 0)
+    for user in USERS:
+        assert (await store.read(user, SCHEMA)).features == {"build": 2}
+    assert rollback(twin.shelf).version == "s1"
+
+
+async def test_a_version_that_is_mended_with_the_wrong_rows_is_still_there(twin):
+    publish_build(twin.shelf, 1)
+    lose_some(twin, 1)
+    with pytest.raises(UserError, match="says it has 300 users"):
+        publish_build(twin.shelf, 1, rows=[*rows(1)][:10])
+    assert twin.shelf.users(twin.shelf.pointer().current) >= 200
+
+
+async def test_the_version_in_use_is_written_anew_where_that_is_asked_for(twin, store):
+    publish_build(twin.shelf, 1)
+    assert publish_build(twin.shelf, 1, rows=rows(99), again=True).changed
+    assert (await store.read("user7", SCHEMA)).features == {"build": 99}
+
+
+async def test_rolling_back_to_a_version_that_is_no_longer_whole_is_refused(twin):
+    publish_build(twin.shelf, 1)
+    publish_build(twin.shelf, 2)
+    lost = lose_some(twin, 1)
+    with pytest.raises(UserError, match=f"no longer whole: the store has {300 - lost} of 300"):
+        rollback(twin.shelf)
+    assert await build_of(twin) == 2
+    publish_build(twin.shelf, 1)
     assert await build_of(twin) == 1
