@@ -14,8 +14,10 @@ from verbs.catalog import catalog
 from verbs.data import data
 from verbs.deciding import deciding
 from verbs.drift import drifting
+from verbs.erase import erasing
 from verbs.features import features
 from verbs.learning import learning
+from verbs.logs import logs
 from verbs.options import JsonOption, RedisOption, SeedOption, group
 from verbs.simulate import simulating
 from verbs.telling import people, show
@@ -27,6 +29,8 @@ app = group("Segue: the next best offer for each user, with its reasons.", EVERY
 app.add_typer(data, name="data")
 app.add_typer(features, name="features")
 app.add_typer(drifting)
+app.add_typer(logs, name="logs")
+app.add_typer(erasing)
 app.add_typer(catalog, name="catalog")
 app.add_typer(learning)
 app.add_typer(deciding)

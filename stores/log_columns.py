@@ -126,6 +126,8 @@ class _EventLine(msgspec.Struct):
 
 Entry = _DecisionLine | _EventLine
 """What is known of a line: `id`, `user`, `at` (epoch seconds), `key` (the user, else the decision), its `row`."""
+Drop = Callable[[bytes, Entry | None], bool]
+"""Whether a line is to be left out, given what is known of it: see `erasures`."""
 
 
 @dataclass(frozen=True, slots=True)

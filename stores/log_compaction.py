@@ -22,7 +22,7 @@ import mmh3
 import numpy as np
 
 from decisioning.errors import UserError
-from stores.log_columns import Entry, Kind, day_of, kind
+from stores.log_columns import Drop, Kind, day_of, kind
 from stores.log_parts import PartWriter
 from stores.log_reader import segment_lines
 from stores.log_table import (
@@ -42,8 +42,6 @@ from stores.shipping_cursors import unshipped
 BATCH_BYTES = 64 * 2**20
 RUNS = ".runs"
 Day = date | None
-Drop = Callable[[Entry], bool]
-"""Whether a record is to be left out: see `erasures`."""
 Progress = Callable[[int, int], object]
 
 
@@ -113,6 +111,8 @@ def locked(log: Path) -> Iterator[Table]:
         table = read_table(log)
         shutil.rmtree(folder / RUNS, ignore_errors=True)
         _remove_strays(folder, table)
+        for path in log.glob(".*.draft"):
+            unlink(path)
         yield table
 
 
@@ -195,7 +195,7 @@ class _Work:
             writer = PartWriter(self._folder, self._kind, day, self._table.generation + 1, self._now)
             for line in merged:
                 entry = self._kind.entry(line)
-                if entry is not None and self._drop is not None and self._drop(entry):
+                if self._drop is not None and self._drop(line, entry):
                     self.erased += 1
                     continue
                 identity = self._kind.identity(line, entry)

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 
 from decisioning.errors import UserError
-from stores.log_columns import DECISIONS, EVENTS, Entry, Kind, kind
+from stores.log_columns import DECISIONS, EVENTS, Drop, Kind, kind
 from stores.log_reader import segment_lines
 from stores.segments import recover, sealed_segments
 from stores.shipping_cursors import Cursor, Cursors, Place
@@ -36,7 +36,7 @@ def ship(
     logs: Path,
     sink: Sink,
     *,
-    drop: Callable[[Entry], bool] | None = None,
+    drop: Drop | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Shipped:
     """Sends the sealed segments of both logs that the sink has not had. `drop` leaves records out: see `erasures`.
@@ -45,7 +45,7 @@ def ship(
     waits on disk), and while another shipment to it is at work.
     """
     done = Shipped(sink.address)
-    with _alone(logs, sink.address) as cursors:
+    with alone(logs, sink.address) as cursors:
         cursor = cursors.read(sink.address)
         cursors.write(cursor)  # from here on, compaction keeps what is not shipped
         todo = [(name, path) for name in (DECISIONS, EVENTS) for path in _waiting(logs / name, cursor)]
@@ -67,9 +67,7 @@ def _waiting(log: Path, cursor: Cursor) -> list[Path]:
     return sorted(paths, key=lambda path: path.name != place.segment)  # the one that was begun comes first
 
 
-def _sent(
-    log: Kind, path: Path, place: Place, sink: Sink, drop: Callable[[Entry], bool] | None
-) -> Iterator[tuple[int, Place]]:
+def _sent(log: Kind, path: Path, place: Place, sink: Sink, drop: Drop | None) -> Iterator[tuple[int, Place]]:
     """Sends a segment; after each batch, how many lines were sent and how far it is."""
     start = place.lines if place.segment == path.name else 0
     still = frozenset(one.name for one in sealed_segments(path.parent))
@@ -88,9 +86,7 @@ def _sent(
     yield 0, Place((place.done & still) | {path.name}, "", 0, place.sent, place.at)
 
 
-def _batches(
-    log: Kind, path: Path, start: int, sink: Sink, drop: Callable[[Entry], bool] | None
-) -> Iterator[tuple[int, list[Message]]]:
+def _batches(log: Kind, path: Path, start: int, sink: Sink, drop: Drop | None) -> Iterator[tuple[int, list[Message]]]:
     """From a line on: how many lines, and the messages that they make. Where batches end depends on lines alone."""
     messages: list[Message] = []
     taken = size = 0
@@ -101,14 +97,15 @@ def _batches(
         entry = log.entry(line)
         taken += 1
         size += len(line)
-        if entry is None or drop is None or not drop(entry):
+        if drop is None or not drop(line, entry):
             messages.append(Message(entry.key, entry.id, line) if entry else Message("", "", line))
     if taken:
         yield taken, messages
 
 
 @contextmanager
-def _alone(logs: Path, to: str) -> Iterator[Cursors]:
+def alone(logs: Path, to: str) -> Iterator[Cursors]:
+    """For the only one who ships there. Raises UserError while somebody else does."""
     cursors = Cursors(logs)
     file = cursors.file(to).with_suffix(".lock")
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from pyarrow import fs
 from decisioning.errors import UserError
 from stores.log_columns import Kind, day_of, kind
 from stores.log_table import NO_DAY, sync_folder
-from stores.sinks import Batch, SinkDown
+from stores.sinks import Batch, SinkDown, address_of
 
 
 class FolderSink:
@@ -28,10 +28,10 @@ class FolderSink:
             if "://" in address:
                 self._files, self._root = fs.FileSystem.from_uri(address)
             else:
-                self._files, self._root = fs.LocalFileSystem(), str(Path(address).resolve())
+                self._files, self._root = fs.LocalFileSystem(), address_of(address)
         except (pa.ArrowException, ValueError, OSError) as error:
             raise UserError(f"{address} is no folder that logs can be shipped to ({error}).") from None
-        self.address = address if "://" in address else self._root
+        self.address = address_of(address)
 
     def send(self, batch: Batch) -> None:
         log = kind(batch.log)

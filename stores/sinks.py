@@ -82,6 +82,11 @@ def open_sink(address: str, settings: Mapping[str, str] | None = None, timeout: 
     return FolderSink(address)
 
 
+def address_of(address: str) -> str:
+    """By which the destination at an address is known: a folder by its whole path."""
+    return address if "://" in address else str(Path(address).resolve())
+
+
 def _kafka(servers: str, topic: str, settings: Mapping[str, str], timeout: float) -> Sink:
     try:
         from stores.sink_kafka import KafkaSink

@@ -99,13 +99,13 @@ class Tables:
         check(self)
         frames = {name: getattr(self, name) for name in TABLE_NAMES} | dict(extra or {})
         rows = {name: len(frame) for name, frame in frames.items()}
-        draft = _sibling(folder, "new")
+        draft = sibling(folder, "new")
         draft.mkdir(parents=True)
         try:
             for name, frame in frames.items():
                 _write_parquet(frame, draft / f"{name}.parquet")
             (draft / DATASET).write_text(json.dumps({**self.dataset, "rows": rows}, indent=2) + "\n")
-            _replace(folder, draft)
+            replace_folder(folder, draft)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 
@@ -142,14 +142,14 @@ def _is_array(cell: object) -> bool:
     return hasattr(cell, "tolist") and hasattr(cell, "shape")
 
 
-def _sibling(folder: Path, kind: str) -> Path:
+def sibling(folder: Path, kind: str) -> Path:
     """A name beside the folder, so that a rename stays within one file system."""
     return folder.with_name(f".{folder.name}.{kind}.{os.getpid()}")
 
 
-def _replace(folder: Path, draft: Path) -> None:
-    """Two renames: the old one steps aside, and comes back if the new one can't take its place."""
-    old = _sibling(folder, "old")
+def replace_folder(folder: Path, draft: Path) -> None:
+    """Two renames: the old one steps aside, and comes back if the draft can't take its place."""
+    old = sibling(folder, "old")
     had_one = folder.exists()
     if had_one:
         folder.rename(old)

@@ -115,7 +115,7 @@ def test_each_destination_has_its_own_cursor(logs, tmp_path):
 def test_records_that_are_to_be_dropped_are_not_sent(logs):
     segment(logs, range(9))
     sink = Kept()
-    assert ship(logs, sink, drop=lambda entry: entry.id != "e5").lines == {"events": 1}
+    assert ship(logs, sink, drop=lambda line, entry: entry.id != "e5").lines == {"events": 1}
     assert sink.ids == ["e5"]
     assert unshipped(logs / "events") == set()
 
