@@ -30,15 +30,17 @@ class Learner(NamedTuple):
     """Whether [params] may hold any parameter of LightGBM."""
     monotone: bool = False
     """Whether features may be declared monotone."""
+    together: bool = False
+    """Whether ranks that hold a part of the rows each can fit one model: see `boosting.joined`."""
 
 
 LEARNERS: Mapping[str, Learner] = {
     "constant": Learner(fit_constant, constant.DEFAULTS),
     "dr_learner": Learner(fit_dr_learner, dr_learner.DEFAULTS, boosted=True),
-    "lightgbm": Learner(fit_lightgbm, boosting.DEFAULTS, boosted=True, monotone=True),
+    "lightgbm": Learner(fit_lightgbm, boosting.DEFAULTS, boosted=True, monotone=True, together=True),
     "logistic": Learner(fit_logistic, logistic.DEFAULTS),
     "pooled": Learner(fit_pooled, pooled.DEFAULTS),
-    "s_learner": Learner(fit_s_learner, boosting.DEFAULTS, boosted=True, monotone=True),
+    "s_learner": Learner(fit_s_learner, boosting.DEFAULTS, boosted=True, monotone=True, together=True),
     "t_learner": Learner(fit_t_learner, t_learner.DEFAULTS, boosted=True, monotone=True),
 }
 

@@ -5,20 +5,25 @@ makes of a part may not hang on the other parts, nor on who took it: then any en
 to the same, and a part may be done again where a worker was lost.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from decisioning.errors import UserError
-from scaling.local import PROCESSES, Local
 
 P = TypeVar("P")
 T = TypeVar("T")
 Task = Callable[[], Callable[[P], T]]
-"""Opens the work in a worker. Picklable, and defined in a module that workers can import."""
+"""Opens work in a worker. Picklable, and defined in a module that workers can import."""
+Together = Callable[[P, Mapping[str, Any]], Iterable[tuple[str, T]]]
+"""Work on a shard, given LightGBM's words for the network of ranks; each thing made comes with its digest."""
 
 LOCAL, RAY = "local", "ray"
 ENGINES = (LOCAL, RAY)
+
+
+class Disagreement(RuntimeError):
+    """Ranks that should have made the same thing together made different ones."""
 
 
 class Engine(Protocol):
@@ -31,6 +36,19 @@ class Engine(Protocol):
         """What the task makes of each part, in the order of the parts, a bounded number of them ahead.
 
         Raises what the task raises, and UserError where a worker is lost for good; nobody works on then.
+        """
+        ...
+
+    @property
+    def ranks(self) -> int:
+        """How many can make one thing together; 1: nobody but this process."""
+        ...
+
+    def together(self, work: Together[P, T], shards: Sequence[P]) -> list[T]:
+        """What ranks make together that each hold one of the shards, `ranks` of them.
+
+        Every rank goes through the whole work in step with the others. Raises `Disagreement` where two of them come to
+        different things, and what the work raises. On one rank there is no network to speak to the others by: {}.
         """
         ...
 
@@ -51,6 +69,8 @@ def engine_of(name: str = LOCAL, workers: int | None = None) -> Iterator[Engine]
     if workers is not None and workers < 1:
         raise UserError(f"{workers} workers can't do anything: give 1 or more.")
     if name == LOCAL:
+        from scaling.local import PROCESSES, Local
+
         yield Local(workers or PROCESSES)
         return
     from scaling.ray_session import session

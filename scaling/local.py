@@ -4,7 +4,7 @@ import gc
 import multiprocessing
 import signal
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any
 
 from decisioning.errors import UserError
+from scaling.engines import Task, Together
 
 PROCESSES = 2
 AHEAD = 3
@@ -24,17 +25,26 @@ class Local:
 
     workers: int = PROCESSES
 
-    def map(self, task: Callable[[], Callable[[Any], Any]], parts: Iterable[Any]) -> Iterator[Any]:
+    def map(self, task: Task[Any, Any], parts: Iterable[Any]) -> Iterator[Any]:
         """As `engines.Engine`."""
         if self.workers < 2:
             opened = task()
             return (opened(part) for part in parts)
         return self._spread(task, iter(parts))
 
-    def brief(self) -> "Local":
-        return Local(1)
+    @property
+    def ranks(self) -> int:
+        return 1
 
-    def _spread(self, task: Callable[[], Callable[[Any], Any]], parts: Iterator[Any]) -> Iterator[Any]:
+    def together(self, work: Together[Any, Any], shards: Sequence[Any]) -> list[Any]:
+        """As `engines.Engine`: the one rank is this process."""
+        (shard,) = shards
+        return [made for _, made in work(shard, {})]
+
+    def brief(self) -> "Local":
+        return ALONE
+
+    def _spread(self, task: Task[Any, Any], parts: Iterator[Any]) -> Iterator[Any]:
         # Spawned, as a fork of a process with threads (a bar that turns, a library's pool) may hang.
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(self.workers, context, initializer=_prepare, initargs=(task,)) as pool:
@@ -54,14 +64,16 @@ class Local:
 
 
 HERE = Local()
-"""What work is done by where nobody says otherwise."""
+"""Who does work in parts where nobody says otherwise."""
+ALONE = Local(1)
+"""This very process."""
 
-_task: list[Callable[[], Callable[[Any], Any]]] = []
+_task: list[Task[Any, Any]] = []
 _opened: list[Callable[[Any], Any]] = []
 """The work of this process, and how to open it."""
 
 
-def _prepare(task: Callable[[], Callable[[Any], Any]]) -> None:
+def _prepare(task: Task[Any, Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's matter
     _task[:] = [task]
 

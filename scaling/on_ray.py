@@ -1,7 +1,7 @@
 """Work in parts by actors on Ray: each opens the task once, and whoever is free takes the next part."""
 
 import gc
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayError, RayTaskError
 
 from decisioning.errors import UserError
+from scaling.engines import Task, Together
 from scaling.ray_session import Session
 
 AHEAD = 3
@@ -28,7 +29,7 @@ class OnRay:
     def workers(self) -> int:
         return self.session.workers
 
-    def map(self, task: Callable[[], Callable[[Any], Any]], parts: Iterable[Any]) -> Iterator[Any]:
+    def map(self, task: Task[Any, Any], parts: Iterable[Any]) -> Iterator[Any]:
         """As `engines.Engine`."""
         held = ray.put(task)  # once, however many workers read it; arrays in it are shared, and not copied
         crew = [_Worker.options(max_restarts=AGAIN, max_task_retries=AGAIN).remote() for _ in range(self.workers)]
@@ -38,6 +39,16 @@ class OnRay:
         finally:
             for worker in crew:
                 ray.kill(worker)
+
+    @property
+    def ranks(self) -> int:
+        return self.session.workers
+
+    def together(self, work: Together[Any, Any], shards: Sequence[Any]) -> list[Any]:
+        """As `engines.Engine`."""
+        from scaling.ray_gang import together
+
+        return together(work, shards)
 
     def brief(self) -> "OnRay":
         """Itself: whoever asks for Ray gets Ray."""

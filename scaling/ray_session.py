@@ -19,8 +19,8 @@ STORE_BYTES = 512 * 2**20
 ADDRESS = "RAY_ADDRESS"
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # no telemetry
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # how soon it sees that the ranks are done
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else it warns of a change to come for GPUs
-    "RAY_TRAIN_V2_ENABLED": "1",
 }
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Ray's word for a node that nobody else is to reach: all its ports are on 127.0.0.1. Read when Ray is imported."""

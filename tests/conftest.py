@@ -3,11 +3,13 @@
 import gc
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from servers import Cluster, cluster, redis_server, system_server
 
+from scaling.engines import Engine, engine_of
 from stores.embedded import running
 
 OWN_SERVER = os.environ.get("REDIS_URL")
@@ -46,6 +48,15 @@ def cluster_url(three_nodes: Cluster) -> str:
 def redis_url(request: pytest.FixtureRequest) -> str:
     """The embedded Valkey, and then also the server at REDIS_URL where that is set."""
     return OWN_SERVER if request.param == "REDIS_URL" else request.getfixturevalue("valkey_url")
+
+
+@pytest.fixture(scope="module")
+def ray_engine() -> Iterator[Engine]:
+    """A Ray of two workers on this machine, for one module's tests."""
+    if find_spec("ray") is None:  # to import it here would be too early: how it starts is read at import
+        pytest.skip("Ray is not installed: the extra `ray`")
+    with engine_of("ray", workers=2) as engine:
+        yield engine
 
 
 def pytest_unconfigure() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from decisioning.errors import UserError
 from models.artifact import Model
+from models.fitting.boosting import NETWORK
 from models.fitting.calibrating import CALIBRATIONS
 from models.learners import LEARNERS, Params
 
@@ -84,6 +85,11 @@ def _filled(found: Mapping[str, Any], path: str) -> Config:
         raise UserError(f"{path}: [params] must be a table of plain values.")
     if not isinstance(monotone, Mapping) or any(value not in (1, -1) for value in monotone.values()):
         raise UserError(f"{path}: [monotone] must be a table of feature = 1 (it rises with it) or -1 (it falls).")
+    taken = sorted(set(params) & set(NETWORK))
+    if taken:
+        raise UserError(
+            f"{path}: take {taken[0]} out of [params]: `segue train --engine ray` says it, where it is needed."
+        )
     shrinkage = found.get("shrinkage")
     if shrinkage is not None and not (type(shrinkage) in (int, float) and 0 <= shrinkage <= 1):
         raise UserError(f"{path}: shrinkage is {shrinkage!r}; it is from 0 to 1, or left out to be chosen.")

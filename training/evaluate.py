@@ -8,6 +8,8 @@ from decisioning.catalog import Catalog
 from decisioning.errors import UserError
 from evaluation.values.policy_values import policy_values
 from models import artifact
+from scaling.engines import Engine
+from scaling.local import ALONE
 from stores.home import Home
 from stores.registry import CHALLENGER, CHAMPION, Registry
 from training.config import config_of
@@ -35,6 +37,7 @@ def evaluate(
     seed: int | None = None,
     folds: int = 5,
     report: Path | None = None,
+    engine: Engine = ALONE,
     progress: Progress = silent,
 ) -> Evaluation:
     """Judge a version's procedure of training, cross-fitted: never the fit itself, which has seen these users.
@@ -52,7 +55,7 @@ def evaluate(
     found = artifact.load(registry.files(name, number))
     seed = int(found.info.get("seed", 0)) if seed is None else seed
     config = config_of(found)
-    dataset, fits = prepare(home, catalog, name, config, folds=folds, seed=seed, progress=progress)
+    dataset, fits = prepare(home, catalog, name, config, folds=folds, seed=seed, progress=progress, engine=engine)
     table = policy_values(fits)
     metrics = {"model": name, "version": number, "shrinkage": found.shrinkage}
     metrics |= description(catalog, dataset, fits, table, config, seed)

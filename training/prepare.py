@@ -17,10 +17,12 @@ from evaluation.report.findings import findings
 from evaluation.values.crossfit import CrossFit
 from evaluation.values.policy_values import Table
 from models.encoding import Encoding
-from models.learners import fit
+from scaling.engines import Engine
+from scaling.local import ALONE
 from stores.home import Home
 from stores.tables import Tables
 from training.config import Config
+from training.fitting import Fitting, fit_all_on
 
 Dataset = Mapping[str, Any]
 Progress = Callable[[int, int], object]
@@ -44,11 +46,19 @@ def model_name(catalog: Catalog, wanted: str | None) -> str:
 
 
 def prepare(
-    home: Home, catalog: Catalog, name: str, config: Config, *, folds: int, seed: int, progress: Progress
+    home: Home,
+    catalog: Catalog,
+    name: str,
+    config: Config,
+    *,
+    folds: int,
+    seed: int,
+    progress: Progress,
+    engine: Engine = ALONE,
 ) -> tuple[Dataset, CrossFit]:
     """What the dataset says of itself, and the folds. Raises UserError for data that nothing can be learned from."""
     dataset, logged, encoding = gather(home, catalog, name, config, folds)
-    return dataset, cross_fit(logged, encoding, config, folds=folds, seed=seed, progress=progress)
+    return dataset, cross_fit(logged, encoding, config, folds=folds, seed=seed, progress=progress, engine=engine)
 
 
 def gather(home: Home, catalog: Catalog, name: str, config: Config, folds: int) -> tuple[Dataset, Logged, Encoding]:
@@ -65,9 +75,20 @@ def gather(home: Home, catalog: Catalog, name: str, config: Config, folds: int) 
 
 
 def cross_fit(
-    logged: Logged, encoding: Encoding, config: Config, *, folds: int, seed: int, progress: Progress = silent
+    logged: Logged,
+    encoding: Encoding,
+    config: Config,
+    *,
+    folds: int,
+    seed: int,
+    progress: Progress = silent,
+    engine: Engine = ALONE,
+    pairs: bool = True,
 ) -> CrossFit:
-    """The folds of a seed; nothing is fitted until it is asked for."""
+    """The folds of a seed. In this process, nothing is fitted until it is asked for; another engine fits it all now.
+
+    Without `pairs`, it is not asked for more than `CrossFit.final` takes.
+    """
     done = 0
 
     def step() -> None:
@@ -75,10 +96,11 @@ def cross_fit(
         done += 1
         progress(done, fits.fits)
 
+    fitting = Fitting(config, encoding, seed)
     fits = CrossFit(
         logged,
         encoding,
-        lambda sample: fit(config.learner, encoding, sample, config.params, seed, config.monotone),
+        fitting,
         folds=folds,
         seed=seed,
         calibration=config.calibration,
@@ -86,6 +108,8 @@ def cross_fit(
         progress=step,
     )
     progress(0, fits.fits)
+    if engine != ALONE:
+        fits.fit_ahead(fit_all_on(engine, fitting), pairs=pairs)
     return fits
 
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,12 @@ from models.artifact import Model, record_golden, save
 from models.encoding import Encoding
 from models.frames import facts_row
 from models.predictors import Predictor
+from scaling.engines import Engine
+from scaling.local import ALONE
 from stores.home import Home
 from stores.registry import CHALLENGER, Registry
 from training.config import Config, read_config
+from training.fitting import is_together
 from training.prepare import (
     Progress,
     cross_fit,
@@ -57,6 +61,7 @@ def train(
     config: Path | str | None = None,
     seed: int = 0,
     folds: int = 5,
+    engine: Engine = ALONE,
     progress: Progress = silent,
 ) -> TrainResult:
     """Fit a model, judge it against the best single offer, and register it as the challenger.
@@ -66,15 +71,26 @@ def train(
     Raises UserError for a model or config that doesn't exist and for data that can't teach.
     """
     settings, name = read_config(config), model_name(catalog, model)
-    dataset, fits = prepare(home, catalog, name, settings, folds=folds, seed=seed, progress=progress)
+    dataset, fits = prepare(home, catalog, name, settings, folds=folds, seed=seed, progress=progress, engine=engine)
     table = policy_values(fits)
     predictor, fitted = fits.final()
     shown = worth(table.records, objective(fits.logged))
     if settings.shrinkage is None and fitted.shrinkage and (shown is None or not shown.is_shown):
         fitted = replace(fitted, shrinkage=0.0)
     found = description(catalog, dataset, fits, table, settings, seed)
-    metrics = {"model": name, "version": 0, "shrinkage": fitted.shrinkage, "says": verdict(fitted, settings), **found}
-    held_out = time_ordered(fits, lambda part: cross_fit(part, fits.encoding, settings, folds=folds, seed=seed))
+    ranks = engine.ranks if is_together(engine, settings) else 1
+    metrics = {
+        "model": name,
+        "version": 0,
+        "ranks": ranks,
+        "shrinkage": fitted.shrinkage,
+        "says": verdict(fitted, settings),
+        **found,
+    }
+    again = partial(
+        cross_fit, encoding=fits.encoding, config=settings, folds=folds, seed=seed, engine=engine, pairs=False
+    )
+    held_out = time_ordered(fits, again)
     metrics["time_ordered"] = held_out if isinstance(held_out, str) else held_out.to_json()
     metrics["gains"] = [dict(zip(("shrinkage", "gain", "error"), gain, strict=True)) for gain in fitted.gains]
     made = _model(name, settings, fits, predictor, fitted, metrics)
@@ -153,6 +169,7 @@ def _tags(metrics: dict[str, Any]) -> dict[str, str]:
         "data_from": _iso(metrics["from"]),
         "data_until": _iso(metrics["until"]),
         "seed": str(metrics["seed"]),
+        "ranks": str(metrics["ranks"]),
         "source": metrics["source"],
         "outcome": metrics["outcome"],
     }

@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -12,9 +13,23 @@ from rich.markup import escape
 from decisioning.errors import UserError
 from stores.home import Home
 from terminal import Steps
-from verbs.options import DEFAULT_HOME, CatalogOption, HomeOption, JsonOption, ModelOption, SeedOption, WhyOption, group
+from verbs.options import (
+    DEFAULT_HOME,
+    CatalogOption,
+    EngineOption,
+    HomeOption,
+    JsonOption,
+    ModelOption,
+    SeedOption,
+    WhyOption,
+    WorkersOption,
+    group,
+)
 from verbs.telling import people, show, who
 from workbench import catalog_folder, load_catalog_of
+
+if TYPE_CHECKING:
+    from scaling.engines import Engine
 
 learning = group()
 
@@ -26,15 +41,29 @@ def train(
     model: ModelOption = None,
     config: Annotated[Path | None, typer.Option(help="A learner's configuration in TOML.")] = None,
     seed: SeedOption = 0,
+    engine: EngineOption = "local",
+    workers: WorkersOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Fit a model, hold it against the best single offer, and register it in MLflow as the challenger."""
+    """Fit a model, hold it against the best single offer, and register it in MLflow as the challenger.
+
+    On Ray, LightGBM is trained by all workers together, each on a part of the rows; of what can't be, folds are fitted
+    side by side.
+    """
     from training.train import train
 
     where = Home(home)
-    with Steps(people).step("train", "Train, cross-fit and register") as progress:
-        result = train(where, load_catalog_of(where, catalog), model=model, config=config, seed=seed, progress=progress)
+    with (
+        Steps(people).step("train", "Train, cross-fit and register") as progress,
+        fitting_on(engine, workers) as fitting,
+    ):
+        found = load_catalog_of(where, catalog)
+        result = train(where, found, model=model, config=config, seed=seed, engine=fitting, progress=progress)
     show_policy_values(result.to_json(), as_json)
+    if engine == "ray" and result.metrics["ranks"] == 1:
+        people.print(
+            f"{result.metrics['learner']} can't be fitted by workers together: each fit was done whole, on one of them."
+        )
 
 
 @learning.command(epilog="Example: segue evaluate --version 3")
@@ -47,15 +76,17 @@ def evaluate(
     report: Annotated[
         Path | None, typer.Option("--report", help="Where the page goes; default: report.html in --home.")
     ] = None,
+    engine: EngineOption = "local",
+    workers: WorkersOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """The value of each policy on the recorded decisions, cross-fitted, with intervals; pictures in report.html."""
     from training.evaluate import evaluate
 
     where = Home(home)
-    with Steps(people).step("evaluate", "Evaluate the policies") as progress:
-        found = load_catalog_of(where, catalog)
-        result = evaluate(where, found, model=model, version=version, seed=seed, report=report, progress=progress)
+    judging = {"model": model, "version": version, "seed": seed, "report": report}
+    with Steps(people).step("evaluate", "Evaluate the policies") as progress, fitting_on(engine, workers) as fitting:
+        result = evaluate(where, load_catalog_of(where, catalog), **judging, engine=fitting, progress=progress)
     show_policy_values(result.to_json(), as_json)
     if not as_json:
         show_findings(result.to_json())
@@ -122,6 +153,13 @@ def rollback(home: HomeOption = DEFAULT_HOME, why: WhyOption = "", as_json: Json
 
     before, after = rollback(Home(home), who=who(), why=why, now=time.time())
     show({"from": before, "to": after}, as_json)
+
+
+def fitting_on(engine: str, workers: int | None) -> AbstractContextManager["Engine"]:
+    """Here, models are fitted one after the other, on all cores each, unless workers are asked for."""
+    from scaling.engines import LOCAL, engine_of
+
+    return engine_of(engine, 1 if workers is None and engine == LOCAL else workers)
 
 
 def show_findings(result: dict[str, Any]) -> None:

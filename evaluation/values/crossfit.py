@@ -4,15 +4,16 @@ The whole procedure of training (learner, calibration, means, shrinkage) runs in
 evaluated is what would be deployed. Leaving out pairs of folds gives the inner predictions; fits are kept and shared.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
 from evaluation.labels.logged import Logged
 from evaluation.values.arm_means import arm_means, table
 from evaluation.values.estimators import RULE_OF_THREE, standard_error
-from evaluation.values.lessons import UNSCORED, folds_of, lessons
+from evaluation.values.lessons import Folds, folds_of, lessons
 from evaluation.values.policy_choice import chosen
 from models.artifact import Means
 from models.calibration import Calibration
@@ -23,6 +24,8 @@ from models.predictors import Predictor
 
 GRID = (0.0, 0.25, 0.5, 0.75, 1.0)
 Fitter = Callable[[Sample], Predictor]
+FitAll = Callable[[Folds, Sequence[frozenset[int]]], Iterable[Predictor]]
+"""Fits the parts that leave out these folds each, in this order."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,8 @@ class CrossFit:
         self.logged, self.encoding, self.folds = logged, encoding, folds
         self._fitter, self._progress = fitter, progress
         self._calibration, self._shrinkage = calibration, shrinkage
-        self._lessons, self._fold = lessons(logged, encoding), folds_of(logged, folds, seed)
-        self.fold, self.contexts = self._fold[: logged.n], self._lessons.contexts[: logged.n]
+        self._folds = Folds(lessons(logged, encoding), folds_of(logged, folds, seed))
+        self.fold, self.contexts = self._folds.fold[: logged.n], self._folds.lessons.contexts[: logged.n]
         self.own = {arm: encoding.index[name] for arm, name in enumerate(logged.arms) if name in encoding.index}
         self._predictors: dict[frozenset[int], Predictor] = {}
         self._raw: dict[tuple[frozenset[int], int], np.ndarray] = {}
@@ -72,10 +75,19 @@ class CrossFit:
     def predictor(self, left_out: frozenset[int]) -> Predictor:
         """The learner fitted on the training part, on the decisions that showed one of its arms."""
         if left_out not in self._predictors:
-            taught = ~np.isin(self._fold, list(left_out)) & (self._lessons.offers != UNSCORED)
-            self._predictors[left_out] = self._fitter(self._lessons.take(taught))
+            self._predictors[left_out] = self._fitter(self._folds.part(left_out))
             self._progress()
         return self._predictors[left_out]
+
+    def fit_ahead(self, fit_all: FitAll, *, pairs: bool = True) -> None:
+        """All fits of the whole procedure at once, by whoever can do them side by side.
+
+        Without `pairs`, those alone that `final` takes.
+        """
+        wanted = [frozenset(out) for size in range(3 if pairs else 2) for out in combinations(range(self.folds), size)]
+        for left_out, predictor in zip(wanted, fit_all(self._folds, wanted), strict=True):
+            self._predictors[left_out] = predictor
+            self._progress()
 
     @property
     def fits(self) -> int:

@@ -1,5 +1,8 @@
 """What there is to learn from: matured decisions, then open ones whose positives stand for those still to come."""
 
+from collections.abc import Collection
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 
@@ -10,6 +13,33 @@ from models.frames import encode_facts
 
 UNSCORED = -1
 """The offer of a row that showed an arm which the model doesn't score."""
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Lessons, and the fold of each."""
+
+    lessons: Sample
+    fold: np.ndarray
+    """(rows,)"""
+
+    def part(self, left_out: Collection[int]) -> Sample:
+        """What a fit that leaves out some folds is taught: all other rows that showed an arm which it scores."""
+        return self.lessons.take(self._taught(left_out))
+
+    def teaches(self, left_out: Collection[int]) -> bool:
+        """Whether that part has conversions, and others."""
+        seen = self.lessons.outcome[self._taught(left_out)]
+        return len(seen) > 0 and seen.min() < seen.max()
+
+    def shards(self, count: int) -> tuple["Folds", ...]:
+        """The rows dealt out, so that each shard has its share of the conversions of every fold."""
+        order = np.lexsort((self.lessons.outcome, self.fold))
+        dealt = [np.sort(order[start::count]) for start in range(count)]
+        return tuple(Folds(self.lessons.take(rows).apart(), self.fold[rows]) for rows in dealt)
+
+    def _taught(self, left_out: Collection[int]) -> np.ndarray:
+        return ~np.isin(self.fold, list(left_out)) & (self.lessons.offers != UNSCORED)
 
 
 def lessons(logged: Logged, encoding: Encoding) -> Sample:

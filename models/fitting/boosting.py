@@ -1,7 +1,8 @@
 """LightGBM, fitted so that `models.scorer` can score it: the booster behind four of the learners."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 # Read when OpenMP loads. Threads that spin while they wait made a fit eight times slower on cores shared with others.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -35,8 +36,13 @@ BINNING = (
     "data_random_seed",
 )
 """What bins depend on."""
-OURS = ("objective", "boosting", "num_class", "linear_tree", "monotone_constraints", "seed")
-"""What a config can't say: the scorer serves sums of plain trees in log-odds, and the rest is told otherwise."""
+OURS = ("objective", "boosting", "num_class", "linear_tree", "monotone_constraints", "seed", "early_stopping_round")
+"""What a config can't say: the scorer serves sums of plain trees in log-odds, and the rest is told otherwise. How many
+trees there are is said or searched for: to stop early takes rows to stop by, the same ones on every rank."""
+NETWORK = ("machines", "local_listen_port", "num_machines", "tree_learner", "pre_partition")
+"""What `joined` says, and no config."""
+LISTEN_MINUTES = 5
+"""How long ranks wait for one another before they give up."""
 NUMBERS = (FeatureType.INT, FeatureType.FLOAT, FeatureType.BOOL)
 
 
@@ -71,6 +77,28 @@ def boost(
     except (lightgbm.basic.LightGBMError, TreeError) as error:
         raise UserError(f"LightGBM refuses these parameters: {error}. Check the training config.") from None
     return text
+
+
+@contextmanager
+def joined(network: Params) -> Iterator[Params]:
+    """While it is open, each fit of this thread is one that all ranks make together, in step, on a part of the rows
+    each: bins, histograms and splits are those of all rows. Gives the parameters to fit with; {} for no network.
+
+    `network` are LightGBM's `machines`, `local_listen_port` and `num_machines`. It is joined once and not for each fit,
+    as a port that was listened on is not free again at once. Raises UserError where the others can't be reached.
+    """
+    if not network:
+        yield {}
+        return
+    holder = lightgbm.Booster(dict(FIXED), lightgbm.Dataset(np.zeros((2, 1)), np.array([0.0, 1.0]), params=dict(FIXED)))
+    try:
+        holder.set_network(**network, listen_time_out=LISTEN_MINUTES)
+    except lightgbm.basic.LightGBMError as error:
+        raise UserError(f"The ranks that should fit together can't reach one another: {error}.") from None
+    try:
+        yield {"num_machines": network["num_machines"], "tree_learner": "data", "pre_partition": True}
+    finally:
+        holder.free_network()
 
 
 def _dataset(sample: Sample, block: np.ndarray | None, settings: Params) -> lightgbm.Dataset:

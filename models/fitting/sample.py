@@ -1,7 +1,7 @@
 """What a learner is given: training rows, and its parameters."""
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -64,6 +64,14 @@ class Sample:
         columns = (getattr(self, name) for name in COLUMNS)
         taken = (None if column is None else column[places] for column in columns)
         return Sample(self.table, *taken, self.whole, places if self.rows is None else self.rows[places])
+
+    def apart(self) -> "Sample":
+        """The same rows as a whole of their own, which knows nothing of where they were taken from."""
+        return Sample(self.contexts, *(getattr(self, name) for name in COLUMNS))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What was prepared stays behind: it is LightGBM's own, and made again where it is needed."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
 
     def __add__(self, other: "Sample") -> "Sample":
         """These rows, then those; both say the same kinds of things."""

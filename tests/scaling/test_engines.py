@@ -1,13 +1,19 @@
 """What every engine holds to: the same results, in order, whoever did the work; mistakes told as what they are."""
 
 import builtins
+import os
+from functools import partial
 
 import pytest
+from kiosk import kiosk
 from parts_of_work import Dies, Opens, Refuses, Squares
 
 from decisioning.errors import UserError
+from evaluation.recorded import sweeping, traffic
+from evaluation.recorded.replay import replay_log
 from scaling.engines import engine_of
-from scaling.local import Local
+from scaling.local import ALONE, Local
+from stores.log_chunks import chunks
 
 
 def test_results_come_in_the_order_of_the_parts(twin):
@@ -85,8 +91,6 @@ def test_a_ray_that_runs_already_is_used_and_left_running(ray_engine):
 
 
 def test_one_local_worker_is_this_very_process(tmp_path):
-    import os
-
     assert list(Local(1).map(Opens(tmp_path), [1, 2])) == [os.getpid()] * 2
 
 
@@ -107,3 +111,23 @@ def test_without_ray_installed_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", absent)
     with pytest.raises(UserError, match=r"pip install 'segue\[ray\]', or take --engine local"), engine_of("ray"):
         pass
+
+
+def test_a_log_replayed_on_ray_is_found_as_it_is_found_here(tmp_path, ray_engine, monkeypatch):
+    shop = kiosk(tmp_path)
+    shop.log(shop.records(800))
+    monkeypatch.setattr(sweeping, "SMALL", 0)
+    monkeypatch.setattr(traffic, "chunks", partial(chunks, size=2**17))
+    told = []
+    here = replay_log(shop.home.logs / "decisions", shop.load, "all", engine=ALONE)
+    there = replay_log(
+        shop.home.logs / "decisions", shop.load, "all", engine=ray_engine, progress=lambda *at: told.append(at)
+    )
+    assert there == here
+    assert (there.decisions, there.identical) == (800, 800)
+    assert len(told) > 3
+
+
+def test_alone_is_the_one_rank_and_has_nobody_to_join():
+    assert ALONE.ranks == 1
+    assert ALONE.together(lambda shard, network: [("digest", (shard, network))], ["all"]) == [("all", {})]
