@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import cache
 from hashlib import sha1
 from itertools import islice
 from typing import Any
@@ -127,7 +128,7 @@ class RedisStore:
 
     async def _run(self, script: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
         """The answer of a script, whose keys share a slot. Raises what it met."""
-        (answer,) = await self._wire.ask(("EVALSHA", _digest(script), len(keys), *keys, *args))
+        (answer,) = await self._wire.ask(("EVALSHA", digest(script), len(keys), *keys, *args))
         if isinstance(answer, NoScriptError):
             (answer,) = await self._wire.ask(("EVAL", script, len(keys), *keys, *args))
         return self._checked(answer)
@@ -218,10 +219,7 @@ def _mark(event: Event) -> str:
     return f"{event.user}|{event.event_id}"
 
 
-_digests: dict[str, str] = {}
-
-
-def _digest(script: str) -> str:
-    if script not in _digests:
-        _digests[script] = sha1(script.encode(), usedforsecurity=False).hexdigest()
-    return _digests[script]
+@cache
+def digest(script: str) -> str:
+    """By which a server knows a script that it has run before."""
+    return sha1(script.encode(), usedforsecurity=False).hexdigest()
