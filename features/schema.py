@@ -95,6 +95,10 @@ class Schema:
                 raise UserError(f"The set {spec.name} has {len(spec.values)} values: {MAX_SET_VALUES} is the most.")
         object.__setattr__(self, "specs", tuple(kept))
 
+    def __reduce__(self) -> tuple[type["Schema"], tuple[tuple[FeatureSpec, ...]]]:
+        """For other processes: what was looked up is looked up again there."""
+        return Schema, (self.specs,)
+
     @cached_property
     def names(self) -> tuple[str, ...]:
         return tuple(spec.name for spec in self.specs)

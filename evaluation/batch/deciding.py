@@ -6,7 +6,7 @@ there in full before its results are; what was begun again writes it anew.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +17,7 @@ from evaluation.batch.answers import COLUMNS, counted, table
 from evaluation.batch.desk import Answer, Desk
 from evaluation.batch.output import WORK, Tally, added, part_writer, whole_file
 from evaluation.batch.parts import Part, batches
-from evaluation.batch.user_files import SENT, USER
-from evaluation.batch.users import KNOWN
+from evaluation.batch.user_files import KNOWN, SENT, USER
 from evaluation.batch.visits import Foreseeing, Visits
 from features.schema import Schema
 from stores.decision_log import DecisionRecord, encode
@@ -44,6 +43,8 @@ class Deciding:
     folder: Path
     log: Path | None
     """The folder of the decision log; None to leave none."""
+    budgets: Mapping[str, int]
+    """Units out of each budget when the run began; one that could not be read is absent."""
     lease: float
     """Seconds for which a unit stays reserved for an answer that nobody has reported as shown."""
 
@@ -79,7 +80,15 @@ class _Decider:
         task, foreseeing = self._task, self._foreseeing
         with asyncio.Runner() as runner:
             store = task.store()
-            desk = Desk(foreseeing.release, store, task.surface, foreseeing.turn, task.lease, is_again=is_again)
+            desk = Desk(
+                foreseeing.release,
+                store,
+                task.surface,
+                foreseeing.turn,
+                budgets=task.budgets,
+                lease=task.lease,
+                is_again=is_again,
+            )
             try:
                 for batch in batches(part, [USER, SENT, KNOWN, *task.schema.names], BATCH):
                     visits, users = self._visits.of(batch)

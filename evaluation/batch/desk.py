@@ -1,12 +1,15 @@
 """Where the decisions of a batch are made: facts read for many users at once, units taken, answers remembered.
 
-The same steps as serving takes for one request, in the same order. Two things differ. No decision waits for a deadline.
-And soft budgets are kept like hard ones: in serving impressions come in while others are decided, in a batch all is
-decided before the first is seen.
+The same steps as serving takes for one request, in the same order, each of them for a group of users. No decision waits
+for a deadline. And budgets are kept otherwise, as all is decided before the first impression is seen:
+
+- soft ones like hard ones: a unit is taken for whatever is shown;
+- a budget counts as it was when the run began, until a unit of it is refused; from then on it has nothing left for this
+  part. So a part that is done again, when its units are taken already, comes to the same decisions.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from decisioning.domain import DECISION, Decision, Event, Facts, Request, Source
@@ -19,7 +22,7 @@ from stores.online import OnlineStore
 from stores.units import Ledger
 
 AT_ONCE = 256
-"""Users whose facts are asked for together."""
+"""Users in a group."""
 
 Turn = Callable[[int | None], None]
 """Told whose scores are wanted: a row of the visits, or None for somebody whose features are others by now."""
@@ -33,114 +36,137 @@ class Answer:
     is_new: bool
     """Not given before in the same sticky period: to be logged and counted."""
     remade: int = 0
-    """How often it was decided anew, as a unit had just gone to somebody else."""
+    """How often it was decided anew, as a unit was refused."""
+
+
+@dataclass(slots=True)
+class _Case:
+    """One user on the way to an answer."""
+
+    row: int
+    visit: Visit
+    facts: Facts
+    before: bytes | None
+    """The answer that is remembered for the same sticky decision."""
+    decision: Decision | None = None
+    is_new: bool = True
+    remade: int = 0
+
+    @property
+    def answer(self) -> Answer:
+        return Answer(self.visit, self.facts, self.decision, self.is_new, self.remade)
 
 
 class Desk:
-    """Decides for one surface of a release. `lease`: seconds for which units are reserved.
+    """Decides for one surface of a release, for the users of one part.
 
-    `is_again`: an attempt to decide the same users may have been made before. Then remembered answers and units in hand
-    may be its own.
+    `budgets`: units out of each when the run began. `lease`: seconds for which units are reserved. `is_again`: the part
+    may have been begun before, so that remembered answers and units in hand may be its own.
     """
 
     def __init__(
-        self, release: Release, store: OnlineStore, surface: str, turn: Turn, lease: float, *, is_again: bool
+        self,
+        release: Release,
+        store: OnlineStore,
+        surface: str,
+        turn: Turn,
+        *,
+        budgets: Mapping[str, int],
+        lease: float,
+        is_again: bool,
     ) -> None:
         self._release, self._store, self._turn, self._lease, self._is_again = release, store, turn, lease, is_again
         self._plan, self._surface = release.plans[surface], release.catalog.surfaces[surface]
         self._schema, self._ledger = Schema.of(release.catalog.features), Ledger.of(release.catalog)
+        self._budgets = dict(budgets)
 
     async def answers(self, visits: Sequence[Visit]) -> list[Answer]:
         """The answers, in the order of the visits; decisions that a cap counts are counted. Raises StoreDown."""
         found: list[Answer] = []
         for start in range(0, len(visits), AT_ONCE):
-            some = enumerate(visits[start : start + AT_ONCE], start)
-            found += await asyncio.gather(*(self._answer(row, visit) for row, visit in some))
-        if self._plan.counts_decisions:
-            await asyncio.gather(*(self._count(one) for one in found if one.is_new and one.decision.slate))
+            found += await self._group(start, visits[start : start + AT_ONCE])
         return found
 
-    async def _answer(self, row: int, visit: Visit) -> Answer:
-        facts, before = await self._known(visit)
-        kept = sticky.again(self._release, self._surface, visit.request, facts, before)
-        if kept is not None and await self._short(visit.request, kept) == {}:
-            return self._given(row, visit, facts, before, kept)
-        decision, facts, remade = await self._with_units(row, visit.request, facts)
-        is_own = self._is_own(visit.request, decision, before)
-        if sticky.is_same(decision, before) and not is_own:
-            return Answer(visit, facts, decision, is_new=False)
-        if self._surface.sticky and not is_own:
-            theirs = await self._remember(visit.request, decision, before)
-            kept = sticky.again(self._release, self._surface, visit.request, facts, theirs)
-            if kept is not None:
-                return Answer(visit, facts, kept, is_new=False)
-        return Answer(visit, facts, decision, is_new=True, remade=remade)
+    async def _group(self, start: int, visits: Sequence[Visit]) -> list[Answer]:
+        cases = list(await asyncio.gather(*(self._read(start + place, one) for place, one in enumerate(visits))))
+        if self._surface.sticky and not self._is_again:
+            await asyncio.gather(*map(self._give_again, cases))
+        await self._decide_all([case for case in cases if case.decision is None])
+        if self._surface.sticky:
+            await asyncio.gather(*(self._remember(case) for case in cases if case.is_new))
+        answers = [case.answer for case in cases]
+        if self._plan.counts_decisions:
+            events = [event for one in answers if one.is_new for event in decided(one.visit.request, one.decision)]
+            await asyncio.gather(*map(self._store.apply, events))
+        return answers
 
-    def _given(self, row: int, visit: Visit, facts: Facts, before: bytes | None, kept: Decision) -> Answer:
-        """An answer that was given before: by somebody else, or by the attempt that this one repeats."""
-        if self._is_again:
-            decision = self._decide(row, visit.request, facts)
-            if self._is_own(visit.request, decision, before):
-                return Answer(visit, facts, decision, is_new=True)
-        return Answer(visit, facts, kept, is_new=False)
-
-    def _is_own(self, request: Request, decision: Decision, before: bytes | None) -> bool:
-        return self._is_again and before == sticky.given(self._surface, request, decision)
-
-    async def _known(self, visit: Visit) -> tuple[Facts, bytes | None]:
-        """The facts, and the answer that was given to the same sticky decision before."""
+    async def _read(self, row: int, visit: Visit) -> _Case:
+        """What is known of a user, and the answer that was given to the same sticky decision before."""
         request = visit.request
-        read = self._store.read(request.user, self._schema, self._ledger.read[request.surface], request.decision_id)
+        read = self._store.read(request.user, self._schema, (), request.decision_id)
         if not self._surface.sticky:
-            return self._hopeful(visit.facts(await read), request.now), None
+            return _Case(row, visit, visit.facts(await read), None)
         stored, before = await asyncio.gather(read, self._store.recall(request.user, request.decision_id))
-        return self._hopeful(visit.facts(stored), request.now), before
+        return _Case(row, visit, visit.facts(stored), before)
 
-    def _hopeful(self, facts: Facts, now: float) -> Facts:
-        """At a further attempt, a budget with nothing left counts as having one unit, which may be in hand already.
+    async def _give_again(self, case: _Case) -> None:
+        """The answer given before, where it may be given once more and its units are in hand."""
+        kept = self._kept(case, case.before)
+        if kept is not None and not await self._short(case.visit.request, kept):
+            case.decision, case.is_new = kept, False
 
-        Whether it is, the store says when the unit is taken.
-        """
-        if not self._is_again:
-            return facts
-        most = {name: max(0, self._ledger.allowed(name, now) - 1) for name in facts.budgets}
-        return replace(facts, budgets={name: min(out, most[name]) for name, out in facts.budgets.items()})
+    def _kept(self, case: _Case, before: bytes | None) -> Decision | None:
+        return sticky.again(self._release, self._surface, case.visit.request, case.facts, before)
 
-    def _decide(self, row: int, request: Request, facts: Facts) -> Decision:
-        self._turn(None if facts.fresh else row)
-        return decide(self._release, request, facts)
+    async def _decide_all(self, cases: Sequence[_Case]) -> None:
+        """Decisions with their units. Whoever is refused one is decided again, each time with one budget less."""
+        for case in cases:
+            known = {
+                name: self._budgets[name] for name in self._ledger.read[self._surface.name] if name in self._budgets
+            }
+            case.facts = replace(case.facts, budgets=known)
+        for _ in range(len(self._ledger.budgets) + 1):
+            for case in cases:
+                case.decision = self._decide(case)
+            shorts = await asyncio.gather(*(self._short(case.visit.request, case.decision) for case in cases))
+            refused = [(case, short) for case, short in zip(cases, shorts, strict=True) if short]
+            for case, short in refused:
+                case.facts = self._ledger.without(case.facts, short, case.visit.request.now)
+                case.remade += 1
+                self._budgets |= {name: case.facts.budgets[name] for name in short}
+            cases = [case for case, _ in refused]
+        for case in cases:  # a fallback below a budget, which no rule takes away
+            case.decision = self._decide(case)
+            if self._ledger.wants([one.offer for one in case.decision.slate], case.visit.request.now):
+                case.decision = replace(case.decision, slate=(), source=Source.NONE)
 
-    async def _with_units(self, row: int, request: Request, facts: Facts) -> tuple[Decision, Facts, int]:
-        """A decision with its units, the facts that it was made of, and how often it was made anew.
+    def _decide(self, case: _Case) -> Decision:
+        self._turn(None if case.facts.fresh else case.row)
+        return decide(self._release, case.visit.request, case.facts)
 
-        Each further time one budget more counts as spent, so that it ends.
-        """
-        for times in range(len(self._ledger.budgets) + 1):
-            decision = self._decide(row, request, facts)
-            short = await self._short(request, decision)
-            if not short:
-                return decision, facts, times
-            facts = self._ledger.without(facts, short, request.now)
-        decision = self._decide(row, request, facts)
-        if self._ledger.wants([one.offer for one in decision.slate], request.now):
-            decision = replace(decision, slate=(), source=Source.NONE)  # a fallback below a hard budget
-        return decision, facts, times + 1
-
-    async def _short(self, request: Request, decision: Decision) -> dict[str, int]:
+    async def _short(self, request: Request, decision: Decision) -> Mapping[str, int]:
         """Takes the units of what a decision shows: empty where all are in hand, else what is out of which budget."""
         wants = self._ledger.wants([one.offer for one in decision.slate], request.now, soft=True)
-        return dict(await self._store.reserve(request.decision_id, wants, self._lease)) if wants else {}
+        return await self._store.reserve(request.decision_id, wants, self._lease) if wants else {}
 
-    async def _remember(self, request: Request, decision: Decision, before: bytes | None) -> bytes | None:
-        """Keeps the answer for the rest of the period; the one that a server gave meanwhile, where it did."""
-        lasts = sticky_until(request.now, self._surface.sticky) - request.now
-        answer = sticky.given(self._surface, request, decision)
-        return await self._store.remember(request.user, request.decision_id, answer, lasts, before)
+    async def _remember(self, case: _Case) -> None:
+        """Keeps an answer for the rest of its period. What a server answered first stands, unless it says the same.
 
-    async def _count(self, answer: Answer) -> None:
-        """Records what was decided in the user's history, where a cap counts that. Twice is once."""
-        for event in decided(answer.visit.request, answer.decision):
-            await self._store.apply(event)
+        At a further attempt, what is remembered and says the same is this part's own: it is as new as it was.
+        """
+        request, own = case.visit.request, sticky.given(self._surface, case.visit.request, case.decision)
+        if self._is_again and case.before == own:
+            return
+        if sticky.is_same(case.decision, case.before):
+            case.is_new = False
+            return
+        given = self._kept(case, case.before) if self._is_again else None
+        if given is None:
+            lasts = sticky_until(request.now, self._surface.sticky) - request.now
+            theirs = await self._store.remember(request.user, request.decision_id, own, lasts, case.before)
+            given = None if self._is_again and theirs == own else self._kept(case, theirs)
+        if given is not None:
+            case.decision, case.is_new = given, False
 
 
 def decided(request: Request, decision: Decision) -> list[Event]:

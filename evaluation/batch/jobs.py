@@ -1,8 +1,9 @@
 """`segue score` and `segue decide-all`, from question to manifest: all is checked before anything is written."""
 
+import asyncio
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from evaluation.batch.users import GROUP_ROWS, Asked, join
 from features.schema import Schema
 from features.snapshots import Snapshot
 from scaling.engines import Engine
-from stores.online import OnlineStore
+from stores.online import OnlineStore, StoreDown
 
 Progress = Callable[[int, int], object]
 """Told of users done, and of all."""
@@ -115,7 +116,7 @@ def decide_all(
         asked, parts = _joined(question, release, output, with_unknown=True)
         task = Deciding(
             question.load, store, secret, output.run, question.surface, output.at, question.snapshot.schema,
-            question.snapshot.as_of, output.folder, log, lease,
+            question.snapshot.as_of, output.folder, log, _budgets(release, store, output), lease,
         )  # fmt: skip
         tally = work_through(output, parts, partial(engine.map, task), progress)
         return output.finish(parts, _told(tally, asked, started))
@@ -141,6 +142,25 @@ def _joined(
     if not parts:
         raise UserError(f"None of the users of {question.users} is in snapshot {question.snapshot.id}.")
     return asked, parts
+
+
+def _budgets(release: Release, store: Callable[[], OnlineStore], output: Output) -> Mapping[str, int]:
+    """What is out of each budget when the run begins; a run that goes on keeps it. Raises UserError without a store."""
+    notes = output.work / "budgets.json"
+    if not notes.is_file():
+        found = asyncio.run(_out(store, [budget.name for budget in release.catalog.budgets]))
+        notes.write_text(json.dumps(dict(found)))
+    return json.loads(notes.read_bytes())
+
+
+async def _out(store: Callable[[], OnlineStore], budgets: Sequence[str]) -> Mapping[str, int]:
+    opened = store()
+    try:
+        return (await opened.read("nobody", Schema(()), budgets)).budgets
+    except StoreDown as error:
+        raise UserError(f"The online store doesn't answer ({error}): start it, then run the same again.") from None
+    finally:
+        await opened.close()
 
 
 def _told(tally: Tally, asked: Asked | None, started: float) -> dict[str, Any]:

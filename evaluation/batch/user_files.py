@@ -23,7 +23,7 @@ from decisioning.errors import UserError
 from decisioning.yaml_nodes import did_you_mean
 from features.context import ContextError, read_context
 
-USER, LINE, SENT = "user_id", "line", "sent"
+USER, LINE, SENT, KNOWN = "user_id", "line", "sent", "known"
 STAGED = pa.schema([(LINE, pa.int64()), (USER, pa.string()), (SENT, pa.string())])
 """The line (of Parquet: the row, from 1), the id, and the context as JSON."""
 STAGE_ROWS = 50_000

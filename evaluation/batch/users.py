@@ -9,10 +9,9 @@ import duckdb
 
 from decisioning.catalog import Catalog
 from decisioning.sql import literal
-from evaluation.batch.user_files import LINE, SENT, USER, stage
+from evaluation.batch.user_files import KNOWN, LINE, SENT, USER, stage
 from features.snapshots import Snapshot
 
-KNOWN = "known"
 GROUP_ROWS = 10_240
 """Rows of a row group of the joined file, and so of a part: DuckDB wants a multiple of 2,048."""
 MOST_NAMED = 5

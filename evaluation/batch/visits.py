@@ -12,8 +12,7 @@ from decisioning.catalog import Catalog
 from decisioning.domain import Facts, Request, Value
 from decisioning.engine import Release
 from decisioning.identity import decision_id, user_key
-from evaluation.batch.user_files import SENT, USER
-from evaluation.batch.users import KNOWN
+from evaluation.batch.user_files import KNOWN, SENT, USER
 from features.context import read_context
 from features.packing import pack_batch
 from features.schema import Schema

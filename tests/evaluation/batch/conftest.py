@@ -18,8 +18,8 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> PostOffice:
 
 @pytest.fixture(scope="session")
 def crowd(tmp_path_factory: pytest.TempPathFactory) -> PostOffice:
-    """5,000 users: three parts of 2,048 rows."""
-    return post_office(tmp_path_factory.mktemp("crowd"), 5000)
+    """4,200 users: three parts of up to 2,048 rows."""
+    return post_office(tmp_path_factory.mktemp("crowd"), 4200)
 
 
 @pytest.fixture
