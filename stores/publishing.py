@@ -74,12 +74,12 @@ def publish(
         held = shelf.users(version) if before and version in (before.current, before.previous) else 0
         if in_use and held == count and not again:
             return _published(shelf, version, started, changed=False)
-        resumed_at, warnings = 0, ()
+        resumed_at, warnings, size = 0, (), TAG_BYTES + 4 * schema.width
         if held != count or again:
             source = Tagged(source, tag_of(schema))
             resumed_at = 0 if in_use else _begin(shelf, version, [*kept.values()], source)
             missing = count - (held if in_use else resumed_at)
-            warnings = shelf.check_room(missing, TAG_BYTES + 4 * schema.width, allow_eviction=allow_eviction)
+            warnings = shelf.check_room(missing, size, allow_eviction=allow_eviction)
             try:
                 _fill(shelf, version, source, resumed_at, progress)
             except Refused:
@@ -90,6 +90,7 @@ def publish(
         if not shelf.flip(before, to):
             raise UserError(MOVED)
         shelf.sweep([known for known in (to.current, to.previous) if known])
+        warnings += shelf.advice(version, size)
         return _published(shelf, version, started, resumed_at=resumed_at, warnings=warnings)
 
 

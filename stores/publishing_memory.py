@@ -71,3 +71,6 @@ class MemoryShelf:
 
     def memory(self, version: Version) -> int | None:
         return None
+
+    def advice(self, version: Version, vector_bytes: int) -> tuple[str, ...]:
+        return ()

@@ -108,3 +108,7 @@ class Shelf(Protocol):
     def memory(self, version: Version) -> int | None:
         """About how many bytes the version takes."""
         ...
+
+    def advice(self, version: Version, vector_bytes: int) -> tuple[str, ...]:
+        """What to set so that it takes less."""
+        ...

@@ -45,6 +45,10 @@ TAKEN_OVER = (
     "This process was silent for so long that the store took it for dead, and another may be publishing by now. "
     "Nothing was switched by this one: look which features are in use, then publish again if need be."
 )
+PLAIN = (
+    "The server keeps these features as plain hashes, which take up to half as much memory again: set its "
+    "hash-max-listpack-value to at least {vector_bytes} (256 is a good value): it counts from the next snapshot on."
+)
 FULL = (
     "The store's memory is full; the features in use are unchanged, and what was written of the new ones is removed "
     "again. Give it more memory (maxmemory), then publish again."
@@ -145,12 +149,22 @@ class RedisShelf:
 
     def memory(self, version: Version) -> int | None:
         """An estimate from some of the buckets; None where the server doesn't tell (`MEMORY USAGE` refused)."""
-        numbers = random.Random(version.name).sample(range(version.buckets), min(MEASURED, version.buckets))
         try:
-            sizes = [self._client.memory_usage(self._keys.bucket(version, number)) or 0 for number in numbers]
+            sizes = [self._client.memory_usage(key) or 0 for key in self._some_buckets(version)]
         except RedisError:
             return None
         return round(sum(sizes) / len(sizes) * version.buckets)
+
+    def advice(self, version: Version, vector_bytes: int) -> tuple[str, ...]:
+        try:
+            kept = {self._client.object("ENCODING", key) for key in self._some_buckets(version)}
+        except RedisError:
+            return ()
+        return (PLAIN.format(vector_bytes=vector_bytes),) if b"hashtable" in kept else ()
+
+    def _some_buckets(self, version: Version) -> list[str]:
+        numbers = random.Random(version.name).sample(range(version.buckets), min(MEASURED, version.buckets))
+        return [self._keys.bucket(version, number) for number in numbers]
 
     def _bucket(self, version: Version, number: int) -> bytes:
         return self._keys.bucket(version, number).encode()

@@ -11,8 +11,6 @@ from stores.layout import FIELD_BYTES
 
 OVERHEAD = 10
 """Bytes per user that small hashes take besides field and vector."""
-FAR_ABOVE = 1.5
-"""Times what it should be."""
 
 
 def check_room(servers: Sequence[Redis], users: int, vector_bytes: int, *, allow_eviction: bool) -> tuple[str, ...]:
@@ -20,7 +18,7 @@ def check_room(servers: Sequence[Redis], users: int, vector_bytes: int, *, allow
 
     Raises UserError where they can't fit, and for a policy that drops features to make room.
     """
-    needed = ceil(users * compact_bytes(vector_bytes) / len(servers))
+    needed = ceil(users * (FIELD_BYTES + vector_bytes + OVERHEAD) / len(servers))
     warnings = []
     for server in servers:
         try:
@@ -33,14 +31,14 @@ def check_room(servers: Sequence[Redis], users: int, vector_bytes: int, *, allow
         if policy.startswith("allkeys") and not allow_eviction:
             raise UserError(
                 f"The store may drop features when its memory is full (maxmemory-policy {policy}): set the policy to "
-                "noeviction, or publish with --allow-eviction if you know that it never fills. Nothing was written."
+                "noeviction, or publish with --allow-eviction if it never fills. No features were written."
             )
         room = most - int(told["used_memory"])
         if needed > room:
             raise UserError(
                 f"{users:,} users need about {_megabytes(needed * len(servers))}, and the store has "
                 f"{_megabytes(max(0, room))} left on a server of {_megabytes(most)} (maxmemory): give it more, as the "
-                "old features stay until the new ones are complete. Nothing was written."
+                "old features stay until the new ones are complete. No features were written."
             )
         if policy.startswith("volatile"):
             warnings.append(
@@ -50,21 +48,5 @@ def check_room(servers: Sequence[Redis], users: int, vector_bytes: int, *, allow
     return tuple(dict.fromkeys(warnings))
 
 
-def compact_bytes(vector_bytes: int) -> int:
-    """Per user, where small hashes are kept as listpacks."""
-    return FIELD_BYTES + vector_bytes + OVERHEAD
-
-
-def hint(bytes_per_user: float | None, vector_bytes: int) -> tuple[str, ...]:
-    """What to set where the store takes far more than it has to."""
-    if bytes_per_user is None or bytes_per_user < FAR_ABOVE * compact_bytes(vector_bytes):
-        return ()
-    return (
-        f"The store takes {bytes_per_user:.0f} bytes a user where {compact_bytes(vector_bytes)} would do: set "
-        f"hash-max-listpack-value to at least {vector_bytes} on the server (256 is a good value), then publish with "
-        "--again or the next snapshot.",
-    )
-
-
 def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.0f} MB"
+    return f"{size / 1e6:,.1f} MB"

@@ -1,7 +1,6 @@
 """A snapshot on disk published to an online store: its rows, its name there, and whether the servers could read it."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import numpy as np
 
@@ -10,10 +9,9 @@ from decisioning.identity import user_digests, user_key
 from features.packing import packed_rows
 from features.schema import Schema
 from features.snapshots import Snapshot
-from stores.layout import LAYOUT, TAG_BYTES
+from stores.layout import LAYOUT
 from stores.publishing import Published, publish
 from stores.publishing_port import Block, Shelf
-from stores.publishing_room import hint
 from stores.releases import ReleaseStore
 
 
@@ -51,7 +49,7 @@ def publish_snapshot(
         done += users
         progress(done, snapshot.rows)
 
-    published = publish(
+    return publish(
         target,
         SnapshotRows(snapshot, secret),
         schema=snapshot.schema,
@@ -63,8 +61,6 @@ def publish_snapshot(
         again=again,
         allow_eviction=allow_eviction,
     )
-    vector_bytes = TAG_BYTES + 4 * snapshot.schema.width
-    return replace(published, warnings=published.warnings + hint(published.bytes_per_user, vector_bytes))
 
 
 def publication(snapshot: Snapshot, secret: bytes) -> str:

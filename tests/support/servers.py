@@ -164,6 +164,18 @@ class Cluster:
         port = next(master[1] for first, last, master, *_ in told if first <= slot <= last)
         return next(node for node in self.nodes if node.port == port)
 
+    def move(self, key: str, to: Server) -> None:
+        """Gives the slot of a key to another node, with all keys in it."""
+        slot, owner = key_slot(key.encode()), self.owner(key)
+        with owner.client() as here, to.client() as there:
+            ours, theirs = (client.execute_command("CLUSTER MYID").decode() for client in (here, there))
+            there.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", ours)
+            here.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", theirs)
+            while keys := here.execute_command("CLUSTER GETKEYSINSLOT", slot, 100):
+                here.execute_command("MIGRATE", HOST, to.port, "", 0, 5000, "KEYS", *keys)
+            for client in (there, here):
+                client.execute_command("CLUSTER SETSLOT", slot, "NODE", theirs)
+
 
 def _free_ports(count: int) -> list[int]:
     with ExitStack() as stack:
