@@ -112,28 +112,62 @@ async def test_an_event_older_than_a_full_history_remembers_is_not_applied(store
     assert (await store.read("ann", SCHEMA, ["push"])).budgets == {"push": 5}
 
 
+async def test_a_dismissal_outlasts_any_number_of_impressions(store):
+    await store.apply(replace(IMPRESSION, event_id="d", type="dismiss", at=1.0))
+    await store.apply(replace(IMPRESSION, event_id="c", type="convert", at=2.0))
+    for number in range(20):
+        await store.apply(replace(IMPRESSION, event_id=f"e{number}", at=10.0 + number))
+    history = (await store.read("ann", SCHEMA)).history
+    assert [(event.type, event.at) for event in history] == [
+        *[("dismiss", 1.0), ("convert", 2.0)],
+        *[("impression", at) for at in (27.0, 28.0, 29.0)],
+    ]
+
+
+async def test_where_a_user_did_much_impressions_still_have_half_of_the_history(store):
+    for number in range(20):
+        await store.apply(replace(IMPRESSION, event_id=f"d{number}", type="dismiss", at=100.0 + number))
+    for number in range(20):
+        await store.apply(replace(IMPRESSION, event_id=f"e{number}", at=float(number)))
+    history = (await store.read("ann", SCHEMA)).history
+    assert [event.at for event in history] == [17.0, 18.0, 19.0, 118.0, 119.0]
+
+
 TIMES = st.one_of(st.integers(0, 5).map(float), st.floats(0, 1e6))
+LIMIT = 5
+"""How many events the twins keep."""
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.integers(0, 9), TIMES), max_size=12), st.randoms(use_true_random=False))
+def kept(moments: list[tuple[int, str, float]]) -> set[int]:
+    """The numbers of the events that a history holds, told from all that ever came."""
+    newest = sorted(moments, key=lambda one: (one[2], f"e{one[0]}"), reverse=True)
+    passing = [number for number, kind, _ in newest if kind != "dismiss"]
+    lasting = [number for number, kind, _ in newest if kind == "dismiss"]
+    room = min(len(lasting), max(LIMIT // 2, LIMIT - len(passing)))
+    return {*lasting[:room], *passing[: LIMIT - room]}
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.sampled_from(["click", "decision", "dismiss"]), TIMES), max_size=14),
+    st.randoms(use_true_random=True),
+)
 async def test_repeated_and_reordered_events_end_in_the_same_state(twin, moments, shuffle):
-    moments = list({number: (number, at) for number, at in moments}.values())
+    moments = list({number: (number, kind, at) for number, kind, at in moments}.values())
     store = twin.store()
     try:
         states = []
         for _ in range(2):
             user, budget = token_hex(8), token_hex(4)
-            events = [Event(f"e{n}", "click", "d", f"o{n}", user, "home", at) for n, at in moments]
+            events = [Event(f"e{n}", kind, "d", f"o{n}", user, "home", at) for n, kind, at in moments]
             arrivals = events + [event for event in events if shuffle.random() < 0.5]
             shuffle.shuffle(arrivals)
             for event in arrivals:
                 await store.apply(event, [budget])
             facts = await store.read(user, SCHEMA, [budget])
             states.append((facts.history, facts.budgets[budget]))
-        newest = sorted(moments, key=lambda one: (one[1], f"e{one[0]}"))[-5:]
         assert states[0] == states[1]
-        assert {event.offer for event in states[0][0]} == {f"o{number}" for number, _ in newest}
+        assert {event.offer for event in states[0][0]} == {f"o{number}" for number in kept(moments)}
         assert states[0][1] == len(moments)
     finally:
         await store.close()
