@@ -31,6 +31,9 @@ class Config:
     positives: str = "matured"
     """What is learned from: matured decisions alone, or open ones too, their positives weighted for their delay."""
 
+    downsample_negatives: float | None = None
+    """The share of decisions without a conversion that is learned from, weighted so that rates stay what they are."""
+
     def to_json(self) -> dict[str, Any]:
         return {
             "learner": self.learner,
@@ -39,6 +42,7 @@ class Config:
             "calibration": self.calibration,
             "fixed_shrinkage": self.shrinkage,
             "positives": self.positives,
+            "downsample_negatives": self.downsample_negatives,
         }
 
 
@@ -52,6 +56,7 @@ def config_of(model: Model) -> Config:
         info.get("calibration", "platt"),
         info.get("fixed_shrinkage"),
         info.get("positives", "matured"),
+        info.get("downsample_negatives"),
     )
 
 
@@ -75,7 +80,7 @@ def read_config(config: Path | str | None) -> Config:
 
 
 def _filled(found: Mapping[str, Any], path: str) -> Config:
-    keys = ("learner", "calibration", "shrinkage", "positives", "params", "monotone")
+    keys = ("learner", "calibration", "shrinkage", "positives", "downsample_negatives", "params", "monotone")
     unknown = sorted(set(found) - set(keys))
     if unknown:
         raise UserError(f"{path} has the unknown key {unknown[0]}: a config holds {', '.join(keys)}.")
@@ -100,7 +105,23 @@ def _filled(found: Mapping[str, Any], path: str) -> Config:
         _one_of(CALIBRATIONS, found.get("calibration", "platt"), "calibration", path),
         None if shrinkage is None else float(shrinkage),
         _one_of(POSITIVES, found.get("positives", "matured"), "way of taking positives", path),
+        _kept(found, learner, path),
     )
+
+
+def _kept(found: Mapping[str, Any], learner: str, path: str) -> float | None:
+    """The share of negatives that is learned from."""
+    share = found.get("downsample_negatives")
+    if share is None:
+        return None
+    if not (type(share) in (int, float) and 0 < share <= 1):
+        raise UserError(f"{path}: downsample_negatives is {share!r}; it is a share, above 0 and at most 1.")
+    if learner == "dr_learner":
+        raise UserError(
+            f"{path}: the dr_learner can't learn from a share of the negatives, as its pseudo-effects take every "
+            "decision as likely as it was logged: take downsample_negatives out, or another learner."
+        )
+    return float(share)
 
 
 def _one_of(known: Mapping[str, object] | tuple[str, ...], wanted: object, what: str, path: str) -> str:

@@ -31,6 +31,8 @@ class Fitting:
     def __call__(self, sample: Sample, network: Params | None = None) -> Predictor:
         """`network` is what `boosting.joined` says of the ranks that fit together."""
         config, params = self.config, {**self.config.params, **(network or {})}
+        if config.downsample_negatives is not None:
+            sample = sample.thinned(config.downsample_negatives, self.seed)
         return fit(config.learner, self.encoding, sample, params, self.seed, config.monotone)
 
 

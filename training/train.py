@@ -158,7 +158,7 @@ def _register(home: Home, made: Model, metrics: dict[str, Any]) -> int:
 
 
 def _params(metrics: dict[str, Any]) -> dict[str, Any]:
-    kept = ("learner", "calibration", "fixed_shrinkage", "positives", "folds", "seed")
+    kept = ("learner", "calibration", "fixed_shrinkage", "positives", "downsample_negatives", "folds", "seed")
     rises = {f"monotone.{name}": sign for name, sign in metrics["monotone"].items()}
     return {key: metrics[key] for key in kept} | rises | metrics["params"]
 

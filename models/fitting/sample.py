@@ -1,7 +1,7 @@
 """What a learner is given: training rows, and its parameters."""
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -64,6 +64,17 @@ class Sample:
         columns = (getattr(self, name) for name in COLUMNS)
         taken = (None if column is None else column[places] for column in columns)
         return Sample(self.table, *taken, self.whole, places if self.rows is None else self.rows[places])
+
+    def thinned(self, share: float, seed: int) -> "Sample":
+        """All conversions, and about this share of the other rows, which weigh as much more: rates stay what they are.
+
+        A row of the whole is kept or not whatever part it is in. Of the two corrections of King and Zeng (Political
+        Analysis 2001) this is the one that holds for a model of any form; the other shifts log-odds by log(share).
+        """
+        drawn = np.random.default_rng(seed).random(self.whole.n) < share
+        kept = (self.outcome > 0) | (drawn if self.rows is None else drawn[self.rows])
+        taken = self.take(kept)
+        return replace(taken, weights=np.where(taken.outcome > 0, taken.weights, taken.weights / share)).apart()
 
     def apart(self) -> "Sample":
         """The same rows as a whole of their own, which knows nothing of where they were taken from."""
