@@ -60,11 +60,12 @@ def test_with_neither_release_nor_catalog_it_lives_but_is_not_ready(serve, home)
     assert server.http.post("/v1/decisions", json={"user_id": "u", "surface": "strip"}).status_code == 404
 
 
-def test_a_log_that_cannot_be_written_stops_no_decision(serve, home, tmp_path):
+def test_a_log_that_cannot_be_written_stops_no_decision_and_is_told(serve, home, tmp_path, within):
     (tmp_path / "file").touch()
     server = serve("", "--logs", str(tmp_path / "file" / "logs"))
     assert server.decide("strip")["offers"]
     assert server.report("e1")["degraded"] == ["log:failed"]
+    within(3.0, lambda: "log_dropping" in server.events())
 
 
 def test_at_sigterm_it_first_says_so_then_ends_well_with_its_logs_sealed(serve, home):

@@ -160,6 +160,52 @@ def test_a_full_disk_drops_whole_lines_counts_them_and_recovers(tmp_path):
         assert all(path.read_bytes().endswith(b"\n") for path in tmp_path.iterdir())
 
 
+FULL_DISK = """
+import json, sys, time
+from pathlib import Path
+from stores.event_log import EventLog
+from stores.log_reader import read
+
+disk, told = Path(sys.argv[1]), []
+(disk / "filler").write_bytes(b"x" * 100_000)
+log = EventLog(disk / "logs", sync_seconds=0.01, retry_seconds=0.02, alert=lambda *words: told.append(words))
+written = [b"%06d" % number + b"x" * 2_000 for number in range(100)]
+for line in written:
+    log.append(line)
+held, dropped = list(read(disk / "logs")), log.dropped
+assert 0 < len(held) < 60 and dropped == 100 - len(held) and held == written[:len(held)], (len(held), dropped)
+while not told:
+    time.sleep(0.01)
+assert told[0][1] is True
+(disk / "filler").unlink()
+deadline = time.monotonic() + 5
+while list(read(disk / "logs"))[-1] != b"back":
+    assert time.monotonic() < deadline
+    log.append(b"back")
+    time.sleep(0.01)
+while told[-1] != (log.dropped, False):
+    assert time.monotonic() < deadline
+    time.sleep(0.01)
+log.close()
+print(sum(json.loads(line)["lines"] for line in (disk / "logs" / "dropped").read_text().splitlines()) == log.dropped)
+"""
+
+
+def test_a_file_system_that_is_really_full_stops_nothing_and_is_told(tmp_path):
+    """One of 200 kB, mounted for this process alone, where the system lets it."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    script = f'mount -t tmpfs -o size=200k none "{disk}" || exit 77; exec "{sys.executable}" -c "$0" "{disk}"'
+    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, FULL_DISK]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
+    except FileNotFoundError:
+        pytest.skip("there is no unshare on this machine")
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip("nothing may be mounted on this machine")
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+
+
 def test_a_disk_with_no_room_at_all_leaves_no_litter(tmp_path):
     with log_in(tmp_path) as log:
         with disk_full_at(0):
