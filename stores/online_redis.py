@@ -9,12 +9,14 @@ from hashlib import sha1
 from itertools import islice
 from typing import Any
 
-from redis.exceptions import NoScriptError
+from msgspec import MsgspecError
+from redis.exceptions import NoScriptError, ResponseError
 
 from decisioning.domain import Event, Facts, Value
 from features.schema import Schema
 from stores.budgets import Want, holder
 from stores.fresh import FRESH_SECONDS, pack_fresh
+from stores.gathering import Gathering
 from stores.layout import Keys, Pointer, Version, bucket_of, field_of, pack_event
 from stores.online import HISTORY_LIMIT, HISTORY_SECONDS, Damaged, PartDown, StoreDown
 from stores.reading import Found, facts, is_damage
@@ -37,7 +39,7 @@ class RedisStore:
     """`url`: as `stores.connect` reads it. `timeout`: seconds for one whole call, connecting included.
 
     Which version of the features is current is asked again every `refresh_seconds`, within a read. Leases end by the
-    server's own clock; `clock` (seconds) takes its place in tests.
+    server's own clock; `clock` (seconds) takes its place in tests. `gathers`: many callers at once share one write.
 
     On a cluster the keys of one user share a slot, and those of all budgets share one, so that each script has what it
     needs where it runs. A read asks all nodes that it needs at once. What a node that is down has to say is missing
@@ -53,12 +55,13 @@ class RedisStore:
         history_limit: int = HISTORY_LIMIT,
         refresh_seconds: float = REFRESH_SECONDS,
         clock: Callable[[], float] | None = None,
+        gathers: bool = False,
     ):
         self._keys = Keys(namespace)
         self._timeout = timeout
         self._limit = history_limit
         self._refresh_seconds = refresh_seconds
-        self._wire = wire(url, timeout)
+        self._wire = Gathering(wire(url, timeout)) if gathers else wire(url, timeout)
         self._clock = clock
         self._version: Version | None = None
         self._refreshed: float | None = None
@@ -168,11 +171,10 @@ class RedisStore:
         counted = list(islice(rest, 2 * len(budgets)))
         packed = next(rest) if version is not None else None
         if due:
-            pointer = next(rest)
-            if isinstance(pointer, Exception):  # the version that was current holds; without one, nothing is known
-                packed = pointer if version is None else packed
+            current = _current(next(rest))
+            if isinstance(current, Exception):  # the version that was current holds; without one, nothing is known
+                packed = current if version is None else packed
             else:
-                current = Pointer.decode(pointer).current if pointer else None
                 self._version, self._refreshed = current, now
                 if current != version:
                     # What was read may belong to a version that is gone by now: read again, from the one that counts.
@@ -212,6 +214,16 @@ class RedisStore:
         (gone,) = await self._wire.ask(("ZREM", self._keys.owed(event.user), event.event_id))
         if not isinstance(gone, Exception):
             self._settled.append(_mark(event))
+
+
+def _current(pointer: Any) -> Version | Exception | None:
+    """The version that a pointer names, or why that can't be told."""
+    if not isinstance(pointer, bytes):
+        return pointer
+    try:
+        return Pointer.decode(pointer).current
+    except MsgspecError:
+        return ResponseError("WRONGTYPE the pointer can't be read")
 
 
 def _mark(event: Event) -> str:

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from secrets import token_hex
 
 import msgspec
@@ -16,10 +17,11 @@ from redis import Redis
 from decisioning.catalog import FeatureSpec, FeatureType
 from decisioning.domain import Event
 from features.schema import Schema
+from serving.breaker import GuardedStore
 from stores.budgets import Want
 from stores.embedded import running
 from stores.layout import Keys
-from stores.online import StoreDown
+from stores.online import Damaged, StoreDown
 from stores.online_redis import RedisStore
 from stores.publishing import publish
 from stores.publishing_redis import EXPIRE_SECONDS, RedisShelf
@@ -267,12 +269,72 @@ async def test_leases_end_by_the_servers_own_clock_and_leave_nothing_behind(own_
 
 
 async def test_a_damaged_counter_hands_nothing_out(own_url, admin):
-    namespace = f"test-{token_hex(6)}"
-    store = RedisStore(own_url, timeout=1.0, namespace=namespace)
-    admin.set(Keys(namespace).budget("push")[0], "many")
-    with pytest.raises(StoreDown):
-        await store.reserve("d1", [Want("push", "annual", 1)], 600.0)
-    await store.close()
+    async with store_at(own_url) as store:
+        admin.set(store._keys.budget("push")[0], "many")
+        with pytest.raises(Damaged):
+            await store.reserve("d1", [Want("push", "annual", 1)], 600.0)
+        assert await store.reserve("d1", [Want("other", "annual", 1)], 600.0) == {}
+        facts = await store.read("ann", SCHEMA, ["push", "other"])
+        assert (facts.budgets, facts.degraded[-1]) == ({"other": 1}, "budgets:corrupt")
+        assert await store.apply(EVENT, ["push", "other"]), "what is damaged keeps the others from nothing"
+        assert (await store.read("ann", SCHEMA, ["other"])).budgets == {"other": 1}
+
+
+WRONG = {
+    "history": (lambda keys: keys.history("ann"), {"history:corrupt"}),
+    "trimmed": (lambda keys: keys.trimmed("ann"), set()),
+    "owed": (lambda keys: keys.owed("ann"), set()),
+    "fresh": (lambda keys: keys.fresh("ann"), {"fresh:corrupt:1"}),
+    "answer": (lambda keys: keys.answer("ann", "d1"), set()),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+async def test_a_key_of_another_kind_costs_its_own_user_alone_and_never_the_store(own_url, admin, kind):
+    key, said = WRONG[kind]
+    async with store_at(own_url, timeout=1.0) as store:
+        guarded = GuardedStore(store)
+        admin.lpush(key(store._keys), "what", "is", "this")
+        facts, answer = await guarded.read_again("ann", SCHEMA, ["push"], 1.0, "d1")
+        assert (set(facts.degraded) - {"features:unpublished"}, answer) == (said, None)
+        assert ("history" in facts.unread) == (kind == "history")
+        await guarded.remember("ann", "d1", b"answer", 60.0, None, SCHEMA, 1.0)
+        applied = await guarded.apply(EVENT, ("push",), SCHEMA)
+        assert (applied is None) == (kind in ("history", "trimmed", "owed"))
+        assert not guarded.is_down
+        assert not guarded._backlog, "no repetition would help"
+        assert await guarded.apply(replace(EVENT, user="bob"), ("push",), SCHEMA)
+        assert admin.type(key(store._keys)) == b"list", "what is not ours is not touched"
+
+
+@pytest.mark.parametrize("kind", ["bucket", "killed", "current"])
+async def test_a_shared_key_of_another_kind_is_degraded_and_not_a_store_that_is_down(own_url, admin, kind):
+    async with store_at(own_url, timeout=1.0) as store:
+        shelf = RedisShelf(admin, store._keys.namespace)
+        publish(shelf, [("ann", SCHEMA.pack({"build": 1}))], schema=SCHEMA, as_of=0.0, snapshot_id="s", count=1)
+        assert (await store.read("ann", SCHEMA)).degraded == ()
+        (bucket,) = admin.scan_iter(f"{store._keys.namespace}:fs:*")
+        key = {"bucket": bucket, "killed": store._keys.killed, "current": store._keys.current}[kind]
+        admin.delete(key)
+        admin.lpush(key, "what")
+        store._refresh_seconds = 0.0
+        facts = await store.read("ann", SCHEMA)
+        expected = {"bucket": ("features:corrupt",), "killed": ("killed:corrupt",), "current": ()}[kind]
+        assert facts.degraded == expected
+        assert (facts.features == {"build": 1}) == (kind != "bucket")
+
+
+async def test_a_pointer_that_is_no_pointer_leaves_the_version_that_was_read_before(own_url, admin):
+    async with store_at(own_url, timeout=1.0) as store:
+        shelf = RedisShelf(admin, store._keys.namespace)
+        publish(shelf, [("ann", SCHEMA.pack({"build": 1}))], schema=SCHEMA, as_of=0.0, snapshot_id="s", count=1)
+        await store.read("ann", SCHEMA)
+        store._refresh_seconds = 0.0
+        admin.set(store._keys.current, b"garbage")
+        assert (await store.read("ann", SCHEMA)).features == {"build": 1}
+    async with store_at(own_url, timeout=1.0) as store:
+        admin.set(store._keys.current, b"garbage")
+        assert (await store.read("ann", SCHEMA)).degraded == ("features:corrupt",)
 
 
 async def test_events_packed_before_decisions_were_marked_are_still_read(own_url, admin):
