@@ -161,7 +161,7 @@ def write_parts(folder: Path, schema: Schema, batches: Iterable[pa.RecordBatch])
                 if writer:
                     writer.close()
                 names.append(f"part-{len(names):05d}.parquet")
-                writer = pq.ParquetWriter(folder / names[-1], batch.schema)
+                writer = pq.ParquetWriter(folder / names[-1], batch.schema, write_page_checksum=True)
             writer.write_batch(batch)
     finally:
         if writer:
