@@ -41,6 +41,14 @@ def load_catalog_of(home: Home, chosen: Path | None) -> Catalog:
     return load_catalog(read_catalog_files(catalog_folder(home, chosen)))
 
 
+def catalog_in_use(home: Home, chosen: Path | None) -> Catalog:
+    """The catalog of that folder; where none is chosen, that of the release that servers use, if there is one."""
+    from stores.releases import ReleaseStore
+
+    in_use = chosen is None and ReleaseStore(home.releases).current()
+    return current_release(home).catalog if in_use else load_catalog_of(home, chosen)
+
+
 def snapshot_of(home: Home, chosen: str | None) -> "Snapshot":
     """The snapshot named by id or by folder, else the current one of the work folder."""
     from features.snapshots import current, read_snapshot
@@ -151,7 +159,7 @@ def switch_offer(home: Home, url: str, offer: str, *, kill: bool, who: str, why:
     from stores.switches import Flip, flip, killed
 
     in_use = ReleaseStore(home.releases).current()
-    catalog = current_release(home).catalog if in_use else load_catalog_of(home, None)
+    catalog = catalog_in_use(home, None)
     # An offer that was turned off and has left the catalog since can be turned on again.
     known = {*catalog.offers} if kill else {*catalog.offers, *killed(url, home.namespace)}
     if offer not in known:

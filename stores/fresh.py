@@ -71,9 +71,9 @@ def held(spec: FeatureSpec, value: Any) -> Value:
             raise wrong
         case FeatureType.INT, float() if not value.is_integer():
             raise wrong
-        case FeatureType.SET, list() | frozenset():
-            if not {*value} <= {*spec.values}:
-                raise ValueError(f"{spec.name} has no {', '.join(sorted({*value} - {*spec.values}))}")
+        case FeatureType.SET, list() | frozenset() if all(isinstance(one, str) for one in value):
+            if unknown := sorted({*value} - {*spec.values}):
+                raise ValueError(f"{spec.name} has no {', '.join(unknown)}")
             value = frozenset(value)
     try:
         number = encode(spec, value)
