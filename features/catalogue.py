@@ -16,13 +16,9 @@ from decisioning.errors import UserError
 from decisioning.words import duration
 from decisioning.yaml_nodes import did_you_mean
 from features.definitions import FEATURES, TOPICS
-from features.engines import MOMENT, USERS
 from features.feature import Feature
+from features.portable import SEEN, USER
 
-SEEN = {
-    **{"at": MOMENT, "type": "string", "item": "string", "amount": "float64", "hour": "int64", "age": "int64"},
-}
-"""The columns that an aggregate over events sees; `age` is in seconds."""
 FROM_EVENTS = "the events before the moment"
 FROM_USER = "the user's own record"
 FROM_CONTEXT = "the request: the client sends it"
@@ -105,9 +101,8 @@ def definition(feature: Feature) -> str:
 
 def formula(feature: Feature) -> str:
     """The definition's expression as SQL for DuckDB; of one over events, as it stands in the aggregation."""
-    seen, user = ibis.table(SEEN, "seen"), ibis.table(USERS | {"as_of": MOMENT}, "user")
     told = (
-        seen.aggregate(value=feature.of_events(seen)) if feature.of_events else user.select(value=feature.of_user(user))
+        SEEN.aggregate(value=feature.of_events(SEEN)) if feature.of_events else USER.select(value=feature.of_user(USER))
     )
     tree: sge.Select = sqlglot.parse_one(str(ibis.to_sql(told, dialect="duckdb")), read="duckdb")
     for column in tree.find_all(sge.Column):

@@ -10,6 +10,7 @@ from decisioning.catalog import FeatureSpec, FeatureType
 from features import portable
 from features.definitions import FEATURES, Feature
 from features.frames import masks_to_lists, typed_column
+from features.portability import check_definitions
 
 Frame = pd.DataFrame | pa.Table
 
@@ -57,6 +58,7 @@ def expression(
 
     One join and one aggregation serve all features, so that the events are read once.
     """
+    check_definitions(tuple(features))
     seen = observations.join(
         events, [observations.user_id == events.user_id, events.at < observations.as_of], how="inner"
     ).select(

@@ -16,6 +16,7 @@ from decisioning.errors import UserError
 from features.compute import expression
 from features.definitions import FEATURES
 from features.feature import Feature
+from features.portable import MOMENT
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 DIALECTS = {"duckdb": "duckdb", "spark": "pyspark", "bigquery": "bigquery"}
 """What we call an engine, and what Ibis does."""
 
-MOMENT = "timestamp('UTC')"
 USERS = {"user_id": "string", "signup_at": MOMENT, "born_at": MOMENT, "market": "string"}
 EVENTS = {"user_id": "string", "at": MOMENT, "type": "string", "item": "string", "amount": "float64", "hour": "int64"}
 DECISIONS = {"decision_id": "string", "user_id": "string", "as_of": MOMENT}

@@ -6,6 +6,7 @@ number, nor a number to text.
 """
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 
 import ibis.expr.datatypes as dt
 import ibis.expr.operations as ops
@@ -13,6 +14,8 @@ import ibis.expr.types as ir
 
 from decisioning.catalog import FeatureType
 from decisioning.errors import UserError
+from features.feature import Feature
+from features.portable import SEEN, USER
 
 PLAIN = (
     *(ops.Literal, ops.Field),
@@ -96,7 +99,15 @@ def _trouble(node: ops.Value) -> str | None:
     return None if type(node) in PLAIN else f"uses {type(node).__name__}, which is not among the portable operations"
 
 
-def check(name: str, value: ir.Value, type: FeatureType) -> None:
-    """Raises UserError with the first reason why this expression may not be a definition."""
-    for trouble in troubles(value, type):
-        raise UserError(f"The definition of {name} {trouble} (features/portable.py has what may be used).")
+def check(feature: Feature) -> None:
+    """Raises UserError with the first reason why its expression may not be a definition."""
+    value = feature.of_events(SEEN) if feature.of_events else feature.of_user(USER)
+    for trouble in troubles(value, feature.spec.type):
+        raise UserError(f"The definition of {feature.name} {trouble} (features/portable.py has what may be used).")
+
+
+@lru_cache(maxsize=32)
+def check_definitions(features: tuple[Feature, ...]) -> None:
+    """The same of several, once: whoever computes features asks, as not every definition comes from `declared`."""
+    for feature in features:
+        check(feature)

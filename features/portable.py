@@ -13,6 +13,18 @@ import ibis.expr.types as ir
 
 DAY_SECONDS = 86_400
 
+MOMENT = "timestamp('UTC')"
+SEEN = ibis.table(
+    {
+        **{"user_id": "string", "at": MOMENT, "type": "string", "item": "string"},
+        **{"amount": "float64", "hour": "int64", "age": "int64"},
+    },
+    "seen",
+)
+"""What aggregates are written over, where only their shape matters."""
+USER = ibis.table({"as_of": MOMENT, "signup_at": MOMENT, "born_at": MOMENT, "market": "string"}, "user")
+"""What columns of the user's own record are written over."""
+
 
 def seconds(moment: ir.TimestampValue) -> ir.IntegerValue:
     """Whole seconds since 1970. Without the truncation engines round a fraction differently."""

@@ -14,20 +14,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
 
-import ibis
 import ibis.expr.operations as ops
 import ibis.expr.types as ir
 
 from features.feature import Feature
-
-SEEN = ibis.table(
-    {
-        **{"user_id": "string", "at": "timestamp('UTC')", "type": "string"},
-        **{"item": "string", "amount": "float64", "hour": "int64", "age": "int64"},
-    },
-    "seen",
-)
-"""What definitions are written over; replaced by the table that holds the events."""
+from features.portability import check_definitions
+from features.portable import SEEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +65,8 @@ class Tally:
 
 def tallies(features: Iterable[Feature]) -> tuple[Tally, ...]:
     """What these features are made of, each once, in a fixed order."""
+    features = tuple(features)
+    check_definitions(features)
     found: dict[ops.Reduction, None] = {}
     for feature in features:
         if feature.of_events:

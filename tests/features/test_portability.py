@@ -1,27 +1,22 @@
 import ibis
+import pandas as pd
 import pytest
 
+from decisioning.catalog import FeatureSpec
 from decisioning.catalog import FeatureType as T
 from decisioning.errors import UserError
 from features import portable as p
+from features.compute import compute
 from features.definitions import FEATURES
+from features.feature import Feature
 from features.portability import check, troubles
-
-MOMENT = "timestamp('UTC')"
-SEEN = ibis.table(
-    {
-        **{"observation": "int64", "at": MOMENT, "type": "string", "item": "string"},
-        **{"amount": "float64", "hour": "int64", "age": "int64"},
-    },
-    "seen",
-)
-USER = ibis.table({"as_of": MOMENT, "signup_at": MOMENT, "born_at": MOMENT, "market": "string"}, "user")
+from features.portable import SEEN, USER
+from features.tallies import tallies
 
 
 @pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)
 def test_every_definition_is_made_of_portable_operations(feature):
-    value = feature.of_events(SEEN) if feature.of_events else feature.of_user(USER)
-    assert list(troubles(value, feature.spec.type)) == []
+    check(feature)
 
 
 BANNED = {
@@ -51,8 +46,17 @@ BANNED = {
 @pytest.mark.parametrize("name", BANNED)
 def test_what_engines_do_differently_is_refused(name):
     value, type_, trouble = BANNED[name]
+    mine = Feature(FeatureSpec("mine", type_), "me", "mine alone", of_events=lambda seen: value)
     with pytest.raises(UserError, match=f"The definition of mine .*{trouble}.*portable.py"):
-        check("mine", value, type_)
+        check(mine)
+
+
+def test_nobody_computes_what_is_refused():
+    median = Feature(FeatureSpec("usual", T.FLOAT), "me", "mine alone", of_events=lambda seen: seen.amount.median())
+    none = pd.DataFrame({"user_id": ["u"], "as_of": [pd.Timestamp("2026-11-22", tz="UTC")]})
+    for run in (lambda: compute(none, none, none, (median,)), lambda: tallies((median,))):
+        with pytest.raises(UserError, match="definition of usual uses Median"):
+            run()
 
 
 @pytest.mark.parametrize("name", BANNED)
