@@ -1,5 +1,6 @@
 """Spark for the tests that need it: one session on one core, on this machine alone."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +30,7 @@ CONFIG = {
 def spark(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> "Iterator[SparkSession]":
     """Skips where there is no PySpark or no Java. The JVM ends with the module's tests."""
     pytest.importorskip("pyspark", reason="PySpark is not installed: add the extra [spark]")
-    if shutil.which("java") is None:
+    if shutil.which("java") is None and not os.environ.get("JAVA_HOME"):
         pytest.skip("Java is not installed, which Spark needs: the engines are not compared")
     from pyspark.sql import SparkSession
 
