@@ -1,7 +1,7 @@
 """The compacted days of a log: Parquet, a folder per day, and the manifest that says which files count.
 
     logs/decisions/…jsonl                                          the segments (see `event_log`)
-    logs/tables/decisions/manifest.json                            which parts there are, and which segments are in them
+    logs/tables/decisions/_manifest.json                           which parts there are, and which segments are in them
     logs/tables/decisions/day=2026-11-22/part-00000007-000.parquet lines of that day, by time; the number is the
                                                                    generation of the manifest that brought it
     logs/tables/decisions/day=__HIVE_DEFAULT_PARTITION__/…         lines that nobody can read, kept all the same
@@ -22,7 +22,8 @@ import msgspec
 from decisioning.errors import UserError
 from stores.segments import opened, segments
 
-MANIFEST = "manifest.json"
+MANIFEST = "_manifest.json"
+"""Parquet readers pass over names that begin so."""
 NO_DAY = "__HIVE_DEFAULT_PARTITION__"
 """What Parquet readers take for a missing value in a folder's name."""
 BATCH_LINES = 1024
@@ -80,12 +81,12 @@ def read_table(log: Path) -> Table:
 def write_table(log: Path, table: Table) -> None:
     """In one step, and durable when it returns."""
     file = table_folder(log) / MANIFEST
-    draft = file.with_name(f".{MANIFEST}.{os.getpid()}")
-    with draft.open("wb") as stream:
+    fresh = draft(file)
+    with fresh.open("wb") as stream:
         stream.write(msgspec.json.format(msgspec.json.encode(table), indent=1))
         stream.flush()
         os.fsync(stream.fileno())
-    draft.replace(file)
+    fresh.replace(file)
     sync_folder(file.parent)
 
 

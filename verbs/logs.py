@@ -1,9 +1,10 @@
 """`segue logs`: compact, ship, prune and look at what was decided and what followed."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +14,10 @@ from terminal import Steps
 from verbs.options import DEFAULT_HOME, CatalogOption, HomeOption, JsonOption, group
 from verbs.telling import people, show
 from workbench import load_catalog_of
+
+if TYPE_CHECKING:
+    from stores.log_compaction import Compacted
+    from stores.log_status import LogStatus
 
 logs = group("Compact, ship and prune the logs of decisions and events.")
 
@@ -33,7 +38,15 @@ def logs_compact(
 
     with Steps(people).step("compact", "Compact the logs (megabytes)") as progress:
         done = compact_logs(Home(home), keep=keep, progress=progress)
-    show({name: asdict(one) for name, one in done.items()}, as_json)
+    show({name: asdict(one) for name, one in done.items()} if as_json else dict(_compacted(done)), as_json)
+
+
+def _compacted(done: "dict[str, Compacted]") -> Iterator[tuple[str, str]]:
+    for name, one in done.items():
+        told = f"{one.segments} segments; {len(one.days)} days written, {one.lines:,} lines in them"
+        for count, what in ((one.duplicates, "duplicates left out"), (one.erased, "lines of erased users left out")):
+            told += f"; {count:,} {what}" if count else ""
+        yield name, told + (f"; {one.waiting} segments stay on disk" if one.waiting else "")
 
 
 @logs.command("ship", epilog="Example: segue logs ship --to kafka://broker:9092/segue --settings kafka.properties")
@@ -80,7 +93,7 @@ def logs_prune(
     from stores.home_logs import prune_logs
 
     where = Home(home)
-    span, _ = read_last(older_than)
+    span = read_last(older_than)[0] if older_than.endswith(("d", "w")) else None
     if span is None:
         raise UserError(f"--older-than takes a time such as 90d or 12w, and not {older_than}.")
     rules = load_catalog_of(where, catalog)
@@ -102,5 +115,29 @@ def logs_status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) ->
     from stores.log_status import log_status, shipments
 
     where = Home(home)
-    told: dict[str, Any] = {name: asdict(one) for name, one in log_status(where.logs).items()}
-    show({**told, "shipped": shipments(where.logs)}, as_json)
+    found, sent = log_status(where.logs), shipments(where.logs)
+    if as_json:
+        show({**{name: asdict(one) for name, one in found.items()}, "shipped": sent}, as_json)
+        return
+    show({name: "".join(f"\n  {line}" for line in _status_words(one)) for name, one in found.items()}, as_json)
+    told = [
+        f"{one['log']} to {one['to']}: {one['lines']:,} lines, the last {one['last'] or 'never'}; "
+        f"{one['waiting']} segments wait"
+        for one in sent
+    ]
+    show({"shipped": told}, as_json)
+
+
+def _status_words(one: "LogStatus") -> Iterator[str]:
+    yield f"{one.open_segments} segments open, {one.sealed_segments} sealed: {_megabytes(one.segment_bytes)}"
+    days = f", {one.first_day} to {one.last_day}" if one.days else ""
+    size = f"{_megabytes(one.parquet_bytes)} of Parquet for {_megabytes(one.line_bytes)} of lines"
+    yield f"{one.days} days compacted{days}: {one.lines:,} lines, {size}"
+    if one.kept_segments:
+        yield f"{one.kept_segments} segments are compacted and still on disk"
+    if one.dropped:
+        yield f"{one.dropped:,} lines could not be written, the last {one.dropped_last}"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"

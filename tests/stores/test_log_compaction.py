@@ -81,7 +81,7 @@ def test_analysts_find_typed_columns_and_the_exact_line(shop, tmp_path):
     log = tmp_path / "decisions"
     shutil_copy(shop.home.logs / "decisions", log)
     compact(log)
-    found = ds.dataset(table_folder(log), partitioning="hive", exclude_invalid_files=True).to_table().to_pylist()
+    found = ds.dataset(table_folder(log), partitioning="hive").to_table().to_pylist()
     assert len(found) == 400
     for row in found:
         record = decode(row["line"])
@@ -167,7 +167,7 @@ def test_lines_that_nobody_can_read_are_kept_without_a_day(events):
     compact(events)
     assert Counter(read(events)) == Counter([*odd, event(1, NOW)])
     assert [part.day is None for part in read_table(events).parts] == [True, False]
-    frame = ds.dataset(table_folder(events), partitioning="hive", exclude_invalid_files=True).to_table()
+    frame = ds.dataset(table_folder(events), partitioning="hive").to_table()
     assert frame["day"].null_count == 5
     assert {line for part in chunks(events, None, at) for line in lines(part)} == {*odd, event(1, NOW)}
     assert [line for part in chunks(events, NOW, at) for line in lines(part)] == [event(1, NOW)]

@@ -6,7 +6,6 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from kiosk import CATALOG, Kiosk, kiosk
-from pytest import approx
 
 from decisioning.catalog_yaml import load_catalog
 from evaluation.drift.log import recorded_drift
@@ -38,8 +37,9 @@ def drift(shop: Kiosk) -> dict[str, Any]:
 def replayed(shop: Kiosk, last: str) -> tuple[Any, ...]:
     """Sums of fractions may differ in their last bit, as the parts do in which they are added up."""
     found = replay_log(shop.home.logs / "decisions", shop.load, last)
-    tallies = {name: approx(tally.observed) for name, tally in (*found.log.whole.items(), *found.log.arms.items())}
-    return found.decisions, found.identical, found.different, found.log.problems(), tallies
+    tallies = {**found.log.whole, **found.log.arms}
+    sums = {name: pytest.approx(tally.observed) for name, tally in tallies.items()}
+    return found.decisions, found.identical, found.different, found.log.problems(), sums
 
 
 READERS: dict[str, Callable[[Kiosk], Any]] = {
