@@ -24,7 +24,7 @@ BAD_ROWS: Mapping[str, str] = {
     "without_type": '"type" IS NULL',
     "before_2000": "\"at\" < TIMESTAMPTZ '2000-01-01 00:00:00+00'",
     "after_the_end": '"at" > until',
-    "impossible_amount": "amount IS NOT NULL AND NOT abs(amount) <= 1e12",
+    "impossible_amount": "NOT isfinite(amount) OR abs(amount) > 1e12",
 }
 """Why an event is left out, and the rows that this is true of. `until` is the end of what its file may hold."""
 
