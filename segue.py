@@ -21,6 +21,7 @@ from verbs.logs import logs
 from verbs.options import JsonOption, RedisOption, SeedOption, group
 from verbs.simulate import simulating
 from verbs.telling import people, show
+from verbs.tuning import tuning
 from verbs.whatif import whatif_verbs
 
 EVERYWHERE = "Every verb takes --home (default .segue), and --debug to show the traceback of an error."
@@ -33,6 +34,7 @@ app.add_typer(logs, name="logs")
 app.add_typer(erasing)
 app.add_typer(catalog, name="catalog")
 app.add_typer(learning)
+app.add_typer(tuning)
 app.add_typer(deciding)
 app.add_typer(batch)
 app.add_typer(whatif_verbs)

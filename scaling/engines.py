@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 from decisioning.errors import UserError
+from scaling.search import Progress, Search, Trials, Value
 
 P = TypeVar("P")
 T = TypeVar("T")
@@ -49,6 +50,16 @@ class Engine(Protocol):
 
         Every rank goes through the whole work in step with the others. Raises `Disagreement` where two of them come to
         different things, and what the work raises. On one rank there is no network to speak to the others by: {}.
+        """
+        ...
+
+    def search(
+        self, task: Task[Mapping[str, Value], float], asked: Search, progress: Progress = lambda done, total: None
+    ) -> Trials:
+        """Tries parameters for the least loss, which the task gives of each.
+
+        Parameters that the task refuses with a UserError count as a trial without a loss. On Ctrl-C, and when time is
+        up, what has ended is given. Raises UserError where Optuna is not installed.
         """
         ...
 

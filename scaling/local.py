@@ -1,5 +1,6 @@
 """Work in parts by processes of this machine."""
 
+import atexit
 import gc
 import multiprocessing
 import signal
@@ -13,6 +14,7 @@ from typing import Any
 
 from decisioning.errors import UserError
 from scaling.engines import Task, Together
+from scaling.search import Progress, Search, Trials
 
 PROCESSES = 2
 AHEAD = 3
@@ -40,6 +42,12 @@ class Local:
         """As `engines.Engine`: the one rank is this process."""
         (shard,) = shards
         return [made for _, made in work(shard, {})]
+
+    def search(self, task: Task[Any, float], asked: Search, progress: Progress = lambda done, total: None) -> Trials:
+        """As `engines.Engine`, in this process."""
+        from scaling.optuna_search import search
+
+        return search(task, asked, progress)
 
     def brief(self) -> "Local":
         return ALONE
@@ -83,4 +91,5 @@ def _one(part: Any) -> Any:
     if not _opened:
         _opened.append(_task[0]())
         gc.freeze()  # what the work holds stays: the collector need not look at it again and again
+        atexit.register(gc.unfreeze)  # until the process ends: then libraries want to see it go
     return _opened[0](part)

@@ -12,6 +12,7 @@ from ray.exceptions import RayError, RayTaskError
 from decisioning.errors import UserError
 from scaling.engines import Task, Together
 from scaling.ray_session import Session
+from scaling.search import Progress, Search, Trials
 
 AHEAD = 3
 """Parts per worker that are begun before their turn."""
@@ -49,6 +50,12 @@ class OnRay:
         from scaling.ray_gang import together
 
         return together(work, shards)
+
+    def search(self, task: Task[Any, float], asked: Search, progress: Progress = lambda done, total: None) -> Trials:
+        """As `engines.Engine`."""
+        from scaling.ray_search import search
+
+        return search(task, asked, self.workers, progress)
 
     def brief(self) -> "OnRay":
         """Itself: whoever asks for Ray gets Ray."""

@@ -17,16 +17,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-# These are read when mlflow is imported: no telemetry, and no git calls in somebody's work folder.
+# These are read when mlflow is imported: no telemetry, no git calls in somebody's work folder, no bars but ours.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # where tqdm happens to be installed
 # Read at each call: a server that is down is told within seconds, where MLflow itself would try for four minutes.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Metric, Param, RunInfo, RunTag
 from mlflow.exceptions import MlflowException
 
 from decisioning.errors import UserError
@@ -83,23 +84,18 @@ class Registry:
     ) -> Version:
         """Record a run with its files, and make it the newest version of the model `name`."""
         with self._speaking():
-            run = self._client.create_run(self._experiment(), run_name=name).info
-            now = int(time.time() * 1000)
-            self._client.log_batch(
-                run.run_id,
-                metrics=[Metric(key, float(value), now, 0) for key, value in metrics.items()],
-                params=[Param(key, str(value)[:MOST_PARAM_CHARACTERS]) for key, value in params.items()],
-                tags=[RunTag(key, str(value)) for key, value in tags.items()],
-            )
-            with tempfile.TemporaryDirectory() as folder:
-                for file, content in files.items():
-                    Path(folder, file).write_bytes(content)
-                self._client.log_artifacts(run.run_id, folder, FOLDER)
-            self._client.set_terminated(run.run_id)
+            run = self._run(name, FOLDER, files, metrics, params, tags)
             self._ensure_model(name)
             source = f"{run.artifact_uri.rstrip('/')}/{FOLDER}"
             found = self._client.create_model_version(name, source, run.run_id, tags=dict(tags))
         return _version(found)
+
+    def note(
+        self, name: str, files: Mapping[str, bytes], metrics: Mapping[str, float], params: Mapping[str, Any]
+    ) -> None:
+        """Record a run of that name with its files, of which no version comes."""
+        with self._speaking():
+            self._run(name, None, files, metrics, params, {})
 
     def attach(
         self, name: str, version: int, folder: str, files: Mapping[str, bytes], metrics: Mapping[str, float]
@@ -170,6 +166,30 @@ class Registry:
         with self._speaking():
             self._client.log_text(run, text + "\n", f"{key}/{int(time.time() * 1000)}.json")
         self.tag(name, version, key, text)
+
+    def _run(
+        self,
+        name: str,
+        folder: str | None,
+        files: Mapping[str, bytes],
+        metrics: Mapping[str, float],
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+    ) -> RunInfo:
+        """A run that has ended, with its files in a folder of its artifacts."""
+        run, now = self._client.create_run(self._experiment(), run_name=name).info, int(time.time() * 1000)
+        self._client.log_batch(
+            run.run_id,
+            metrics=[Metric(key, float(value), now, 0) for key, value in metrics.items()],
+            params=[Param(key, str(value)[:MOST_PARAM_CHARACTERS]) for key, value in params.items()],
+            tags=[RunTag(key, str(value)) for key, value in tags.items()],
+        )
+        with tempfile.TemporaryDirectory() as draft:
+            for file, content in files.items():
+                Path(draft, file).write_bytes(content)
+            self._client.log_artifacts(run.run_id, draft, folder)
+        self._client.set_terminated(run.run_id)
+        return run
 
     def _experiment(self) -> str:
         found = self._client.get_experiment_by_name(EXPERIMENT)

@@ -1,5 +1,6 @@
 """How to train: a TOML file, or the name of one in `training/configs`."""
 
+import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from models.artifact import Model
 from models.fitting.boosting import NETWORK
 from models.fitting.calibrating import CALIBRATIONS
 from models.learners import LEARNERS, Params
+from scaling.search import Space
+from training.search_space import read_space, space_toml
 
 CONFIGS = Path(__file__).parent / "configs"
 DEFAULT_LEARNER = "lightgbm"
@@ -33,6 +36,8 @@ class Config:
 
     downsample_negatives: float | None = None
     """The share of decisions without a conversion that is learned from, weighted so that rates stay what they are."""
+    search: Space = field(default_factory=dict)
+    """What `segue tune` may change of the parameters. No part of what a model is trained with."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -80,7 +85,7 @@ def read_config(config: Path | str | None) -> Config:
 
 
 def _filled(found: Mapping[str, Any], path: str) -> Config:
-    keys = ("learner", "calibration", "shrinkage", "positives", "downsample_negatives", "params", "monotone")
+    keys = ("learner", "calibration", "shrinkage", "positives", "downsample_negatives", "params", "monotone", "search")
     unknown = sorted(set(found) - set(keys))
     if unknown:
         raise UserError(f"{path} has the unknown key {unknown[0]}: a config holds {', '.join(keys)}.")
@@ -98,14 +103,16 @@ def _filled(found: Mapping[str, Any], path: str) -> Config:
     shrinkage = found.get("shrinkage")
     if shrinkage is not None and not (type(shrinkage) in (int, float) and 0 <= shrinkage <= 1):
         raise UserError(f"{path}: shrinkage is {shrinkage!r}; it is from 0 to 1, or left out to be chosen.")
+    params = {**LEARNERS[learner].defaults, **params}
     return Config(
         learner,
-        {**LEARNERS[learner].defaults, **params},
+        params,
         dict(monotone),
         _one_of(CALIBRATIONS, found.get("calibration", "platt"), "calibration", path),
         None if shrinkage is None else float(shrinkage),
         _one_of(POSITIVES, found.get("positives", "matured"), "way of taking positives", path),
         _kept(found, learner, path),
+        read_space(found.get("search", {}), learner, params, path),
     )
 
 
@@ -128,3 +135,15 @@ def _one_of(known: Mapping[str, object] | tuple[str, ...], wanted: object, what:
     if wanted not in known:
         raise UserError(f"{path}: there is no {what} {wanted!r}. Choose one of: {', '.join(sorted(known))}.")
     return str(wanted)
+
+
+def to_toml(config: Config, heading: str) -> str:
+    """A file that `read_config` reads as this configuration, beneath a comment."""
+    lines = [*(f"# {line}" for line in heading.splitlines()), f'learner = "{config.learner}"']
+    lines += [f'calibration = "{config.calibration}"', f'positives = "{config.positives}"']
+    for key, value in (("shrinkage", config.shrinkage), ("downsample_negatives", config.downsample_negatives)):
+        lines += [] if value is None else [f"{key} = {value!r}"]
+    for table, values in (("params", config.params), ("monotone", config.monotone)):
+        lines += ["", f"[{table}]", *(f"{json.dumps(key)} = {json.dumps(value)}" for key, value in values.items())]
+    lines += ["", "[search]", *space_toml(config.search)]
+    return "\n".join(lines) + "\n"

@@ -143,7 +143,7 @@ class CrossFit:
             for weight in GRID
         ]
         gains = tuple(
-            (weight, float((value - values[0]).mean()), _clustered_error(value - values[0], user))
+            (weight, float((value - values[0]).mean()), clustered_error(value - values[0], user))
             for weight, value in zip(GRID, values, strict=True)
         )
         return GRID[simplest(values, user, float(np.abs(self.logged.reward).max()))], gains
@@ -181,7 +181,7 @@ def doubly_robust(logged: Logged, rows: np.ndarray, choice: np.ndarray, q: np.nd
     return q[at, choice] + weight * (logged.reward[rows] - q[at, action])
 
 
-def _clustered_error(values: np.ndarray, user: np.ndarray) -> float:
+def clustered_error(values: np.ndarray, user: np.ndarray) -> float:
     """The standard error of the mean of `values`, clustered by user."""
     _, codes = np.unique(user, return_inverse=True)
     return standard_error(np.bincount(codes, weights=values - values.mean()) / len(values))
@@ -189,4 +189,4 @@ def _clustered_error(values: np.ndarray, user: np.ndarray) -> float:
 
 def _noise(values: np.ndarray, user: np.ndarray, scale: float) -> float:
     """What a mean must exceed to count: one standard error, or the rule of three where hardly any decision differs."""
-    return max(_clustered_error(values, user), RULE_OF_THREE / len(values) * scale)
+    return max(clustered_error(values, user), RULE_OF_THREE / len(values) * scale)

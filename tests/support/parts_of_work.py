@@ -68,3 +68,23 @@ class Dies:
                 self.once.touch()
             os._exit(1)
         return number
+
+
+@dataclass(frozen=True)
+class Valley:
+    """A loss that is least at depth 4 and rate 0.1 of kind "b"; it refuses depth 7, and is interrupted at `end`."""
+
+    end: int | None = None
+
+    def __call__(self):
+        tried = []
+
+        def loss(params):
+            tried.append(params)
+            if len(tried) == self.end:
+                raise KeyboardInterrupt
+            if params["depth"] == 7:
+                raise UserError("7 is no depth")
+            return abs(params["depth"] - 4) + abs(params["rate"] - 0.1) * 10 + (params["kind"] != "b")
+
+        return loss
