@@ -11,7 +11,12 @@ from decisioning.errors import UserError
 from features.frames import DTYPES
 from features.schema import Schema
 
-AMOUNTS = frozenset({"minutes", "days", "sessions", "ads", "skips", "artists", "clicks", "purchases", "signals"})
+AMOUNTS = frozenset(
+    {
+        *("minutes", "days", "times", "sessions", "devices", "ads", "skips", "signals", "artists"),
+        *("impressions", "clicks", "dismissals", "conversions", "purchases", "payments", "changes"),
+    }
+)
 """Units of which there can't be fewer than none."""
 
 

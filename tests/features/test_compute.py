@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from decisioning.catalog import FeatureType
 from features.compute import compute
+from features.contract import AMOUNTS
 from features.declared.account import ADDONS, MARKETS, TIERS
 from features.definitions import FEATURES, SCHEMA
 from features.frames import DTYPES
@@ -205,6 +206,11 @@ def test_of_two_states_at_one_moment_the_careful_one_counts_and_an_unknown_word_
     for word in ("duo", None):
         found = row_of(compute(users(), events((9, "tier_change", "premium"), (2, "tier_change", word)), observe(NOW)))
         assert (found["tier"], found["past_premium"], found["days_on_tier"]) == (None, False, 2)
+
+
+def test_every_unit_is_of_something_that_there_cant_be_fewer_than_none_of():
+    """So that the contract refuses a snapshot with a negative count, whatever is counted."""
+    assert {feature.spec.unit for feature in FEATURES} - {""} <= AMOUNTS
 
 
 def test_each_feature_is_declared_once_with_an_owner_a_meaning_and_one_expression():
