@@ -23,6 +23,7 @@ from features.snapshots import Snapshot, build_snapshot, current
 from stores.decision_log import DecisionRecord, encode, event_line
 from stores.event_log import EventLog
 from stores.home import Home
+from stores.log_reader import read
 from stores.tables import Tables
 from workbench import SAMPLE_CATALOG, current_release, load_catalog_of
 
@@ -62,7 +63,7 @@ def practice_traffic(home: Home, catalog: Catalog) -> Release:
     """
     in_use = (home.releases / "current").is_file()
     release = current_release(home) if in_use else Release(f"catalog-{catalog.hash[:12]}", catalog)
-    if any((home.logs / "decisions").glob("*.jsonl")):
+    if any(read(home.logs / "decisions")):
         return release
     if not (home.data / "truth.parquet").is_file():
         raise UserError(f"There is no log in {home.logs}, and no simulated truth to make one from: serve some first.")

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from features.snapshot_files import MANIFEST, POINTER, drafted, read_snapshot, set_current
 from stores.home import Home
-from stores.tables import DATASET, replace_folder, sibling
+from stores.tables import DATASET, replace_folder, restore_folder, sibling
 
 USER, DECISION = ("user_id", "user"), "decision_id"
 ERASED = "erased_from"
@@ -66,6 +66,8 @@ def erase_from_files(home: Home, person: Person, *, dry_run: bool = False) -> di
     A snapshot gets another id, as it is another one, and stays the current one if it was. Raises UserError for a
     snapshot that can't be read.
     """
+    if not dry_run:
+        restore_folder(home.data)
     person = replace(person, decisions=person.decisions | _decisions(home.data / "decisions.parquet", person))
     found = _found(home, person)
     if not dry_run:

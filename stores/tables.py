@@ -78,6 +78,7 @@ class Tables:
     @classmethod
     def read(cls, folder: Path) -> "Tables":
         """Raises UserError when there is no dataset in the folder, or a part of it is gone or can't be read."""
+        restore_folder(folder)
         missing = [name for name in TABLE_NAMES if not (folder / f"{name}.parquet").is_file()]
         if missing:
             raise UserError(
@@ -145,6 +146,26 @@ def _is_array(cell: object) -> bool:
 def sibling(folder: Path, kind: str) -> Path:
     """A name beside the folder, so that a rename stays within one file system."""
     return folder.with_name(f".{folder.name}.{kind}.{os.getpid()}")
+
+
+def restore_folder(folder: Path) -> None:
+    """Brings a folder back whose replacement was killed between its two renames."""
+    if folder.exists():
+        return
+    for old in folder.parent.glob(f".{folder.name}.old.*"):
+        if not _lives(int(old.suffix[1:])):  # else that process is at it this moment
+            old.rename(folder)
+            return
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def replace_folder(folder: Path, draft: Path) -> None:

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pandas as pd
 import pytest
 
@@ -165,3 +169,12 @@ def test_a_damaged_file_is_refused_by_name(tmp_path):
     (tmp_path / "outcomes.parquet").write_bytes(b"no parquet")
     with pytest.raises(UserError, match=r"outcomes.parquet can't be read"):
         Tables.read(tmp_path)
+
+
+def test_a_dataset_whose_replacement_was_killed_between_its_two_renames_is_found_again(tmp_path):
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    good().write(tmp_path / f".data.old.{ended.stdout.strip()}")
+    assert len(Tables.read(tmp_path / "data").facts) == len(good().facts)
+    (tmp_path / "data").rename(tmp_path / f".data.old.{os.getpid()}")  # of a process that is at it
+    with pytest.raises(UserError):
+        Tables.read(tmp_path / "data")
