@@ -55,7 +55,6 @@ def _distribution(found: Any, one: Range | Choice) -> Any:
 
 def _study(asked: Search) -> Any:
     optuna = _optuna()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(direction="minimize", sampler=optuna.samplers.TPESampler(seed=asked.seed))
     study.enqueue_trial(dict(asked.first))
     return study
@@ -70,4 +69,5 @@ def _optuna() -> Any:
         import optuna
     except ImportError:
         raise UserError("Searching needs Optuna, which is not installed: pip install 'segue[search]'.") from None
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna

@@ -74,9 +74,16 @@ class _Told(tune.Callback):
         self._progress, self._trials, self._done = progress, trials, 0
         progress(0, trials)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Tune writes down what it was given, to go on elsewhere some day: there, nobody watches."""
+        return _Told, (_nobody, self._trials)
+
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._done += 1
         self._progress(self._done, self._trials)
+
+
+def _nobody(done: int, total: int) -> None: ...
 
 
 def _trials(grid: ResultGrid) -> tuple[Trial, ...]:

@@ -20,6 +20,7 @@ ADDRESS = "RAY_ADDRESS"
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # no telemetry
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # how soon it sees that the ranks are done
+    "RAY_AIR_NEW_OUTPUT": "0",  # Tune's tables on standard output, however quiet it is told to be
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else it warns of a change to come for GPUs
 }
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}

@@ -60,11 +60,10 @@ def tune(
     if as_json:
         show(found.to_json(), as_json)
         return
-    out_console = Console(highlight=False)
-    out_console.print(_table(found.found))
-    for sentence in _words(found.found):
-        out_console.print(sentence, soft_wrap=True)
-    out_console.print(f"segue train --config {found.config}", soft_wrap=True)
+    console = Console(highlight=False)
+    console.print(_table(found.found))
+    for sentence in (*_words(found.found), f"Train with it: segue train --config {found.config}"):
+        console.print(sentence, soft_wrap=True)
 
 
 def _table(found: Mapping[str, Any]) -> Table:

@@ -2,6 +2,7 @@
 
 import builtins
 from dataclasses import replace
+from threading import Lock
 
 import pytest
 from parts_of_work import Valley
@@ -14,9 +15,9 @@ SPACE = {"depth": Range(2, 7), "rate": Range(0.01, 1.0, log=True), "kind": Choic
 ASKED = Search(SPACE, first={"depth": 6, "rate": 0.5, "kind": "a"}, trials=8, seed=1)
 
 
-def test_a_search_begins_with_what_is_to_be_beaten_stays_in_its_space_and_beats_it(twin):
-    told = []
-    found = twin.search(Valley(), ASKED, progress=lambda *at: told.append(at))
+def test_a_search_begins_with_what_is_to_be_beaten_stays_in_its_space_and_beats_it(twin, capfd):
+    told, lock = [], Lock()  # as bars have one, and it can't be pickled
+    found = twin.search(Valley(), ASKED, progress=lambda *at: lock and told.append(at))
     assert found.stopped is None
     assert found.trials[0].params == ASKED.first
     assert len(found.trials) == ASKED.trials
@@ -24,6 +25,7 @@ def test_a_search_begins_with_what_is_to_be_beaten_stays_in_its_space_and_beats_
     assert all(isinstance(one.params["depth"], int) for one in found.trials)
     assert found.best.loss < found.trials[0].loss == pytest.approx(2 + 4 + 1)
     assert (told[0], told[-1]) == ((0, 8), (8, 8))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_refused_parameters_are_trials_without_a_loss_and_the_search_goes_on(twin):
