@@ -71,6 +71,8 @@ class Node(Server):
 class Cluster:
     """`found`: some of its nodes. `timeout`: seconds to wait for a connection, or a word."""
 
+    is_one_server = False
+
     def __init__(self, found: Address, timeout: float) -> None:
         self._seeds, self._options, self._timeout = found.nodes, found.options(timeout), timeout
         self._nodes: dict[Place, Node] = {}

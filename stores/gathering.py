@@ -15,6 +15,10 @@ class Gathering:
         self._sending: set[asyncio.Task[None]] = set()
 
     @property
+    def is_one_server(self) -> bool:
+        return self._wire.is_one_server
+
+    @property
     def has_others(self) -> bool:
         return self._wire.has_others
 

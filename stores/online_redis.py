@@ -20,7 +20,7 @@ from stores.gathering import Gathering
 from stores.layout import Keys, Pointer, Version, bucket_of, field_of, pack_event
 from stores.online import HISTORY_LIMIT, HISTORY_SECONDS, Damaged, PartDown, StoreDown
 from stores.reading import Found, facts, is_damage
-from stores.redis_scripts import APPLY, COUNT, REFRESH, REMEMBER, RESERVE
+from stores.redis_scripts import APPLY, APPLY_AND_COUNT, COUNT, REFRESH, REMEMBER, RESERVE
 from stores.wire import wire
 
 REFRESH_SECONDS = 0.5
@@ -189,13 +189,15 @@ class RedisStore:
     # --- Applying
 
     async def _apply(self, event: Event, budgets: Sequence[str]) -> bool:
-        """Two scripts, as a user and the budgets have their slots; `redis_scripts` tells why each counts once."""
+        """On a cluster two scripts, as users and budgets have their slots: `redis_scripts` tells why each acts once."""
         user = event.user
         keys = [self._keys.history(user), self._keys.trimmed(user), self._keys.owed(user)]
-        owed_for = OWED_SECONDS if budgets else ""
-        at, now = repr(float(event.at)), self._now()
-        args = [event.event_id, pack_event(event), at, self._limit, HISTORY_SECONDS, now, owed_for]
-        found = await self._run(APPLY, keys, args)
+        args = [event.event_id, pack_event(event), repr(float(event.at)), self._limit, HISTORY_SECONDS, self._now()]
+        if not budgets or self._wire.is_one_server:
+            keys += [key for name in budgets for key in self._keys.budget(name)]
+            who = holder(event.decision_id, event.offer)
+            return bool(await self._run(APPLY_AND_COUNT if budgets else APPLY, keys, [*args, "", who]))
+        found = await self._run(APPLY, keys, [*args, OWED_SECONDS])
         if found & 2:
             await self._count(event, budgets)
             task = asyncio.create_task(self._settle(event))

@@ -43,66 +43,60 @@ end
 # Half of it is kept for what users did about offers: only where there is more of that does it lose its oldest of those,
 # and else the oldest that was merely shown or clicked.
 # What is lost stays in `trimmed` for as long as a repetition could still come; what comes even later is not applied.
-APPLY = (
-    _CLOCK
-    + """
-local history, trimmed, owed = KEYS[1], KEYS[2], KEYS[3]
-local id, packed, at = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local limit, seconds = tonumber(ARGV[4]), tonumber(ARGV[5])
-local passing = {impression = true, decision = true, click = true}
+_APPLY = """
+local function apply()
+  local history, trimmed, owed = KEYS[1], KEYS[2], KEYS[3]
+  local id, packed, at = ARGV[1], ARGV[2], tonumber(ARGV[3])
+  local limit, seconds = tonumber(ARGV[4]), tonumber(ARGV[5])
+  local passing = {impression = true, decision = true, click = true}
 
-local function read(value)
-  local ok, event = pcall(cmsgpack.unpack, value)
-  if not ok or type(event) ~= 'table' then return -math.huge, true end
-  return tonumber(event[1]) or -math.huge, passing[event[2]] or false
-end
-
-local function older(t, id, than)
-  return not than or t < than.at or (t == than.at and id < than.id)
-end
-
-local since = ARGV[7] ~= '' and redis.call('ZSCORE', owed, id)
-if redis.call('HEXISTS', history, id) == 1 or redis.call('ZSCORE', trimmed, id) then
-  return since and clock(ARGV[6]) - since < tonumber(ARGV[7]) and 2 or 0
-end
-redis.call('HSET', history, id, packed)
-if redis.call('HLEN', history) > limit then
-  local all, newest, lasting, oldest = redis.call('HGETALL', history), nil, 0, {}
-  for i = 1, #all, 2 do
-    local t, passes = read(all[i + 1])
-    if older(t, all[i], oldest[passes]) then oldest[passes] = {id = all[i], at = t} end
-    if not newest or t > newest then newest = t end
-    if not passes then lasting = lasting + 1 end
+  local function read(value)
+    local ok, event = pcall(cmsgpack.unpack, value)
+    if not ok or type(event) ~= 'table' then return -math.huge, true end
+    return tonumber(event[1]) or -math.huge, passing[event[2]] or false
   end
-  local lost = oldest[lasting <= math.floor(limit / 2)] or oldest[true] or oldest[false]
-  redis.call('HDEL', history, lost.id)
-  if lost.id == id and lost.at < newest - seconds then return 0 end
-  redis.call('ZADD', trimmed, string.format('%.17g', lost.at), lost.id)
-  redis.call('ZREMRANGEBYSCORE', trimmed, '-inf', string.format('(%.17g', newest - seconds))
-  redis.call('EXPIRE', trimmed, seconds)
+
+  local function older(t, id, than)
+    return not than or t < than.at or (t == than.at and id < than.id)
+  end
+
+  local since = ARGV[7] ~= '' and redis.call('ZSCORE', owed, id)
+  if redis.call('HEXISTS', history, id) == 1 or redis.call('ZSCORE', trimmed, id) then
+    return since and clock(ARGV[6]) - since < tonumber(ARGV[7]) and 2 or 0
+  end
+  redis.call('HSET', history, id, packed)
+  if redis.call('HLEN', history) > limit then
+    local all, newest, lasting, oldest = redis.call('HGETALL', history), nil, 0, {}
+    for i = 1, #all, 2 do
+      local t, passes = read(all[i + 1])
+      if older(t, all[i], oldest[passes]) then oldest[passes] = {id = all[i], at = t} end
+      if not newest or t > newest then newest = t end
+      if not passes then lasting = lasting + 1 end
+    end
+    local lost = oldest[lasting <= math.floor(limit / 2)] or oldest[true] or oldest[false]
+    redis.call('HDEL', history, lost.id)
+    if lost.id == id and lost.at < newest - seconds then return 0 end
+    redis.call('ZADD', trimmed, string.format('%.17g', lost.at), lost.id)
+    redis.call('ZREMRANGEBYSCORE', trimmed, '-inf', string.format('(%.17g', newest - seconds))
+    redis.call('EXPIRE', trimmed, seconds)
+  end
+  redis.call('EXPIRE', history, seconds)
+  if ARGV[7] == '' then return 1 end
+  redis.call('ZADD', owed, string.format('%.17g', clock(ARGV[6])), id)
+  redis.call('EXPIRE', owed, ARGV[7])
+  return 3
 end
-redis.call('EXPIRE', history, seconds)
-if ARGV[7] == '' then return 1 end
-redis.call('ZADD', owed, string.format('%.17g', clock(ARGV[6])), id)
-redis.call('EXPIRE', owed, ARGV[7])
-return 3
 """
-)
+APPLY = _CLOCK + _APPLY + "return apply()"
 
 # Counts one event towards its budgets, once. KEYS: counted events, then three for each budget.
 # ARGV: the event, holder, now, seconds for which it is remembered as counted, seconds for which those are remembered
 # whose users' keys say so too, then those.
 # A damaged budget keeps the others from nothing.
-COUNT = (
+_COUNT = (
     _BUDGETS
     + """
-local counted, event, who, now = KEYS[1], ARGV[1], ARGV[2], clock(ARGV[3])
-local settled = string.format('%.17g', now + tonumber(ARGV[5]))
-for i = 6, #ARGV do redis.call('ZADD', counted, 'XX', 'LT', settled, ARGV[i]) end
-if holds(counted, event, now) then return 0 end
-hold(counted, event, string.format('%.17g', now + tonumber(ARGV[4])), now)
-
-local function count(spent, leases, confirmed)
+local function count_one(who, now, spent, leases, confirmed)
   if holds(confirmed, who, now) then return end
   local ends = holds(leases, who, now)
   redis.call('INCR', spent)
@@ -112,8 +106,33 @@ local function count(spent, leases, confirmed)
   end
 end
 
-for i = 2, #KEYS, 3 do pcall(count, KEYS[i], KEYS[i + 1], KEYS[i + 2]) end
+local function count(who, now, first)
+  for i = first, #KEYS, 3 do pcall(count_one, who, now, KEYS[i], KEYS[i + 1], KEYS[i + 2]) end
+end
+"""
+)
+COUNT = (
+    _COUNT
+    + """
+local counted, event, now = KEYS[1], ARGV[1], clock(ARGV[3])
+local settled = string.format('%.17g', now + tonumber(ARGV[5]))
+for i = 6, #ARGV do redis.call('ZADD', counted, 'XX', 'LT', settled, ARGV[i]) end
+if holds(counted, event, now) then return 0 end
+hold(counted, event, string.format('%.17g', now + tonumber(ARGV[4])), now)
+count(ARGV[2], now, 2)
 return 1
+"""
+)
+
+# Both in one, for where all keys are on one server: nothing can die in between, so nothing is noted. KEYS and ARGV are
+# those of APPLY, with three keys for each budget and the holder behind. Returns what APPLY does.
+APPLY_AND_COUNT = (
+    _COUNT
+    + _APPLY
+    + """
+local found = apply()
+if found == 1 then count(ARGV[8], clock(ARGV[6]), 4) end
+return found
 """
 )
 

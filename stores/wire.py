@@ -20,6 +20,11 @@ Command = tuple[str | bytes | int | float, ...]
 
 class Wire(Protocol):
     @property
+    def is_one_server(self) -> bool:
+        """Whether a script may touch any keys together."""
+        ...
+
+    @property
     def has_others(self) -> bool:
         """Where a server fails: whether others may be well."""
         ...
@@ -44,6 +49,7 @@ def wire(url: str, timeout: float) -> Wire:
 class Server:
     """`options`: what a connection takes (`Address.options`). `timeout`: seconds to wait for a connection or a word."""
 
+    is_one_server = True
     has_others = False
 
     def __init__(self, options: dict[str, Any], timeout: float) -> None:

@@ -25,7 +25,9 @@ FAILURES = [None, *((step, is_done) for step in STEPS for is_done in (False, Tru
 
 
 class Flaky:
-    """A wire on which one step fails."""
+    """A wire on which one step fails. Also one server is taken for many here, which takes two steps."""
+
+    is_one_server = False
 
     def __init__(self, store: RedisStore) -> None:
         self._wire, self.fails, self._scripts = store._wire, None, {}

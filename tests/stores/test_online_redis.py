@@ -283,7 +283,6 @@ async def test_a_damaged_counter_hands_nothing_out(own_url, admin):
 WRONG = {
     "history": (lambda keys: keys.history("ann"), {"history:corrupt"}),
     "trimmed": (lambda keys: keys.trimmed("ann"), set()),
-    "owed": (lambda keys: keys.owed("ann"), set()),
     "fresh": (lambda keys: keys.fresh("ann"), {"fresh:corrupt:1"}),
     "answer": (lambda keys: keys.answer("ann", "d1"), set()),
 }
@@ -300,7 +299,7 @@ async def test_a_key_of_another_kind_costs_its_own_user_alone_and_never_the_stor
         assert ("history" in facts.unread) == (kind == "history")
         await guarded.remember("ann", "d1", b"answer", 60.0, None, SCHEMA, 1.0)
         applied = await guarded.apply(EVENT, ("push",), SCHEMA)
-        assert (applied is None) == (kind in ("history", "trimmed", "owed"))
+        assert (applied is None) == (kind in ("history", "trimmed"))
         assert not guarded.is_down
         assert not guarded._backlog, "no repetition would help"
         assert await guarded.apply(replace(EVENT, user="bob"), ("push",), SCHEMA)
