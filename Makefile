@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help setup setup-dev demo demo-check test test-heavy bench-decide bench-learning lint format lock clean
+.PHONY: help setup setup-dev demo demo-check test test-heavy bench-decide bench-learning bench-pipeline lint format lock clean
 
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -52,6 +52,17 @@ test-heavy: setup-dev  ## The slow tests that `make test` leaves out
 bench-decide: .venv-bench/.stamp  ## How long decisions take, beside their targets and other rule engines
 	@.venv-bench/bin/python benchmarks/decide.py $(ARGS)
 
+# Feast needs other versions than Segue: its environment holds nothing of ours.
+.venv-feast/.stamp: requirements/feast.txt
+	@test -n "$(PYTHON)" || { echo "Segue needs Python 3.11 or later, and found none: install it, or name it: make PYTHON=/path/to/python3"; exit 2; }
+	@echo "Preparing .venv-feast from requirements/feast.txt (a minute or two, once)"
+	@test -x .venv-feast/bin/python || $(PYTHON) -m venv .venv-feast
+	@.venv-feast/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/feast.txt
+	@touch $@
+
+bench-pipeline: setup-dev .venv-feast/.stamp  ## What snapshots, publishing, the log and batches come to, beside their targets and Feast
+	@$(BIN)/python -m benchmarks.pipeline $(ARGS)
+
 bench-learning: setup-dev  ## What learning, the gate, what-if and the simulator come to, beside their targets
 	@$(BIN)/python -m benchmarks.learning $(ARGS)
 
@@ -69,4 +80,4 @@ lock:  ## Resolve the requirements again (needs uv)
 	@requirements/lock $(ARGS)
 
 clean:  ## Remove .venv and caches; leaves .segue alone
-	rm -rf .venv .venv-bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info build
+	rm -rf .venv .venv-bench .venv-feast .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info build
