@@ -257,11 +257,12 @@ class AnySequence(RuleBasedStateMachine):
         self.runner.close()
 
 
-def test_no_sequence_of_decisions_impressions_and_endings_exceeds_a_budget(valkey_url):
-    urls = (valkey_url, *filter(None, [os.environ.get("REDIS_URL")]))
+def test_no_sequence_of_decisions_impressions_and_endings_exceeds_a_budget(valkey_url, cluster_url):
+    """On one server an event is applied in one step, on a cluster in two."""
+    urls = (valkey_url, cluster_url, *filter(None, [os.environ.get("REDIS_URL")]))
     with namespace(*urls) as name:
         machine = type("OnValkey", (AnySequence,), {"urls": urls, "namespace": name})
-        run_state_machine_as_test(machine, settings=settings(max_examples=40, stateful_step_count=40, deadline=None))
+        run_state_machine_as_test(machine, settings=settings(max_examples=25, stateful_step_count=40, deadline=None))
 
 
 def test_no_long_sequence_exceeds_a_budget_in_memory():
