@@ -1,6 +1,6 @@
 """`segue score | decide-all`: all users at once, for e-mail and push."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -126,28 +126,26 @@ def _tell(manifest: Mapping[str, Any], out: Path, as_json: bool) -> None:
         show(dict(manifest), as_json)
         return
     tally = dict(manifest["tally"])
-    file = tally.pop("file", None)
-    for warning in _warnings(file) if file else ():
+    for warning in _warnings(tally.pop("file", None), tally.pop("stale_features")):
         people.print(f"[yellow]Warning:[/yellow] {escape(warning)}", highlight=False, soft_wrap=True)
     show({"out": str(out), "release": manifest["release"], "snapshot": manifest["snapshot"], **tally}, as_json)
 
 
-def _warnings(file: Mapping[str, Any]) -> list[str]:
-    lines = {name: ", ".join(map(str, found)) for name, found in file["examples"].items()}
-    told = []
+def _warnings(file: Mapping[str, Any] | None, stale: Sequence[str]) -> Iterator[str]:
+    if stale:
+        yield f"the snapshot is so old that these count as missing: {', '.join(stale)}. Build a new one."
+    if file is None:
+        return
     if file["unknown"]:
-        told.append(
-            f"{file['unknown']:,} users are not in the snapshot (lines {lines['unknown']}{_more(file, 'unknown')})."
-        )
+        yield f"{file['unknown']:,} users are not in the snapshot (lines {_lines(file, 'unknown')})."
     if file["duplicates"]:
-        told.append(
-            f"{file['duplicates']:,} rows name a user again (lines {lines['duplicates']}{_more(file, 'duplicates')}): "
-            "the first of each counts."
-        )
+        lines = _lines(file, "duplicates")
+        yield f"{file['duplicates']:,} rows name a user again (lines {lines}): the first of each counts."
     if file["ignored"]:
-        told.append(f"nothing reads the columns {', '.join(file['ignored'])}.")
-    return told
+        yield f"nothing reads the columns {', '.join(file['ignored'])}."
 
 
-def _more(file: Mapping[str, Any], what: str) -> str:
-    return ", …" if file[what] > len(file["examples"][what]) else ""
+def _lines(file: Mapping[str, Any], what: str) -> str:
+    """The first lines, and whether there are more."""
+    named = file["examples"][what]
+    return ", ".join(map(str, named)) + (", …" if file[what] > len(named) else "")

@@ -18,6 +18,8 @@ from evaluation.batch.parts import Part, parts_of
 from evaluation.batch.scoring import Scoring
 from evaluation.batch.user_files import fingerprint
 from evaluation.batch.users import GROUP_ROWS, Asked, join
+from evaluation.batch.visits import stale_features
+from evaluation.batch.without_store import WithoutStore
 from features.schema import Schema
 from features.snapshots import Snapshot
 from scaling.engines import Engine
@@ -90,7 +92,7 @@ def score_all(
             with_context=asked is not None,
         )  # fmt: skip
         tally = work_through(output, parts, partial(engine.map, task), progress)
-        return output.finish(parts, _told(tally, asked, started))
+        return output.finish(parts, _told(question, release, output, tally, asked, started))
 
 
 def decide_all(
@@ -109,7 +111,8 @@ def decide_all(
     `lease` is how many seconds a unit of a budget stays reserved for an answer. As `score_all` otherwise.
     """
     release = question.checked()
-    with _output(question, question.asked("decisions", release)) as output:
+    told = {"with_store": not isinstance(store, WithoutStore), "logged": log is not None}
+    with _output(question, question.asked("decisions", release, **told)) as output:
         if output.manifest is not None:
             return output.manifest
         started = time.perf_counter()
@@ -119,7 +122,7 @@ def decide_all(
             question.snapshot.as_of, output.folder, log, _budgets(release, store, output), lease,
         )  # fmt: skip
         tally = work_through(output, parts, partial(engine.map, task), progress)
-        return output.finish(parts, _told(tally, asked, started))
+        return output.finish(parts, _told(question, release, output, tally, asked, started))
 
 
 def _output(question: Question, asked: Mapping[str, Any]) -> Any:
@@ -163,10 +166,13 @@ async def _out(store: Callable[[], OnlineStore], budgets: Sequence[str]) -> Mapp
         await opened.close()
 
 
-def _told(tally: Tally, asked: Asked | None, started: float) -> dict[str, Any]:
-    """The tally with what the file of users held, and the time that this attempt took."""
+def _told(
+    question: Question, release: Release, output: Output, tally: Tally, asked: Asked | None, started: float
+) -> dict[str, Any]:
+    """The tally with what the file of users held, what was too old to count, and the time that this attempt took."""
     about = {} if asked is None else {"file": asdict(asked)}
-    return {**tally, **about, "seconds": round(time.perf_counter() - started, 2)}
+    stale = stale_features(release.catalog, question.snapshot.as_of, output.at)
+    return {**tally, **about, "stale_features": stale, "seconds": round(time.perf_counter() - started, 2)}
 
 
 def _apart(wanted: Schema, found: Schema) -> str:

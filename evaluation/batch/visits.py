@@ -96,6 +96,12 @@ def contexts_of(catalog: Catalog, batch: pa.RecordBatch) -> list[Context]:
     return [read_context(catalog, json.loads(text)) if text else NONE_SENT for text in sent]
 
 
+def stale_features(catalog: Catalog, as_of: float, at: float) -> list[str]:
+    """The features whose values of a snapshot are too old to count."""
+    specs = catalog.features.values()
+    return sorted(spec.name for spec in specs if spec.max_age and not spec.from_context and at - as_of > spec.max_age)
+
+
 def users_of(
     catalog: Catalog,
     schema: Schema,
@@ -107,10 +113,9 @@ def users_of(
     """Users with what the catalog says of missing values and of old ones, as `Knowledge` applies it to one."""
     specs = catalog.features.values()
     defaults = {spec.name: spec.default for spec in specs if spec.default is not None}
-    stale = {spec.name for spec in specs if spec.max_age and not spec.from_context and at - as_of > spec.max_age}
     names = [spec.name for spec in specs if spec.from_context] if contexts is not None else ()
     columns = {name: [values.get(name) for values, _ in contexts or ()] for name in names}
-    return Users(schema, vectors, defaults, frozenset(stale), columns)
+    return Users(schema, vectors, defaults, frozenset(stale_features(catalog, as_of, at)), columns)
 
 
 class Foreseeing:

@@ -10,13 +10,11 @@ def office(terminal):
     return post_office(terminal.home)
 
 
-def test_everybody_is_scored_and_the_same_again_changes_nothing(terminal, office, tmp_path):
-    words = ("score", "--surface", "push", "--out", tmp_path / "scores", "--top", 2)
-    manifest = terminal.json(*words)
+def test_everybody_is_scored(terminal, office, tmp_path):
+    manifest = terminal.json("score", "--surface", "push", "--out", tmp_path / "scores", "--top", 2)
     assert manifest["tally"]["users"] == 300
     table = pq.read_table(tmp_path / "scores")
     assert table.num_rows == 600
-    assert terminal.json(*words) == manifest
 
 
 def test_a_campaign_is_decided_logged_and_replayed(terminal, office, tmp_path):
@@ -26,8 +24,6 @@ def test_a_campaign_is_decided_logged_and_replayed(terminal, office, tmp_path):
     assert "users: 3" in told
     assert pq.read_table(tmp_path / "mails").column("user_id").to_pylist() == ["user-1", "nobody", "user-2"]
     assert terminal.json("replay", "--last", "all")["identical"] == 3
-    decision = pq.read_table(tmp_path / "mails").column("decision_id")[0].as_py()
-    assert decision in terminal.segue("explain", decision, "--json")
 
 
 def test_mistakes_are_told_in_a_sentence_and_leave_nothing_behind(terminal, office, tmp_path):

@@ -46,7 +46,8 @@ def alone(office, surface, user: pd.DataFrame, context=None):
 
 @pytest.mark.parametrize("surface", ["push", "mail"])
 def test_every_score_is_what_the_release_says_of_that_user_to_the_last_bit(office, tmp_path, surface):
-    assert score(office, tmp_path / "out", surface=surface)["tally"]["users"] == 300
+    tally = score(office, tmp_path / "out", surface=surface)["tally"]
+    assert (tally["users"], tally["stale_features"]) == (300, ["minutes"])
     found = rows(tmp_path / "out")
     assert len(found) == 300 * 4
     assert found["p_convert"].nunique() > 100  # or all this would prove little
