@@ -47,7 +47,8 @@ def skew(
     """(values compared, those that differ, decisions that could not be compared).
 
     Each decision's feature values, as logged, against the offline snapshot of the same moment, value by value, in the
-    float32 that both are stored in. A value that is missing on one side alone differs.
+    float32 that both are stored in. A value that is missing on one side alone differs. One that was fresher than the
+    snapshot is left out: no snapshot of that moment knows it.
     """
     wanted: dict[float, dict[str, list[DecisionRecord]]] = {}
     for record in records:
@@ -61,9 +62,10 @@ def skew(
         names = [name for name in snapshot.schema.names if name in features]
         for user, offline in _vectors(snapshot, secret, users):
             for record in users[user]:
+                held = [name for name in names if name not in record.facts.fresh]
                 matched += 1
-                compared += len(names)
-                off += _off(record.facts.features, offline, names, snapshot.schema)
+                compared += len(held)
+                off += _off(record.facts.features, offline, held, snapshot.schema)
     return compared, off, len(records) - matched
 
 

@@ -56,12 +56,14 @@ def champion(home, catalog_files, releases):
     return releases.current()
 
 
-def serve(home, releases, *, times=1, distort=lambda rows: rows):
+def serve(home, releases, *, times=1, distort=lambda rows: rows, fresh=()):
     """`READERS` decisions by the release in use, over the store in memory; returns the answers and the records."""
     snapshot = build_snapshot(home.data, home.snapshots)
     store = MemoryStore()
     rows = list(distort(snapshot_rows(snapshot, home.secret())))
     publish(store, rows, schema=snapshot.schema, as_of=snapshot.as_of, snapshot_id="s", count=len(rows))
+    for user, _ in rows[: READERS // 2] if fresh else ():
+        asyncio.run(store.refresh(user, dict(fresh), snapshot.as_of + 60.0))
     folder = home.logs / "decisions"
     runtime = Runtime(
         home.secret(),
@@ -128,6 +130,17 @@ def test_features_that_reached_the_server_otherwise_are_skew(home, releases, cha
     assert 0 < shadow.off < 0.1 * shadow.compared
     (line,) = [line for line in shadow_lines(shadow) if line.check == "skew"]
     assert line.verdict is Verdict.FAIL
+
+
+def test_what_was_fresher_than_the_snapshot_is_no_skew(home, releases, champion):
+    challenge(home, None, 2, 0.0, **BY)
+    _, records = serve(home, releases, times=2, fresh={"age": 99})
+    assert any(record.facts.fresh for record in records)
+    model = artifact.load(Registry(home.mlflow_uri, home.artifacts).files("passes", 2))
+    shadow = shadow_of(home, releases, model)
+    left_out = sum(len(record.facts.fresh) for record in records)
+    assert (shadow.compared, shadow.off) == (2 * READERS * 2 - left_out, 0)
+    assert shadow.identical == shadow.replayed == 2 * READERS, "replay sees what the decision saw"
 
 
 def test_decisions_whose_snapshot_is_gone_are_not_compared_and_said(home, releases, champion):
