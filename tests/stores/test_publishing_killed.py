@@ -69,7 +69,9 @@ def test_publishers_killed_at_random_moments_go_on_where_they_were(request, serv
     with namespace(url) as name:
         publish_build(url, name, 1)
         assert attempts(url, name, 2, kills=3, seed=5) > 0
-        assert asyncio.run(read_all(url, name, range(0, USERS, 37))) == [values(user, 2) for user in range(0, USERS, 37)]
+        assert asyncio.run(read_all(url, name, range(0, USERS, 37))) == [
+            values(user, 2) for user in range(0, USERS, 37)
+        ]
 
 
 @pytest.mark.heavy
