@@ -36,3 +36,17 @@ def test_a_client_can_say_only_what_the_catalog_takes_from_the_context():
     assert found == {"tier": "free", "sessions": 5, "device": "tv"}
     assert "minutes" not in known(features, minutes=100.0)
     assert features == {"tier": "free", "sessions": 5}
+
+
+def fresh(features, moments, as_of=None):
+    return KNOWLEDGE.values(Request("d", "u", "home", NOW), Facts(features, as_of, fresh=moments))
+
+
+def test_a_fresh_value_is_as_old_as_its_own_moment():
+    features = {"tier": "free", "sessions": 5, "minutes": 2.5}
+    old = NOW - 10_000.0
+    assert fresh(features, {}, old) == {"tier": "free", "sessions": 0, "device": "phone"}
+    assert fresh(features, {"sessions": NOW - 60.0}, old) == {"tier": "free", "sessions": 5, "device": "phone"}
+    assert fresh(features, {"sessions": NOW - 3600.5}, old)["sessions"] == 0
+    assert fresh({"sessions": 5}, {"sessions": NOW - 3600.0})["sessions"] == 5, "of a user whom no snapshot knows"
+    assert fresh({"sessions": 5}, {"sessions": NOW - 3600.5})["sessions"] == 0
