@@ -13,6 +13,7 @@ OTHER_SCHEMA = "features:schema"
 CORRUPT = "features:corrupt"
 CORRUPT_HISTORY = "history:corrupt"
 CORRUPT_BUDGET = "budgets:corrupt"
+CORRUPT_KILLED = "killed:corrupt"
 
 HISTORY_LIMIT = 200
 """How many of a user's events are kept: the newest ones. Half of them may be anything but impressions, clicks and

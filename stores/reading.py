@@ -11,7 +11,7 @@ from decisioning.domain import Facts, HistoryEvent, Value
 from features.schema import Schema
 from stores.fresh import CORRUPT_FRESH, Fresh, freshen, unpack_fresh
 from stores.layout import Version, unpack_history, unpack_vector
-from stores.online import CORRUPT, CORRUPT_BUDGET, CORRUPT_HISTORY, UNKNOWN_USER, UNPUBLISHED, unread
+from stores.online import CORRUPT, CORRUPT_BUDGET, CORRUPT_HISTORY, CORRUPT_KILLED, UNKNOWN_USER, UNPUBLISHED, unread
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def facts(found: Found, schema: Schema, own: str = "") -> Facts:
     parts = _Parts()
     features = parts.features(found, schema)
     history = parts.history(found.history, own)
-    killed = frozenset(offer.decode() for offer in parts.held(found.killed, list, "killed", "killed:corrupt") or ())
+    killed = parts.killed(found.killed)
     budgets = parts.budgets(found)
     fresh: dict[str, float] = {}
     if "features" not in parts.missing:  # those newer than what nobody knows can't be told
@@ -105,6 +105,12 @@ class _Parts:
             self.missing.add("history")
             self.degraded.append(CORRUPT_HISTORY)
         return ()
+
+    def killed(self, answer: Any) -> frozenset[str]:
+        names = self.held(answer, list, "killed", CORRUPT_KILLED)
+        if names is None:
+            self.missing.add("killed")
+        return frozenset(name.decode() for name in names or ())
 
     def fresh(self, answer: Any, schema: Schema) -> Fresh:
         if isinstance(answer, Exception) and not is_damage(answer):

@@ -80,7 +80,10 @@ def _append(record: Path, what: Flip) -> None:
 
 
 async def _killed(store: OnlineStore) -> frozenset[str]:
-    return (await store.read("nobody", Schema(()))).killed
+    facts = await store.read("nobody", Schema(()))
+    if "killed" in facts.unread:
+        raise StoreDown(", ".join(facts.degraded))
+    return facts.killed
 
 
 def _ask(url: str, namespace: str, question: Callable[[OnlineStore], Awaitable[T]]) -> T:

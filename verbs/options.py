@@ -17,7 +17,8 @@ ModelOption = Annotated[
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="The same seed gives the same result.")]
 RedisOption = Annotated[
-    str | None, typer.Option("--redis-url", envvar="REDIS_URL", help="A Redis or Valkey; default: the embedded one.")
+    str | None,
+    typer.Option("--redis-url", envvar="REDIS_URL", help="A Redis, a Valkey, a cluster; default: the embedded one."),
 ]
 LastOption = Annotated[
     str, typer.Option("--last", help="How much of the log: a number of decisions, 7d, 24h, 90m, 2w, or all.")

@@ -16,6 +16,7 @@ from redis import Redis
 
 from decisioning.catalog import FeatureSpec, FeatureType
 from decisioning.domain import Event
+from decisioning.errors import UserError
 from features.schema import Schema
 from serving.breaker import GuardedStore
 from stores.budgets import Want
@@ -25,6 +26,7 @@ from stores.online import Damaged, StoreDown
 from stores.online_redis import RedisStore
 from stores.publishing import publish
 from stores.publishing_redis import EXPIRE_SECONDS, RedisShelf
+from stores.switches import killed
 
 pytestmark = pytest.mark.anyio
 
@@ -321,6 +323,19 @@ async def test_a_shared_key_of_another_kind_is_degraded_and_not_a_store_that_is_
         expected = {"bucket": ("features:corrupt",), "killed": ("killed:corrupt",), "current": ()}[kind]
         assert facts.degraded == expected
         assert (facts.features == {"build": 1}) == (kind != "bucket")
+        assert ("killed" in facts.unread) == (kind == "killed"), "what was off stays off"
+
+
+async def test_a_damaged_set_of_kill_switches_is_not_taken_for_an_empty_one(own_url, admin):
+    async with store_at(own_url, timeout=1.0) as store:
+        guarded = GuardedStore(store)
+        await guarded.warm(SCHEMA)
+        await store.kill("annual")
+        assert (await guarded.read("ann", SCHEMA, (), 1.0)).killed == {"annual"}
+        admin.set(store._keys.killed, "what")
+        assert (await guarded.read("ann", SCHEMA, (), 1.0)).killed == {"annual"}
+        with pytest.raises(UserError, match="can't be asked"):
+            await asyncio.to_thread(killed, own_url, store._keys.namespace)
 
 
 async def test_a_pointer_that_is_no_pointer_leaves_the_version_that_was_read_before(own_url, admin):
