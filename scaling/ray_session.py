@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import socket
 import sys
 import tempfile
 import warnings
@@ -10,12 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from decisioning.errors import UserError
 
 WORKERS = 2
 STORE_BYTES = 512 * 2**20
 """Shared memory of a Ray of our own. Nothing big goes through it but training rows; what is more is spilled to disk."""
+KNOCK_SECONDS = 5.0
 ADDRESS = "RAY_ADDRESS"
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # no telemetry
@@ -107,6 +110,8 @@ def _start(ray: Any, address: str | None, workers: int, folder: str) -> None:
         "_temp_dir": folder,
     }
     try:
+        if address is not None:
+            _knock(address)
         with warnings.catch_warnings(), _python_path():
             warnings.simplefilter("ignore")
             ray.init(**common, **(own if address is None else {"address": address}))
@@ -114,10 +119,19 @@ def _start(ray: Any, address: str | None, workers: int, folder: str) -> None:
         said = str(error).strip().partition("\n")[0]
         if address is not None:
             raise UserError(
-                f"The Ray cluster at {address} ({ADDRESS}) can't be reached: {said} "
+                f"The Ray cluster at {address} ({ADDRESS}) can't be reached: {said.rstrip('.')}. "
                 f"Start it, or unset {ADDRESS} to use a Ray of this machine."
             ) from None
-        raise UserError(f"Ray can't be started on this machine: {said} `--engine local` needs none.") from None
+        raise UserError(
+            f"Ray can't be started on this machine: {said.rstrip('.')}. `--engine local` needs none."
+        ) from None
+
+
+def _knock(address: str) -> None:
+    """Raises OSError where nobody listens: Ray itself would try for minutes."""
+    where = urlsplit(address if "://" in address else f"ray://{address}")
+    if where.hostname and where.port:
+        socket.create_connection((where.hostname, where.port), timeout=KNOCK_SECONDS).close()
 
 
 def _cpus(ray: Any) -> int:

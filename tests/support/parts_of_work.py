@@ -88,3 +88,9 @@ class Valley:
             return abs(params["depth"] - 4) + abs(params["rate"] - 0.1) * 10 + (params["kind"] != "b")
 
         return loss
+
+
+def shared_sum(shard, network):
+    """What ranks make together that never speak to one another, and know all the same how many they are."""
+    yield "the same on all", network.get("num_machines", 1)
+    yield "again", sum(shard)
