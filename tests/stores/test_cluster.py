@@ -167,11 +167,17 @@ async def test_a_node_that_hangs_keeps_nobody_waiting_for_long(places):
     victim = next(node for node in places.cluster.nodes if node not in places.shared)
     ann = places.user_on(victim)
     bob = places.user_on(places.other_than(victim))
+    async with store_of(places, timeout=5.0) as patient:
+        for user in (ann, bob):
+            assert await patient.apply(event_of(user))
     async with store_of(places, timeout=0.2) as store:
         guarded = GuardedStore(store)
-        await guarded.warm(SCHEMA)
-        for user in (ann, bob):
-            assert await guarded.apply(event_of(user), (), SCHEMA)
+
+        async def is_warm() -> bool:
+            read = [await guarded.read(user, SCHEMA, (), 0.1) for user in (ann, bob)]
+            return all(facts.history for facts in read)
+
+        await until(is_warm)
         with victim.hanging():
             started, late, served, asked = time.monotonic(), 0, 0, 0
             while time.monotonic() - started < 0.8:
