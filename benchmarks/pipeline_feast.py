@@ -76,9 +76,9 @@ def measure(quick: bool = False) -> dict[str, Any]:
         snapshot = write_snapshot(Path(folder) / "snapshot", users, SEED)
         with tcp_server(Path(folder)) as (host, port), Redis(host=host, port=port) as client:
             for _ in range(runs):
-                client.flushall()
+                client.execute_command("FLUSHALL", "SYNC")
                 own = ours(snapshot, f"redis://{host}:{port}", reads)
-                client.flushall()
+                client.execute_command("FLUSHALL", "SYNC")
                 theirs = feast(snapshot, host, port, feast_users, reads)
                 rounds.append((own, theirs))
                 say("  " + "; ".join(f"{who}: {w:,.0f} users/s, {r:,.0f} µs a read, {b:.0f} bytes a user"

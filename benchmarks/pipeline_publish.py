@@ -19,21 +19,20 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from random import Random
 from statistics import median
-from threading import Thread
 from typing import Any
 
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
+from benchmarks.flipping import flips
 from benchmarks.many_users import SECRET, figure, schema, user_ids, write_snapshot
-from decisioning.catalog import FeatureSpec, FeatureType
 from decisioning.identity import user_key
 from features.schema import Schema
 from features.snapshot_files import Snapshot, read_snapshot
 from stores.embedded import running
 from stores.layout import Keys, bucket_of, buckets_for, field_of
 from stores.online_redis import RedisStore
-from stores.publishing import publish, published
+from stores.publishing import published
 from stores.publishing_lock import LOCK_SECONDS
 from stores.publishing_snapshot import SnapshotRows, publish_snapshot
 from stores.publishing_wire import Wire, command, hash_commands
@@ -41,7 +40,7 @@ from stores.verifying import verify_store
 
 USERS, RUNS = 1_000_000, 5
 READS, ROUNDS = 5_000, 5
-FLIP_READS, FLIP_USERS = 20_000, 2_000
+FLIP_READS = 20_000
 SEED = 1
 
 
@@ -53,23 +52,29 @@ def speed(url: str, snapshot: Snapshot, runs: int) -> dict[str, Any]:
     """Users a second, of publishing and of the same bytes ready-made; bytes a user, by the server's own account."""
     rates: list[float] = []
     raw: list[float] = []
+    sizes: list[float] = []
     with Redis.from_url(url, protocol=2) as client:
         for _ in range(runs):
-            client.flushall()
+            _empty(client)
             before = client.info("memory")["used_memory"]
             done = publish_snapshot(url, snapshot, SECRET)
-            size = (client.info("memory")["used_memory"] - before) / snapshot.rows
+            sizes.append((client.info("memory")["used_memory"] - before) / snapshot.rows)
             rates.append(done.users / done.seconds)
-            client.flushall()
+            _empty(client)
             raw.append(_ready_made(client, snapshot))
-            say(f"  {rates[-1]:,.0f} users/s, {size:.1f} bytes a user; ready-made {raw[-1]:,.0f} users/s")
-        client.flushall()
+            say(f"  {rates[-1]:,.0f} users/s, {sizes[-1]:.1f} bytes a user; ready-made {raw[-1]:,.0f} users/s")
+        _empty(client)
     return {
         "publish_users_per_s": figure(rates),
         "ready_made_users_per_s": figure(raw),
         "publish_vs_ready_made": figure([one / other for one, other in zip(rates, raw, strict=True)]),
-        "bytes_per_user": round(size, 1),
+        "bytes_per_user": figure(sizes, 4),
     }
+
+
+def _empty(client: Redis) -> None:
+    """Now, and not little by little while the next thing is measured."""
+    client.execute_command("FLUSHALL", "SYNC")
 
 
 def _ready_made(client: Redis, snapshot: Snapshot) -> float:
@@ -171,55 +176,10 @@ async def _timed(call: Callable[[], Awaitable[object]]) -> float:
     return time.perf_counter() - started
 
 
-def flips(url: str, count: int) -> dict[str, int]:
-    """Reads across flips: how many, and how many found nothing, or values of different versions."""
-    of = Schema(tuple(FeatureSpec(f"f{number:02}", FeatureType.INT) for number in range(40)))
-    users = [user_key(SECRET, f"flip-{number}") for number in range(FLIP_USERS)]
-    published_by, over = [0], []
-
-    def publish_build() -> None:
-        published_by[0] += 1
-        build = published_by[0]
-        rows = ((user, of.pack(dict.fromkeys(of.names, build))) for user in users)
-        publish(url, rows, schema=of, as_of=float(build), snapshot_id=f"b{build}", count=FLIP_USERS, namespace="flips")
-
-    def publish_on() -> None:
-        while not over:
-            publish_build()
-
-    publish_build()
-    publisher = Thread(target=publish_on)
-    publisher.start()
-    try:
-        found = asyncio.run(_watch(url, of, users, count))
-    finally:
-        over.append(True)
-        publisher.join()
-    return found | {"flips_published": published_by[0] - 1}
-
-
-async def _watch(url: str, of: Schema, users: list[str], count: int) -> dict[str, int]:
-    """By two readers: the service's own pace of looking at the pointer, and one that looks with every read."""
-    stores = [
-        RedisStore(url, timeout=5.0, namespace="flips"),
-        RedisStore(url, timeout=5.0, namespace="flips", refresh_seconds=0.0),
-    ]
-    random, misses, mixed, seen = Random(SEED), 0, 0, [set(), set()]
-    for number in range(count):
-        facts = await stores[number % 2].read(random.choice(users), of)
-        values = {facts.features.get(name) for name in of.names}
-        misses += values == {None}
-        mixed += values != {None} and values != {facts.as_of}
-        seen[number % 2] |= values
-    for store in stores:
-        await store.close()
-    return {"flip_reads": count, "flip_misses": misses, "flip_mixed": mixed, "flips_seen": len(seen[0] | seen[1]) - 1}
-
-
 def resumed(url: str, snapshot: Snapshot) -> dict[str, Any]:
     """Kills a publisher (SIGKILL) halfway, publishes again, and compares every user with the snapshot."""
     with Redis.from_url(url, protocol=2) as client:
-        client.flushall()
+        _empty(client)
         words = [sys.executable, "-m", "benchmarks.pipeline_publish", "--publish", str(snapshot.path), "--url", url]
         with subprocess.Popen(words, cwd=Path(__file__).parents[1]) as process:
             while _done(client) < snapshot.rows // 2 and process.poll() is None:
