@@ -73,8 +73,12 @@ def distinct_items(seen: ir.Table, type: str, days: int) -> ir.IntegerScalar:
 
 
 def active_days(seen: ir.Table, type: str, days: int) -> ir.IntegerScalar:
-    """On how many of the `days` 24-hour spans that end at the observation something happened."""
-    return ibis.ifelse(is_event(seen, type, days), seen.age // DAY_SECONDS, ibis.null("int64")).nunique()
+    """On how many of the `days` 24-hour spans that end at the observation something happened.
+
+    What is exactly `days` old would begin one span more, so this window is without its edge.
+    """
+    within = is_event(seen, type) & (seen.age < days * DAY_SECONDS)
+    return ibis.ifelse(within, seen.age // DAY_SECONDS, ibis.null("int64")).nunique()
 
 
 def ever(seen: ir.Table, type: str, item: str | None = None) -> ir.BooleanScalar:

@@ -85,7 +85,10 @@ WHO: tuple[Feature, ...] = (
         "past_premium",
         "growth",
         "was on premium once, and is not now",
-        lambda seen: p.ever(seen, "tier_change", "premium") & (p.state(seen, "tier_change", TIERS) != "premium"),
+        lambda seen: (
+            p.ever(seen, "tier_change", "premium")
+            & ~(p.state(seen, "tier_change", TIERS) == "premium").fill_null(False)
+        ),
         AFTER_DAYS,
         empty=False,
     ),

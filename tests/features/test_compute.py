@@ -142,6 +142,16 @@ def test_nothing_is_known_of_a_user_before_the_sign_up():
     assert all(found[name] is None for name in SCHEMA.names)
 
 
+def test_who_listened_every_day_listened_on_28_of_28_days():
+    found = row_of(compute(users(), events(*((days, "session") for days in (0.001, *range(1, 30)))), observe(NOW)))
+    assert (found["active_days_28d"], found["sessions_28d"]) == (28, 29)
+
+
+def test_who_signs_up_at_the_very_moment_is_not_known_yet():
+    found = compute(users(signup_at=NOW), events(), observe(NOW, NOW + pd.Timedelta(seconds=1)))
+    assert found["sessions_7d"].tolist() == [pd.NA, 0]
+
+
 def test_an_event_at_the_very_moment_is_not_seen():
     found = compute(users(), events((0, "session", "phone", 10.0, 12)), observe(NOW, NOW + pd.Timedelta(seconds=1)))
     assert found["sessions_7d"].tolist() == [0, 1]
@@ -205,7 +215,7 @@ def test_of_two_states_at_one_moment_the_careful_one_counts_and_an_unknown_word_
         assert (found["consent_marketing"], found["payment_failed"]) == (False, True)
     for word in ("duo", None):
         found = row_of(compute(users(), events((9, "tier_change", "premium"), (2, "tier_change", word)), observe(NOW)))
-        assert (found["tier"], found["past_premium"], found["days_on_tier"]) == (None, False, 2)
+        assert (found["tier"], found["past_premium"], found["days_on_tier"]) == (None, True, 2)
 
 
 def test_every_unit_is_of_something_that_there_cant_be_fewer_than_none_of():
