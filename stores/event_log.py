@@ -127,6 +127,9 @@ class EventLog:
         self._segment = None
         self._retry_at = time.monotonic() + self._retry_seconds
 
+    def _is_old(self, segment: "Segment") -> bool:
+        return segment.age >= self._segment_seconds
+
     def _tend(self, every: float) -> None:
         last = False
         while not last:
@@ -135,15 +138,12 @@ class EventLog:
             asked = before != self._seal_seen
             with self._lock:
                 segment = self._segment
-                if segment and (last or (segment.size and (asked or segment.age >= self._segment_seconds))):
+                if segment and (last or segment.vanished or (segment.size and (asked or self._is_old(segment)))):
                     self._full.append(segment)
                     self._segment = segment = None
-                elif segment and segment.vanished:
-                    # What was written since is gone with the file: say so, and begin anew.
-                    self.dropped += segment.lines
-                    segment.close()
-                    self._segment = segment = None
                 full, self._full = self._full, []
+                # What was written to a file that somebody removed is gone with it.
+                self.dropped += sum(one.lines for one in full if one.vanished)
             for one in full:
                 one.seal()
             if segment:
@@ -168,7 +168,7 @@ class _Drops:
         self._since = self._since or time.time()
         if still and time.monotonic() >= self._alert_at:
             self._alert_at = time.monotonic() + ALERT_SECONDS
-            self._alert(dropped, True)
+            self._tell(dropped, True)
         if not still or last:
             self._record(dropped)
 
@@ -180,4 +180,9 @@ class _Drops:
                 file.write(json.dumps(told) + "\n")
             self._recorded, self._since = dropped, 0.0
             self._alert_at = 0.0
-            self._alert(dropped, False)
+            self._tell(dropped, False)
+
+    def _tell(self, dropped: int, still: bool) -> None:
+        """Where nobody can be told (what is said may go to a file on the same full disk), the log goes on."""
+        with suppress(Exception):
+            self._alert(dropped, still)

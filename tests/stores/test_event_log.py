@@ -238,6 +238,20 @@ def test_dropped_lines_are_told_at_once_and_put_on_record_when_there_is_room_aga
     assert list(read(tmp_path)) == [b"back"]
 
 
+def test_an_alert_that_fails_leaves_the_log_at_work(tmp_path):
+    def to_the_same_disk(dropped, still):
+        raise OSError(28, "No space left on device")
+
+    with log_in(tmp_path, alert=to_the_same_disk) as log:
+        with disk_full_at(0):
+            log.append(b"lost")
+            time.sleep(0.1)
+        until(lambda: (tmp_path / DROPPED).exists())
+        log.append(b"back")
+        assert seal(tmp_path, 5.0) == []
+    assert list(read(tmp_path)) == [b"back"]
+
+
 def test_writers_seal_what_they_have_when_they_are_asked(tmp_path):
     with log_in(tmp_path) as one, log_in(tmp_path) as other:
         one.append(b"one")
@@ -274,6 +288,15 @@ def test_a_folder_that_vanishes_is_noticed_counted_and_made_again(tmp_path):
         until(lambda: log.dropped == 1)
         log.append(b"back")
         assert list(read(tmp_path / "logs")) == [b"back"]
+
+
+def test_what_was_written_to_a_folder_that_vanished_just_before_the_end_is_counted_too(tmp_path):
+    log = EventLog(tmp_path / "logs", sync_seconds=60.0)
+    log.append(b"one")
+    shutil.rmtree(tmp_path / "logs")
+    log.close()
+    assert log.dropped == 1
+    assert json.loads((tmp_path / "logs" / DROPPED).read_text())["lines"] == 1
 
 
 def test_appending_does_not_wait_for_the_disk(tmp_path, monkeypatch):
