@@ -14,7 +14,15 @@ from features.definitions import FEATURES
 from features.events_to_features import Base, Reading, engine
 from features.feature import Feature
 from features.schema import Schema
-from features.snapshot_files import CARRIED, MANIFEST, Snapshot, drafted, read_snapshot, write_manifest, write_parts
+from features.snapshot_files import (
+    CARRIED,
+    Snapshot,
+    drafted,
+    read_snapshot,
+    whole_snapshot,
+    write_manifest,
+    write_parts,
+)
 from features.source_checks import check_columns, check_rows, check_users
 from features.sources import USERS, EventSource, SourceFile, describe, find_events, fingerprint, start_of, utc
 from features.tallies import faults
@@ -38,7 +46,7 @@ def code_version() -> str:
 def from_events(
     data: Path, snapshots: Path, dataset: Manifest, schema: Schema, as_of: datetime | None, *, full: bool
 ) -> Snapshot:
-    """The snapshot as of a moment, by default the end of the events. One that is there already is not built again.
+    """The snapshot as of a moment, by default the end of the events. One that is there, and whole, isn't built again.
 
     It goes on from an earlier one if it can, unless `full`. Raises UserError as `build_snapshot`.
     """
@@ -58,8 +66,8 @@ def from_events(
         check_rows(connection, source, files)
         told = _identity(moment, schema, files, data / USERS)
         final = snapshots / told["id"]
-        if not full and (final / MANIFEST).is_file():
-            return read_snapshot(final)
+        if not full and (there := whole_snapshot(final)):
+            return there
         base, because = (None, "--full was asked for") if full else _base(earlier, files)
         reading = Reading(connection, moment, _features(schema), base)
         with drafted(snapshots, told["id"]) as draft:
@@ -68,6 +76,7 @@ def from_events(
             parts, rows = write_parts(draft, schema, reading.batches())
             if not (fault := next(faults(reading.features, reading.tallies), None)):
                 reading.carry(draft / CARRIED)
+                told["carried"] = fingerprint(draft / CARRIED)
             told |= {"rows": rows, "parts": parts, "schema": schema.to_json()}
             told |= _about(reading, fault or because, files, unsigned, _missing_days(source, moment))
             write_manifest(draft, told)
@@ -143,10 +152,8 @@ def _missing_days(source: EventSource, moment: datetime) -> list[str]:
 def _earlier(snapshots: Path, schema: Schema, moment: datetime) -> Iterator[Snapshot]:
     """Snapshots of the same features by the same code, not after this moment, that have something to go on from."""
     found = []
-    for file in snapshots.glob(f"*/{CARRIED}"):
-        try:
-            snapshot = read_snapshot(file.parent)
-        except UserError:
+    for file in snapshots.glob(f"[!.]*/{CARRIED}"):
+        if (snapshot := whole_snapshot(file.parent)) is None:
             continue  # nothing to go on from; whoever wants that one itself is told
         same = (snapshot.manifest["schema_hash"], snapshot.manifest["code_version"]) == (schema.hash, code_version())
         if same and snapshot.moment <= moment:
@@ -162,10 +169,16 @@ def _base(earlier: list[Snapshot], files: Iterable[SourceFile]) -> tuple[Base | 
     """The latest one whose past is still what it was, or why there is none."""
     reasons = []
     for snapshot in earlier:
-        if (reason := _changed(snapshot, files)) is None:
+        if (reason := _changed(snapshot, files) or _damaged(snapshot)) is None:
             return Base(snapshot.moment, snapshot.carried), None
         reasons.append(reason)
     return None, reasons[0] if reasons else "there is no earlier snapshot of these features by this code"
+
+
+def _damaged(snapshot: Snapshot) -> str | None:
+    """Whether what was left to go on from is not what was written: a wrong tally would be handed on for ever."""
+    is_whole = fingerprint(snapshot.carried) == snapshot.manifest.get("carried")
+    return None if is_whole else f"{CARRIED} of {snapshot.id} is damaged"
 
 
 def _changed(snapshot: Snapshot, files: Iterable[SourceFile]) -> str | None:

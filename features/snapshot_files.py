@@ -4,6 +4,7 @@ Whoever reads sees a whole snapshot or none: parts are written beside, and renam
 their contract. A part is one row group or several, in the order of user ids, and never in memory as a whole.
 """
 
+import fcntl
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import pandas as pd
@@ -28,6 +30,8 @@ from features.schema import Schema
 PART_ROWS = 250_000
 BATCH_ROWS = 20_000
 MANIFEST, POINTER, CARRIED = "manifest.json", "current", "carried.parquet"
+DRAFTS = ".draft-"
+"""How the folders are called in which snapshots are made."""
 
 ARROW = {
     FeatureType.BOOL: pa.bool_(),
@@ -101,7 +105,7 @@ def read_snapshot(path: Path) -> Snapshot:
     try:
         manifest = json.loads((path / MANIFEST).read_text())
         snapshot = Snapshot(path, manifest)
-        names = {"user_id", *snapshot.schema.names}
+        columns = arrow_schema(snapshot.schema.specs)
         footers = [pq.read_metadata(path / part) for part in manifest["parts"]]
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise UserError(f"{path} holds no readable snapshot ({error}): run `segue features build`.") from None
@@ -109,12 +113,27 @@ def read_snapshot(path: Path) -> Snapshot:
     if rows != manifest["rows"]:
         raise UserError(f"{path} has {rows} rows where its manifest says {manifest['rows']}: build it again.")
     for part, footer in zip(manifest["parts"], footers, strict=True):
-        if lacking := names - set(footer.schema.to_arrow_schema().names):
-            raise UserError(
-                f"{path / part} is of another schema than its manifest: it lacks the column {min(lacking)}. "
-                "Build it again."
-            )
+        if apart := _apart(columns, footer.schema.to_arrow_schema()):
+            raise UserError(f"{path / part} is of another schema than its manifest: {apart}. Build it again.")
     return snapshot
+
+
+def whole_snapshot(path: Path) -> Snapshot | None:
+    """The snapshot in a folder; None where there is none, or one that `read_snapshot` refuses."""
+    try:
+        return read_snapshot(path)
+    except UserError:
+        return None
+
+
+def _apart(wanted: pa.Schema, found: pa.Schema) -> str | None:
+    """How the columns of a part differ from what they have to be, if they do."""
+    for column in wanted:
+        if column.name not in found.names:
+            return f"it lacks the column {column.name}"
+        if (kind := found.field(column.name).type) != column.type:
+            return f"{column.name} is {kind} there, and not {column.type}"
+    return None
 
 
 def current(snapshots: Path) -> Snapshot:
@@ -134,16 +153,56 @@ def set_current(snapshots: Path, snapshot: Snapshot) -> None:
 @contextmanager
 def drafted(snapshots: Path, id: str) -> Iterator[Path]:
     """A folder beside, which takes the snapshot's name at the end, in place of one that had it; nothing if it fails."""
-    final, draft, old = (snapshots / name for name in (id, f".{id}.{os.getpid()}", f".{id}.{os.getpid()}.old"))
-    draft.mkdir(parents=True)
-    try:
+    with _workplace(snapshots) as folder:
+        final, draft, old = snapshots / id, folder / "new", folder / "old"
+        draft.mkdir()
         yield draft
-        if final.exists():
-            final.rename(old)
-        draft.rename(final)
+        with _alone(snapshots):
+            if final.exists():
+                final.rename(old)
+            draft.rename(final)
+
+
+@contextmanager
+def _workplace(snapshots: Path) -> Iterator[Path]:
+    """A folder of one's own, locked as long as its process lives. What killed processes left is removed before."""
+    snapshots.mkdir(parents=True, exist_ok=True)
+    with _alone(snapshots):  # else one that was just made, and isn't locked yet, would look left behind
+        for left in snapshots.glob(f"{DRAFTS}*"):
+            if (lock := _locked(left)) is not None:
+                shutil.rmtree(left, ignore_errors=True)
+                os.close(lock)
+        folder = Path(mkdtemp(prefix=DRAFTS, dir=snapshots))
+        lock = _locked(folder)
+    try:
+        yield folder
     finally:
-        for folder in (draft, old):
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+@contextmanager
+def _alone(snapshots: Path) -> Iterator[None]:
+    """Nobody else makes, renames or removes a folder of these snapshots for this moment."""
+    handle = os.open(snapshots, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _locked(folder: Path) -> int | None:
+    """A handle on a folder that nobody else has, until it is closed or the process ends; None where somebody has."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:  # its process has just ended
+        return None
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    return handle
 
 
 def write_parts(folder: Path, schema: Schema, batches: Iterable[pa.RecordBatch]) -> tuple[list[str], int]:

@@ -28,6 +28,7 @@ from features.snapshot_files import (
     drafted,
     read_snapshot,
     set_current,
+    whole_snapshot,
     write_manifest,
     write_parts,
 )
@@ -76,7 +77,7 @@ def build_snapshot(
     if has_events(data):
         snapshot = from_events(data, snapshots, dataset, _chosen(schema or have, SCHEMA), as_of, full=full)
     else:
-        snapshot = _from_facts(data, snapshots, _chosen(schema or have, have), as_of)
+        snapshot = _from_facts(data, snapshots, _chosen(schema or have, have), as_of, full=full)
     if make_current:
         set_current(snapshots, snapshot)
     return snapshot
@@ -148,14 +149,15 @@ def _chosen(wanted: Schema, have: Schema) -> Schema:
 # --- From imported facts ---
 
 
-def _from_facts(data: Path, snapshots: Path, schema: Schema, as_of: datetime | None) -> Snapshot:
+def _from_facts(data: Path, snapshots: Path, schema: Schema, as_of: datetime | None, *, full: bool) -> Snapshot:
     latest, moment = _latest_facts(data, utc(as_of) if as_of else None)
     sources = {name: fingerprint(data / f"{name}.parquet") for name in ("facts", "decisions")}
     told = identity(moment, schema, sources)
-    if not (snapshots / told["id"]).exists():
-        with drafted(snapshots, told["id"]) as draft:
-            parts, rows = write_parts(draft, schema, _typed_batches(latest, schema))
-            write_manifest(draft, {**told, "rows": rows, "parts": parts, "schema": schema.to_json()})
+    if not full and (there := whole_snapshot(snapshots / told["id"])):
+        return there
+    with drafted(snapshots, told["id"]) as draft:
+        parts, rows = write_parts(draft, schema, _typed_batches(latest, schema))
+        write_manifest(draft, {**told, "rows": rows, "parts": parts, "schema": schema.to_json()})
     return read_snapshot(snapshots / told["id"])
 
 

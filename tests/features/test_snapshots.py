@@ -2,6 +2,7 @@ import json
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from decisioning.catalog import FeatureSpec, FeatureType
@@ -10,6 +11,7 @@ from decisioning.identity import user_key
 from features.contract import Contract
 from features.definitions import SCHEMA
 from features.schema import Schema
+from features.snapshot_files import DRAFTS, drafted
 from features.snapshots import build_snapshot, current, read_snapshot, snapshot_rows
 
 NOW = pd.Timestamp("2026-11-22", tz="UTC")
@@ -117,7 +119,7 @@ def test_a_value_that_is_not_declared_is_refused_and_the_current_snapshot_stays(
     facts = pd.read_parquet(imported / "data" / "facts.parquet")
     facts.loc[0, "channel"] = "radio"
     facts.to_parquet(imported / "data" / "facts.parquet")
-    with pytest.raises(UserError, match=r"channel, row 1: radio is wrong \(not one of web, tv\)"):
+    with pytest.raises(UserError, match=r"channel.*, row 1: radio is wrong \(not one of web, tv\)"):
         build(imported)
     assert current(imported / "snapshots").id == kept
 
@@ -148,6 +150,65 @@ def test_a_user_who_stands_twice_is_refused_in_one_batch_or_in_two():
     contract.check(batch(["u1", "u2"], pa.array([1, 2])))
     with pytest.raises(UserError, match="row 3: u2 stands twice"):
         contract.check(batch(["u2"], pa.array([3])))
+
+
+def damage(snapshot) -> None:
+    part = snapshot.path / "part-00000.parquet"
+    part.write_bytes(part.read_bytes()[:100])
+
+
+@pytest.mark.parametrize("folder", ["simulated", "imported"])
+def test_a_damaged_snapshot_is_built_again_as_the_message_says(folder, request):
+    home = request.getfixturevalue(folder)
+    snapshot = build(home)
+    whole = snapshot.frame()
+    damage(snapshot)
+    with pytest.raises(UserError, match="segue features build"):
+        current(home / "snapshots")
+    assert build(home).id == snapshot.id
+    pd.testing.assert_frame_equal(current(home / "snapshots").frame(), whole)
+
+
+def test_full_builds_a_snapshot_of_imported_facts_anew(imported):
+    part = build(imported).path / "part-00000.parquet"
+    before = part.stat().st_ino
+    build(imported)
+    assert part.stat().st_ino == before
+    build(imported, full=True)
+    assert part.stat().st_ino != before
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "said"),
+    [("recency", ["1", "2"], "recency is string there, and not int64"), ("channel", [1, 2], "channel is int64 there")],
+)
+def test_a_part_whose_columns_changed_their_type_is_refused(imported, column, values, said):
+    snapshot = build(imported)
+    part = snapshot.path / "part-00000.parquet"
+    table = pq.read_table(part)
+    pq.write_table(table.set_column(table.column_names.index(column), column, pa.array(values)), part)
+    with pytest.raises(UserError, match=f"of another schema than its manifest: {said}"):
+        current(imported / "snapshots")
+
+
+def test_many_rows_become_several_parts_in_the_order_of_users(simulated, monkeypatch):
+    monkeypatch.setattr("features.events_to_features.BATCH", 1)
+    monkeypatch.setattr("features.snapshot_files.PART_ROWS", 1)
+    snapshot = build(simulated)
+    assert len(snapshot.manifest["parts"]) == len(list(snapshot.path.glob("part-*.parquet"))) == 3
+    assert [batch["user_id"].tolist() for batch in snapshot.batches()] == [["late"], ["u1"], ["u2"]]
+    assert read_snapshot(snapshot.path).frame()["user_id"].tolist() == ["late", "u1", "u2"]
+
+
+def test_what_a_killed_build_left_is_removed_and_what_a_living_one_makes_is_not(imported):
+    with drafted(imported / "snapshots", "other") as living:
+        (living / "part").touch()
+        left = imported / "snapshots" / f"{DRAFTS}left"
+        (left / "new").mkdir(parents=True)
+        kept = build(imported).id
+        assert not left.exists()
+        assert (living / "part").exists()
+    assert {item.name for item in (imported / "snapshots").iterdir()} == {"current", "other", kept}
 
 
 def test_a_missing_part_is_noticed_when_reading(imported):
