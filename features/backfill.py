@@ -22,6 +22,7 @@ from features.compute import expression, feature_column
 from features.definitions import SCHEMA, defined
 from features.events_to_features import PEOPLE, engine
 from features.feature import Feature
+from features.frames import read_table
 from features.loading import load_events
 from features.schema import Schema
 from features.snapshots import KEYED, read_dataset
@@ -50,7 +51,7 @@ def backfill(data: Path, names: Collection[str], *, daily: bool = False, replace
     dataset = read_dataset(data)
     have = Schema.from_json(dataset["features"])
     _check(data, dataset, have, names, replace)
-    facts = pd.read_parquet(data / FACTS)
+    facts = read_table(data / FACTS)
     moments = _moments(data, facts)
     if daily:
         moments["as_of"] = moments["as_of"].dt.floor("D")
@@ -81,15 +82,24 @@ def _check(data: Path, dataset: Mapping[str, Any], have: Schema, names: Collecti
 
 
 def _moments(data: Path, facts: pd.DataFrame) -> pd.DataFrame:
-    """`user_id` and `as_of` of every row of facts, in their order."""
-    if "decision_id" not in facts.columns:
-        return facts[["user_id", "as_of"]].copy()
-    decisions = pd.read_parquet(data / DECISIONS, columns=["decision_id", "user_id", "at"])
-    found = facts[["decision_id"]].merge(decisions, on="decision_id", how="left", validate="1:1")
-    if found["at"].isna().any():
-        missing = found.loc[found["at"].isna(), "decision_id"].iloc[0]
+    """`user_id` and `as_of` of every row of facts, in their order. Raises UserError for one without a moment."""
+    if facts.empty:
+        raise UserError(f"{data / FACTS} holds no facts: import the data again.")
+    found = facts
+    if "decision_id" in facts.columns:
+        decisions = read_table(data / DECISIONS, ["decision_id", "user_id", "at"])
+        for name, ids in ((FACTS, facts["decision_id"]), (DECISIONS, decisions["decision_id"])):
+            if ids.duplicated().any():
+                twice = ids[ids.duplicated()].iloc[0]
+                raise UserError(f"{data / name} has {twice} twice: import the data again.")
+        found = facts[["decision_id"]].merge(decisions.rename(columns={"at": "as_of"}), on="decision_id", how="left")
+    lacking = found["as_of"].isna()
+    if lacking.any():
+        missing = found.loc[lacking, found.columns[0]].iloc[0]
         raise UserError(f"{data / FACTS} has facts of {missing}, which is not in {DECISIONS}: import the data again.")
-    return found.rename(columns={"at": "as_of"})[["user_id", "as_of"]]
+    if found["as_of"].dt.tz is None:
+        raise UserError(f"The decisions in {data} have times without a time zone: import the data again.")
+    return found[["user_id", "as_of"]].copy()
 
 
 def _computed(

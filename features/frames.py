@@ -1,9 +1,13 @@
 """Frames of features: dtypes by declared type, and the packed vectors of many users at once. Not for serving."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
 from decisioning.catalog import FeatureSpec, FeatureType
+from decisioning.errors import UserError
 from features.schema import FLOAT32_MAX, MINUTES_FROM, Schema
 
 DTYPES = {
@@ -14,6 +18,16 @@ DTYPES = {
     FeatureType.SET: "object",
     FeatureType.TIME: "datetime64[ns, UTC]",
 }
+
+
+def read_table(file: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """A table of a dataset. Raises UserError where it is gone, no Parquet, or lacks a column."""
+    try:
+        return pd.read_parquet(file, columns=columns)
+    except FileNotFoundError:
+        raise UserError(f"There is no {file}: import the data again.") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} can't be read ({str(error).splitlines()[0]}): import the data again.") from None
 
 
 def typed_column(spec: FeatureSpec, values: pd.Series) -> pd.Series:

@@ -17,7 +17,7 @@ from decisioning.errors import UserError
 from decisioning.identity import user_key
 from features.definitions import SCHEMA
 from features.event_snapshots import from_events, identity
-from features.frames import pack_frame, typed_column
+from features.frames import pack_frame, read_table, typed_column
 from features.schema import Schema
 from features.snapshot_files import (
     BATCH_ROWS,
@@ -124,12 +124,17 @@ def snapshot_rows(snapshot: Snapshot, secret: bytes) -> Iterator[tuple[str, byte
 
 def read_dataset(data: Path) -> Mapping[str, Any]:
     """What the data folder says of itself. Raises UserError where it says nothing that can be read."""
+    file = data / "dataset.json"
     try:
-        return json.loads((data / "dataset.json").read_text())
+        dataset = json.loads(file.read_text())
+        Schema.from_json(dataset["features"])
+        if "until" in dataset:
+            datetime.fromisoformat(dataset["until"])
     except FileNotFoundError:
         raise UserError(f"There is no dataset in {data}: run `segue data simulate` or import one first.") from None
-    except ValueError:
-        raise UserError(f"{data / 'dataset.json'} is no valid JSON: import the data again.") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{file} is damaged ({type(error).__name__}: {error}): import the data again.") from None
+    return dataset
 
 
 def _chosen(wanted: Schema, have: Schema) -> Schema:
@@ -176,9 +181,9 @@ def _typed_batches(frame: pd.DataFrame, schema: Schema) -> Iterator[pa.RecordBat
 
 def _latest_facts(data: Path, until: datetime | None) -> tuple[pd.DataFrame, datetime]:
     """Each user's latest facts in the order of user ids, and the latest moment among them."""
-    facts = pd.read_parquet(data / "facts.parquet")
+    facts = read_table(data / "facts.parquet")
     if "decision_id" in facts.columns:
-        decisions = pd.read_parquet(data / "decisions.parquet", columns=["decision_id", "user_id", "at"])
+        decisions = read_table(data / "decisions.parquet", ["decision_id", "user_id", "at"])
         facts = facts.drop(columns=["user_id", "as_of"], errors="ignore").merge(decisions, on="decision_id")
         facts = facts.rename(columns={"at": "as_of"})
     if until is not None:

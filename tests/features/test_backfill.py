@@ -137,6 +137,36 @@ def test_facts_that_go_on_after_the_events_are_refused(data):
     assert not [file for file in data.iterdir() if file.name.startswith(".")]
 
 
+def changed(name, change):
+    return lambda data: change(pd.read_parquet(data / name)).to_parquet(data / name, index=False)
+
+
+def torn(name):
+    return lambda data: (data / name).write_bytes((data / name).read_bytes()[:200])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (changed("facts.parquet", lambda facts: facts.iloc[:0]), "facts.parquet holds no facts"),
+        (changed("facts.parquet", lambda facts: pd.concat([facts, facts])), r"facts.parquet has d\d twice"),
+        (changed("decisions.parquet", lambda rows: pd.concat([rows, rows])), "decisions.parquet has d0 twice"),
+        (changed("decisions.parquet", lambda rows: rows.assign(at=rows["at"].dt.tz_localize(None))), "time zone"),
+        (changed("decisions.parquet", lambda rows: rows.drop(columns="at")), "decisions.parquet can't be read"),
+        (torn("decisions.parquet"), "decisions.parquet can't be read"),
+        (torn("facts.parquet"), "facts.parquet can't be read"),
+        (lambda data: (data / "facts.parquet").unlink(), "There is no .*facts.parquet"),
+        (lambda data: (data / "dataset.json").write_text('{"until": "yesterday"}'), "dataset.json is damaged"),
+    ],
+)
+def test_tables_that_are_broken_are_refused_as_they_are(data, spoil, said):
+    spoil(data)
+    before = {file.name: file.read_bytes() for file in data.iterdir()}
+    with pytest.raises(UserError, match=said):
+        backfill(data, ["tier"])
+    assert {file.name: file.read_bytes() for file in data.iterdir()} == before
+
+
 def test_facts_of_a_decision_that_is_gone_are_refused(data):
     decisions = pd.read_parquet(data / "decisions.parquet")
     decisions[decisions["decision_id"] != "d3"].to_parquet(data / "decisions.parquet", index=False)

@@ -1,9 +1,13 @@
 import json
+from functools import partial
+from math import isfinite
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from decisioning.catalog import FeatureSpec, FeatureType
 from decisioning.errors import UserError
@@ -11,7 +15,7 @@ from decisioning.identity import user_key
 from features.contract import Contract
 from features.definitions import SCHEMA
 from features.schema import Schema
-from features.snapshot_files import DRAFTS, drafted
+from features.snapshot_files import ARROW, DRAFTS, drafted
 from features.snapshots import build_snapshot, current, read_snapshot, snapshot_rows
 
 NOW = pd.Timestamp("2026-11-22", tz="UTC")
@@ -211,6 +215,32 @@ def test_what_a_killed_build_left_is_removed_and_what_a_living_one_makes_is_not(
     assert {item.name for item in (imported / "snapshots").iterdir()} == {"current", "other", kept}
 
 
+@pytest.mark.parametrize(
+    "told",
+    ["{}", "[]", "null", "{", '{"features": 3}', '{"features": {"features": [], "hash": "of another"}}']
+    + [json.dumps({"features": SCHEMA.to_json(), "until": until}) for until in ("yesterday", 5)],
+)
+@pytest.mark.parametrize("folder", ["simulated", "imported"])
+def test_a_damaged_description_of_the_data_is_refused(folder, told, request):
+    home = request.getfixturevalue(folder)
+    (home / "data" / "dataset.json").write_text(told)
+    with pytest.raises(UserError, match=r"dataset\.json is damaged"):
+        build(home)
+
+
+@pytest.mark.parametrize("name", ["facts", "decisions"])
+def test_imported_tables_that_are_torn_or_gone_are_refused_by_name(imported, name):
+    kept = build(imported).id
+    file = imported / "data" / f"{name}.parquet"
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(UserError, match=rf"{name}\.parquet can't be read"):
+        build(imported)
+    file.unlink()
+    with pytest.raises(UserError, match=rf"There is no .*{name}\.parquet"):
+        build(imported)
+    assert current(imported / "snapshots").id == kept
+
+
 def test_a_missing_part_is_noticed_when_reading(imported):
     snapshot = build(imported)
     (snapshot.path / "part-00000.parquet").unlink()
@@ -223,3 +253,38 @@ def test_without_a_snapshot_or_data_the_message_says_what_to_run(tmp_path):
         current(tmp_path / "snapshots")
     with pytest.raises(UserError, match="segue data simulate"):
         build(tmp_path)
+
+
+VALUES = {
+    FeatureType.BOOL: st.none() | st.booleans(),
+    FeatureType.INT: st.none() | st.integers(-2, 9),
+    FeatureType.FLOAT: st.none() | st.floats(-2, 9) | st.sampled_from([float("nan"), float("inf"), -float("inf")]),
+    FeatureType.ENUM: st.none() | st.sampled_from(["a", "b", "c"]),
+    FeatureType.SET: st.none() | st.lists(st.sampled_from(["a", "b", "c"]), unique=True),
+}
+
+
+@given(st.sampled_from(sorted(VALUES)), st.sampled_from(["", "days"]), st.data())
+def test_the_contract_refuses_just_what_the_declaration_forbids(kind, unit, data):
+    cells = data.draw(st.lists(VALUES[kind], max_size=6))
+    spec = FeatureSpec("n", kind, ("a", "b") if kind in (FeatureType.ENUM, FeatureType.SET) else (), unit=unit)
+    column = pa.array(cells, ARROW[kind])
+    allowed = {"a", "b"}
+
+    def breaks(cell):
+        match kind:
+            case FeatureType.ENUM:
+                return cell is not None and cell not in allowed
+            case FeatureType.SET:
+                return cell is not None and not set(cell) <= allowed
+            case FeatureType.INT | FeatureType.FLOAT:
+                return cell is not None and (not isfinite(cell) or (unit == "days" and cell < 0))
+        return False
+
+    check = partial(Contract(Schema((spec,))).check, batch([f"u{row}" for row in range(len(cells))], column))
+    wrong = [row for row, cell in enumerate(cells, 1) if breaks(cell)]
+    if wrong:
+        with pytest.raises(UserError, match=rf"n, row {wrong[0]}: "):
+            check()
+    else:
+        check()
