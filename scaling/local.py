@@ -3,13 +3,16 @@
 import atexit
 import gc
 import multiprocessing
+import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
+from multiprocessing.connection import wait
 from typing import Any
 
 from decisioning.errors import UserError
@@ -68,7 +71,7 @@ class Local:
                     "try fewer --workers."
                 ) from None
             finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+                pool.shutdown(cancel_futures=True)  # what has begun ends; nothing is left running
 
 
 HERE = Local()
@@ -83,7 +86,14 @@ _opened: list[Callable[[Any], Any]] = []
 
 def _prepare(task: Task[Any, Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's matter
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
     _task[:] = [task]
+
+
+def _end_with_the_parent() -> None:
+    """Where the parent is killed, nobody wants the work, and whoever begins it again must not find it going on."""
+    wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
 
 
 def _one(part: Any) -> Any:

@@ -1,12 +1,15 @@
 """What every engine holds to: the same results, in order, whoever did the work; mistakes told as what they are."""
 
 import builtins
+import multiprocessing
 import os
+import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 from kiosk import kiosk
-from parts_of_work import Dies, Opens, Refuses, Squares
+from parts_of_work import Dies, Goes, Opens, Refuses, Squares
 
 from decisioning.errors import UserError
 from evaluation.recorded import sweeping, traffic
@@ -88,6 +91,38 @@ def test_a_ray_that_runs_already_is_used_and_left_running(ray_engine):
         assert list(again.map(Squares(), [3])) == [9]
     assert ray.is_initialized()
     assert ray.get_runtime_context().gcs_address == before
+
+
+def test_nobody_works_on_for_a_process_that_was_killed(tmp_path):
+    process = multiprocessing.get_context("spawn").Process(target=_all, args=(Local(2), Goes(tmp_path), range(100)))
+    process.start()
+    until(lambda: len(workers_of(tmp_path)) == 2)
+    process.kill()
+    process.join()
+    until(lambda: not any(map(is_running, workers_of(tmp_path))))
+    begun = len(list(tmp_path.iterdir()))
+    time.sleep(0.5)
+    assert len(list(tmp_path.iterdir())) == begun
+
+
+def _all(engine, task, parts):
+    list(engine.map(task, parts))
+
+
+def workers_of(folder):
+    return {int(file.suffix[1:]) for file in folder.iterdir()}
+
+
+def is_running(pid):
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def until(happened, seconds=10.0):
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.01)
 
 
 def test_one_local_worker_is_this_very_process(tmp_path):

@@ -36,6 +36,20 @@ class Opens:
 
 
 @dataclass(frozen=True)
+class Goes:
+    """Notes which process does a part, and takes its time."""
+
+    folder: Path
+
+    def __call__(self):
+        return self.work
+
+    def work(self, number):
+        (self.folder / f"{number}.{os.getpid()}").touch()
+        time.sleep(0.2)
+
+
+@dataclass(frozen=True)
 class Refuses:
     """Refuses one number, or to be opened at all."""
 
