@@ -26,11 +26,11 @@ from features.feature import Feature
 from features.loading import load_events
 from features.snapshot_files import arrow_schema
 from features.sources import EventSource, SourceFile, moment_sql, quoted, users
-from features.tallies import SEEN, Tally, passes, tallies, value_of
+from features.tallies import Pass, Tally, passes, sql, tallies, value_of
 
 MEMORY = "3GB"
 """What DuckDB may use before it spills to disk."""
-BATCH = 50_000
+BATCH = 100_000
 """Rows that leave DuckDB at a time."""
 PEOPLE = {"user_id": "string", "signup_at": "timestamp('UTC')", "born_at": "timestamp('UTC')", "market": "string"}
 
@@ -111,18 +111,17 @@ class Reading:
         return value_of(feature, self.tallies, joined) if feature.of_events else feature.of_user(joined)
 
     def _take(self) -> None:
-        """One pass for each set of types, and then one row a user."""
-        events, base = ibis.table(SEEN.schema(), "events"), self.base
-        new = events.filter(events.at >= ibis.literal(base.moment, "timestamp('UTC')")) if base else events
-        self._run(f"CREATE TEMP TABLE seen AS {_sql(new.group_by('user_id').aggregate(events=new.count()))}")
+        """One pass for each set of types and window, and then one row a user."""
+        base, written = self.base, sql(self.tallies)
+        new = f' WHERE "at" >= {moment_sql(base.moment)}' if base else ""
+        self._run(f"CREATE TEMP TABLE seen AS SELECT user_id, count(*) AS events FROM events{new} GROUP BY user_id")
         joins, columns = [], []
-        for number, ((types, carried), taken) in enumerate(passes(self.tallies, together=base is None).items()):
-            rows = new if carried else events
-            rows = rows.filter(rows.type.isin(sorted(types))) if types is not None else rows
-            grouped = rows.group_by("user_id").aggregate(**{tally.name: tally.over(rows) for tally in taken})
-            self._run(f"CREATE TEMP TABLE pass{number} AS {_sql(grouped)}")
+        for number, one in enumerate(passes(self.tallies)):
+            told = ", ".join(f"{written[tally.name]} AS {tally.name}" for tally in one.tallies)
+            rows = f"SELECT * FROM events{self._where(one)}"
+            self._run(f"CREATE TEMP TABLE pass{number} AS SELECT user_id, {told} FROM ({rows}) AS t0 GROUP BY user_id")
             joins.append(f"LEFT JOIN pass{number} USING (user_id)")
-            columns += [self._column(tally, f"pass{number}.{tally.name}") for tally in taken]
+            columns += [self._column(tally, f"pass{number}.{tally.name}") for tally in one.tallies]
         seen = "seen"
         if base:
             self._run(f"CREATE TEMP VIEW before AS SELECT * FROM read_parquet({quoted(str(base.carried))})")
@@ -134,6 +133,15 @@ class Reading:
         self._run(f"CREATE TEMP TABLE tallied AS SELECT {told} FROM {seen} {' '.join(joins)}")
         for number in range(len(joins)):
             self._run(f"DROP TABLE pass{number}")
+
+    def _where(self, one: Pass) -> str:
+        """The events that a pass looks at. What is carried holds the older ones already."""
+        conditions = [] if one.window is None else [f"age <= {one.window}"]
+        if one.window is None and self.base:
+            conditions.append(f'"at" >= {moment_sql(self.base.moment)}')
+        if one.types is not None:
+            conditions.append(f'"type" IN ({", ".join(map(quoted, sorted(one.types)))})')
+        return f" WHERE {' AND '.join(conditions)}" if conditions else ""
 
     def _column(self, tally: Tally, taken: str) -> str:
         value = taken

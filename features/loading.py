@@ -35,15 +35,18 @@ def load_events(
     events(connection, "usable", files)
     within = f'"at" < {moment_sql(moment)}' + (f' AND "at" >= {moment_sql(since)}' if since else "")
     columns = [name for name, *_ in connection.execute("DESCRIBE usable").fetchall()]
-    rows, total = f"SELECT * FROM usable WHERE {within}", None
-    if _may_repeat(connection, rows, [ID] if ID in columns else columns, at_most):
-        total = _one(connection, f"SELECT count(*) FROM ({rows})")
+    rows = f"SELECT * FROM usable WHERE {within}"
+    connection.execute(f"CREATE TEMP TABLE events AS {_computed(rows, moment, types)}")
+    total = _one(connection, "SELECT count(*) FROM events")
+    # Few share a user and a moment, and only those can be equal; an id says it by itself.
+    table, keys = (f"({rows})", ([ID],)) if ID in columns else ("events", (["user_id", "at"], columns))
+    if all(_may_repeat(connection, table, key, at_most) for key in keys):
         rows = f"SELECT DISTINCT * FROM ({rows})"
         if ID in columns:
             _refuse_shared_ids(connection, rows)
-    connection.execute(f"CREATE TEMP TABLE events AS {_computed(rows, moment, types)}")
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE events AS {_computed(rows, moment, types)}")
     loaded = _one(connection, "SELECT count(*) FROM events")
-    return {"events_read": loaded, "repeated": total - loaded if total else 0}
+    return {"events_read": loaded, "repeated": total - loaded}
 
 
 _NOTHING = (
@@ -63,13 +66,13 @@ def _computed(rows: str, moment: datetime, types: frozenset[str] | None) -> str:
     return f'SELECT user_id, "at", {type}, item, amount, hour, {age} FROM ({rows})'
 
 
-def _may_repeat(connection: DuckDBPyConnection, rows: str, columns: list[str], at_most: int) -> bool:
+def _may_repeat(connection: DuckDBPyConnection, table: str, columns: list[str], at_most: int) -> bool:
     """Whether anything may stand twice: sorted hashes tell it quickly, and what they can't tell apart is compared."""
     key = "hash(" + ", ".join(f'"{name}"' for name in columns) + ")"
     parts = 1 + at_most // HASHES_AT_ONCE
     for part in range(parts):
         chosen = f"WHERE {key} % {parts} = {part}" if parts > 1 else ""
-        hashes = connection.execute(f"SELECT {key} AS key FROM ({rows}) {chosen}").fetchnumpy()["key"]
+        hashes = connection.execute(f"SELECT {key} AS key FROM {table} {chosen}").fetchnumpy()["key"]
         hashes.sort()
         if np.any(hashes[1:] == hashes[:-1]):
             return True

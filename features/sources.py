@@ -5,7 +5,7 @@ Of each file is kept what tells whether it has changed, and how much of it was l
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -17,14 +17,16 @@ from decisioning.errors import UserError
 
 ONE_FILE, FOLDER, USERS = "events.parquet", "events", "users.parquet"
 BLOCK = 1 << 20
+EARLIEST, LARGEST = datetime(2000, 1, 1, tzinfo=UTC), 1e12
+"""No event was before, and no amount is beyond: a clock that was never set, a number that overflowed."""
 
 BAD_ROWS: Mapping[str, str] = {
     "without_user": "user_id IS NULL",
     "without_time": '"at" IS NULL',
     "without_type": '"type" IS NULL',
-    "before_2000": "\"at\" < TIMESTAMPTZ '2000-01-01 00:00:00+00'",
+    "before_2000": f"\"at\" < TIMESTAMPTZ '{EARLIEST}'",
     "after_the_end": '"at" > until',
-    "impossible_amount": "NOT isfinite(amount) OR abs(amount) > 1e12",
+    "impossible_amount": f"NOT isfinite(amount) OR abs(amount) > {LARGEST}",
 }
 """Why an event is left out, and the rows that this is true of. `until` is the end of what its file may hold."""
 
@@ -147,38 +149,56 @@ def describe(
     for path, until in source.before(moment):
         stat, name = path.stat(), path.relative_to(source.data).as_posix()
         old = known.get(name)
-        same = old is not None and old.until == until and (old.size, old.changed_ns) == (stat.st_size, stat.st_mtime_ns)
+        stays = old is not None and old.until == until
+        same = stays and (old.size, old.changed_ns) == (stat.st_size, stat.st_mtime_ns)
         digest = old.digest if same else fingerprint(path)
-        seen = SourceFile(name, digest, stat.st_size, stat.st_mtime_ns, until)
-        if old is not None and old.until == until and old.digest == digest:
-            facts = {"rows": old.rows, "first": old.first, "last": old.last, "left_out": old.left_out}
-            found[path] = SourceFile(name, digest, stat.st_size, stat.st_mtime_ns, until, **facts)
+        if stays and old.digest == digest:
+            found[path] = replace(old, size=stat.st_size, changed_ns=stat.st_mtime_ns)
         else:
-            found[path] = seen
-            fresh.append((path, seen))
+            fresh.append((path, SourceFile(name, digest, stat.st_size, stat.st_mtime_ns, until)))
     found.update(zip((path for path, _ in fresh), _read(connection, fresh), strict=True))
     return tuple(found[path] for path, _ in source.before(moment))
 
 
-def _read(connection: DuckDBPyConnection, fresh: list[tuple[Path, SourceFile]]) -> Iterable[SourceFile]:
-    """The same records with what the files hold: one pass over all of them."""
+def _read(connection: DuckDBPyConnection, fresh: list[tuple[Path, SourceFile]]) -> list[SourceFile]:
+    """The same records with what the files hold: one pass over all of them, and one more over those that look wrong."""
     if not fresh:
         return []
     events(connection, "described", [(path, file.until) for path, file in fresh], clean=False)
+    rows = connection.execute(
+        'SELECT file, count(*), min("at"), max("at"), least(count(user_id), count("at"), count("type")), '
+        "coalesce(min(amount), 0), coalesce(max(amount), 0) FROM described GROUP BY file"
+    ).fetchall()
+    looks = {file: look for file, *look in rows}
+    described, wrong = [], []
+    for path, file in fresh:
+        total, first, last, filled, least, most = looks.get(str(path), (0, None, None, 0, 0, 0))
+        usual = filled == total and least >= -LARGEST and most <= LARGEST  # not a number is above all numbers
+        if total and not (usual and utc(first) >= EARLIEST and utc(last) <= file.until):
+            wrong.append((path, file))
+        described.append(replace(file, rows=total, first=first and utc(first), last=last and utc(last)))
+    counted = _count_bad_rows(connection, wrong)
+    return [counted.get(file.name, file) for file in described]
+
+
+def _count_bad_rows(connection: DuckDBPyConnection, wrong: list[tuple[Path, SourceFile]]) -> dict[str, SourceFile]:
+    """By name: how much of these files is left out, and the first and last of what is not."""
+    if not wrong:
+        return {}
+    events(connection, "described", [(path, file.until) for path, file in wrong], clean=False)
     bad = " OR ".join(f"({condition})" for condition in BAD_ROWS.values())
     counts = ", ".join(f"count(*) FILTER ({condition})" for condition in BAD_ROWS.values())
     rows = connection.execute(
         f'SELECT file, count(*), min("at") FILTER (({bad}) IS NOT TRUE), max("at") FILTER (({bad}) IS NOT TRUE), '
         f"{counts} FROM described GROUP BY file"
     ).fetchall()
-    facts = {file: (total, first, last, counted) for file, total, first, last, *counted in rows}
-    described = []
-    for path, file in fresh:
-        total, first, last, counted = facts.get(str(path), (0, None, None, [0] * len(BAD_ROWS)))
+    files, found = {str(path): file for path, file in wrong}, {}
+    for path, total, first, last, *counted in rows:
+        file = files[path]
         left_out = {name: number for name, number in zip(BAD_ROWS, counted, strict=True) if number}
-        kept = (file.name, file.digest, file.size, file.changed_ns, file.until)
-        described.append(SourceFile(*kept, total, first and utc(first), last and utc(last), left_out))
-    return described
+        span = {"first": first and utc(first), "last": last and utc(last)}
+        found[file.name] = replace(file, rows=total, **span, left_out=left_out)
+    return found
 
 
 def events(

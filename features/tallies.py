@@ -14,8 +14,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
 
+import ibis
 import ibis.expr.operations as ops
 import ibis.expr.types as ir
+import sqlglot
 
 from features.feature import Feature
 from features.portability import check_definitions
@@ -46,10 +48,6 @@ class Tally:
             return 0 if self.op.where is None and _is_zero_else(self.op.arg) else None
         return 0 if isinstance(self.op, ops.CountDistinct) else None
 
-    def over(self, seen: ir.Table) -> ir.Value:
-        """The same aggregate of a table with the columns of `SEEN`."""
-        return self.op.replace({SEEN.op(): seen.op()}).to_expr()
-
     def merged(self, before: str, since: str, seconds: int) -> str:
         """SQL that makes one tally of two: `before`, which was taken so many `seconds` ago, and what came `since`."""
         if _is_age(self.op.args[0]):
@@ -72,6 +70,13 @@ def tallies(features: Iterable[Feature]) -> tuple[Tally, ...]:
         if feature.of_events:
             found |= dict.fromkeys(feature.of_events(SEEN).op().find(ops.Reduction))
     return tuple(_tally(f"t{number}", op) for number, op in enumerate(found))
+
+
+def sql(taken: Iterable[Tally]) -> Mapping[str, str]:
+    """DuckDB's SQL of each tally by name, over a table `seen` called t0."""
+    table = SEEN.aggregate(**{tally.name: tally.op.to_expr() for tally in taken})
+    selected = sqlglot.parse_one(str(ibis.to_sql(table, dialect="duckdb")), read="duckdb").selects
+    return {column.alias: column.this.sql(dialect="duckdb") for column in selected}
 
 
 def value_of(feature: Feature, taken: Iterable[Tally], table: ir.Table) -> ir.Value:
@@ -104,7 +109,9 @@ def _conditions(op: ops.Reduction) -> Iterator[ops.Value]:
     if op.where is not None:
         yield from _and(op.where)
     chosen = op.args[0]
-    if isinstance(chosen, ops.IfElse) and (_is_zero_else(chosen) if isinstance(op, ops.Sum) else _is_null_else(chosen)):
+    # Under a `where`, a sum of zeros differs from a sum of nothing.
+    summed = isinstance(op, ops.Sum)
+    if (summed and op.where is None and _is_zero_else(chosen)) or (not summed and _is_null_else(chosen)):
         yield from _and(chosen.bool_expr)
 
 
@@ -158,8 +165,12 @@ def _is_zero_else(node: ops.Value) -> bool:
     return isinstance(node, ops.IfElse) and _literal(node.false_null_expr) == 0
 
 
-def _is_null_else(node: ops.IfElse) -> bool:
-    return isinstance(node.false_null_expr, ops.Literal) and node.false_null_expr.value is None
+def _is_null_else(node: ops.Value) -> bool:
+    return (
+        isinstance(node, ops.IfElse)
+        and isinstance(node.false_null_expr, ops.Literal)
+        and node.false_null_expr.value is None
+    )
 
 
 def _literal(node: ops.Value) -> object:
@@ -167,12 +178,32 @@ def _literal(node: ops.Value) -> object:
     return node.value if isinstance(node, ops.Literal) else None
 
 
-def passes(taken: Iterable[Tally], *, together: bool) -> Mapping[tuple[frozenset[str] | None, bool], list[Tally]]:
-    """The tallies that one pass over the events can take, by the types they look at and whether they are carried.
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """Tallies that are taken together, over the events of some types within a window: no others can change them."""
 
-    `together` where both kinds look at the same events, as they do when all of the past is read.
+    types: frozenset[str] | None
+    window: int | None
+    tallies: tuple[Tally, ...]
+
+
+def passes(taken: Iterable[Tally]) -> tuple[Pass, ...]:
+    """What is taken together: by types, and apart what has no window, and what counts different values.
+
+    To tell values apart costs most by the row, so that it sees none outside of its own window.
     """
-    found: dict[tuple[frozenset[str] | None, bool], list[Tally]] = {}
+    kinds: dict[tuple[frozenset[str] | None, bool], list[Tally]] = {}
     for tally in taken:
-        found.setdefault((tally.types, tally.is_carried and not together), []).append(tally)
-    return found
+        kinds.setdefault((tally.types, tally.is_carried), []).append(tally)
+    found = []
+    for (types, is_carried), some in kinds.items():
+        apart = {tally.window for tally in some if isinstance(tally.op, ops.CountDistinct)}
+        rest = [tally for tally in some if tally.window not in apart]
+        for group in (
+            *([tally for tally in some if tally.window == window] for window in sorted(apart, key=str)),
+            rest,
+        ):
+            if group:
+                window = None if is_carried else max(tally.window or 0 for tally in group)
+                found.append(Pass(types, window, tuple(group)))
+    return tuple(found)
