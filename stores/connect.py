@@ -13,7 +13,7 @@ retry ten times, whatever the time-out says), no time-out longer than the caller
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from redis import Redis
 from redis.asyncio.connection import parse_url as parse_async_url
@@ -21,10 +21,13 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.connection import parse_url
+from redis.exceptions import RedisClusterException, RedisError
 from redis.retry import Retry
 
 from decisioning.errors import UserError
 
+FAILURES = (RedisError, RedisClusterException, OSError)
+"""What comes out of a synchronous client when something is wrong with the servers, or the way to them."""
 PORT = 6379
 CLUSTER = "+cluster"
 SCHEMES = ("redis", "rediss", "unix", f"redis{CLUSTER}", f"rediss{CLUSTER}")
@@ -49,6 +52,10 @@ class Address:
         return tuple((one["host"], one.get("port", PORT)) for one in parsed if "host" in one)
 
 
+class _Wrong(ValueError):
+    """An address that no store can have, in words of ours."""
+
+
 def address(url: str) -> Address:
     """Reads an address. Raises UserError for one that no store can have; the message repeats no password."""
     scheme, _, rest = url.partition("://")
@@ -58,7 +65,11 @@ def address(url: str) -> Address:
     try:
         return _cluster(scheme, rest) if scheme.endswith(CLUSTER) else _single(url)
     except (ValueError, KeyError) as error:
-        raise UserError(f"The store's address can't be read ({error}): write {scheme}://host:port.") from None
+        why = f" ({error})" if isinstance(error, _Wrong) else ""  # others may quote the address, password and all
+        raise UserError(
+            f"The store's address can't be read{why}: write {scheme}://user:password@host:port, and in the password "
+            "%23 for #, %2F for /, %3F for ?, %40 for @."
+        ) from None
 
 
 def connect(url: str, timeout: float) -> "Redis | RedisCluster":
@@ -82,23 +93,32 @@ def _rules(timeout: float) -> dict[str, Any]:
 
 
 def _single(url: str) -> Address:
+    if not url.startswith("unix"):
+        _refuse_bare_signs(urlsplit(url))
     options = parse_url(url)
     if url.startswith("unix") and not options.get("path"):
-        raise ValueError("it names no socket")
+        raise _Wrong("it names no socket")
     return Address((url,), is_cluster=False)
 
 
 def _cluster(scheme: str, rest: str) -> Address:
     parts = urlsplit(f"//{rest}")
+    _refuse_bare_signs(parts)
     if parts.path.strip("/") not in ("", "0"):
-        raise ValueError("a cluster has one database alone, number 0")
+        raise _Wrong("a cluster has one database alone, number 0")
     login, at, hosts = parts.netloc.rpartition("@")
     query = f"?{parts.query}" if parts.query else ""
     base = scheme.removesuffix(CLUSTER)
     urls = tuple(f"{base}://{login}{at}{host.strip()}{query}" for host in hosts.split(",") if host.strip())
     if not urls:
-        raise ValueError("it names no node")
+        raise _Wrong("it names no node")
     for url in urls:
         if not parse_url(url).get("host"):
-            raise ValueError("a node has no host")
+            raise _Wrong("a node has no host")
     return Address(urls, is_cluster=True)
+
+
+def _refuse_bare_signs(parts: SplitResult) -> None:
+    """Such a sign in a password would end it, and what precedes it would be taken for host and port."""
+    if parts.fragment or "@" in f"{parts.path}{parts.query}":
+        raise _Wrong("it has a bare #, / or ? in the password")

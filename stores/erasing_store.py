@@ -12,10 +12,9 @@ from pathlib import Path
 
 import msgspec
 from redis import Redis
-from redis.exceptions import RedisError
 
 from decisioning.errors import UserError
-from stores.connect import connect
+from stores.connect import FAILURES, connect
 from stores.layout import Keys, Pointer, Version, bucket_of, field_of
 from stores.publishing_redis import RedisShelf
 from stores.publishing_wire import Wire, command
@@ -55,7 +54,7 @@ def erase_from_store(
         shelf = RedisShelf(client, namespace)
         with nullcontext() if dry_run else shelf.lock():
             return _Store(client, shelf, namespace, user, frozenset(decisions), dry_run).erase()
-    except (RedisError, OSError) as error:
+    except FAILURES as error:
         raise UserError(
             f"The online store failed ({type(error).__name__}: {error}): erase again when it is up."
         ) from error

@@ -77,7 +77,10 @@ def publish(
         resumed_at, warnings, size = 0, (), TAG_BYTES + 4 * schema.width
         if held != count or again:
             source = Tagged(source, tag_of(schema))
-            resumed_at = 0 if in_use else _begin(shelf, version, [*kept.values()], source)
+            if in_use:
+                shelf.mend(version)
+            else:
+                resumed_at = _begin(shelf, version, [*kept.values()], source)
             missing = count - (held if in_use else resumed_at)
             warnings = shelf.check_room(missing, size, allow_eviction=allow_eviction)
             try:
@@ -109,6 +112,7 @@ def rollback(target: str | Shelf, *, namespace: str = "segue") -> Published:
             )
         if not shelf.flip(before, Pointer(to)):
             raise UserError(MOVED)
+        shelf.sweep([to])
         return _published(shelf, to, started)
 
 

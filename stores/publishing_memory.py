@@ -66,6 +66,9 @@ class MemoryShelf:
         del self._vectors[version]
         self._done.pop(version, None)
 
+    def mend(self, version: Version) -> None:
+        pass
+
     def sweep(self, keep: Sequence[Version]) -> None:
         self._vectors = {version: vectors for version, vectors in self._vectors.items() if version in keep}
 

@@ -98,7 +98,11 @@ class Shelf(Protocol):
         ...
 
     def drop(self, version: Version) -> None:
-        """Remove a version that nobody reads."""
+        """Remove a version that nobody reads. Like `sweep` it raises UserError when another publisher has taken over."""
+        ...
+
+    def mend(self, version: Version) -> None:
+        """Remove what stands in the place of a version's users and is none, so that they can be written again."""
         ...
 
     def sweep(self, keep: Sequence[Version]) -> None:

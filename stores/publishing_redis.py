@@ -11,7 +11,7 @@ from redis.cluster import RedisCluster
 from redis.exceptions import MovedError, OutOfMemoryError, RedisError
 
 from decisioning.errors import UserError
-from stores.connect import connect
+from stores.connect import FAILURES, connect
 from stores.home import NAMESPACE_VARIABLE
 from stores.layout import Keys, Pointer, Version, bucket_of
 from stores.publishing_lock import Lock
@@ -26,10 +26,19 @@ MEASURED = 50
 """Buckets whose memory is measured."""
 
 # Each looks first whether the lock is still ours: what another publisher does since must not be undone.
+# KEYS: lock. ARGV: token.
+LOOK = "return redis.call('GET', KEYS[1]) == ARGV[1] and 1 or -1"
 # KEYS: lock, progress. ARGV: token, version, rows.
 NOTE = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return -1 end
 redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
+return 1
+"""
+# KEYS: lock, versions, progress. ARGV: token, version.
+FORGET = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return -1 end
+redis.call('HDEL', KEYS[2], ARGV[2])
+redis.call('HDEL', KEYS[3], ARGV[2])
 return 1
 """
 # KEYS: lock, current, progress. ARGV: token, expected, new.
@@ -43,7 +52,7 @@ return 1
 
 TAKEN_OVER = (
     "This process was silent for so long that the store took it for dead, and another may be publishing by now. "
-    "Nothing was switched by this one: look which features are in use, then publish again if need be."
+    "This one has stopped: look which features are in use, then publish again if need be."
 )
 PLAIN = (
     "The server keeps these features as plain hashes, which take up to half as much memory again: set its "
@@ -66,10 +75,10 @@ def opened(url: str, namespace: str = "segue") -> Iterator["RedisShelf"]:
         raise UserError("The store is a node of a cluster: give its address as redis+cluster://host:port.") from error
     except OutOfMemoryError as error:
         raise UserError(FULL) from error
-    except (RedisError, OSError) as error:
+    except FAILURES as error:
         raise UserError(
-            f"The feature store failed while publishing ({type(error).__name__}: {error}); the features in use are "
-            "unchanged. Check that the server is up, then publish again: it goes on where it was."
+            f"The feature store failed ({type(error).__name__}: {error}). Check that the server is up, then repeat the "
+            "command: publishing goes on where it was, and until all of it is there the features in use stay."
         ) from error
     finally:
         if client:
@@ -108,9 +117,10 @@ class RedisShelf:
         done = self._client.hget(self._keys.progress, version.name)
         if version in known and done is not None:
             return int(done)
-        self._refuse_strangers(b"hash", (self._keys.bucket(version, number) for number in range(version.buckets)))
-        self._client.hset(self._keys.versions, version.name, msgspec.json.encode(version))
-        self._wire.run(self._each(version, b"UNLINK"))  # one that was on its way out may still have buckets
+        if version not in known:
+            self._refuse_strangers(b"hash", self._buckets(version))
+            self._client.hset(self._keys.versions, version.name, msgspec.json.encode(version))
+        self._run(self._each(version, b"UNLINK"))  # one that was on its way out may still have buckets
         self._note(version, 0)
         return 0
 
@@ -119,33 +129,36 @@ class RedisShelf:
 
     def write(self, version: Version, block: Block, done: int) -> None:
         try:
-            self._wire.run(hash_commands(block, version.buckets, lambda number: self._bucket(version, number)))
+            self._run(hash_commands(block, version.buckets, lambda number: self._bucket(version, number)))
             self._note(version, done)
         except OutOfMemoryError as error:
             raise Refused(FULL) from error
 
     def users(self, version: Version) -> int:
-        return sum(self._wire.ask(self._each(version, b"HLEN")))
+        return sum(self._wire.ask(self._each(version, b"HLEN"), damaged=0))
 
     def lookup(self, version: Version, fields: Sequence[bytes]) -> list[bytes | None]:
         buckets = ((self._bucket(version, bucket_of(field, version.buckets)), field) for field in fields)
-        return list(self._wire.ask(command(b"HGET", key, field) for key, field in buckets))
+        return list(self._wire.ask((command(b"HGET", key, field) for key, field in buckets), damaged=None))
 
     def flip(self, expected: Pointer | None, to: Pointer) -> bool:
         before = expected.encode() if expected else b""
         return self._if_ours(FLIP, [self._keys.current, self._keys.progress], before, to.encode()) == 1
 
     def drop(self, version: Version) -> None:
-        self._wire.run(self._each(version, b"UNLINK"))
-        self._client.hdel(self._keys.progress, version.name)
-        self._client.hdel(self._keys.versions, version.name)
+        self._run(self._each(version, b"UNLINK"))
+        self._forget(version)
+
+    def mend(self, version: Version) -> None:
+        damaged = list(self._of_another_kind(b"hash", self._buckets(version)))
+        self._run(command(b"UNLINK", key.encode()) for key in damaged)
 
     def sweep(self, keep: Sequence[Version]) -> None:
         kept = {version.name for version in keep}
         for version in self._versions():
             if version.name not in kept:
-                self._wire.run(self._each(version, b"EXPIRE", spread=EXPIRE_SECONDS))
-                self._client.hdel(self._keys.versions, version.name)
+                self._run(self._each(version, b"EXPIRE", spread=EXPIRE_SECONDS))
+                self._forget(version)
 
     def memory(self, version: Version) -> int | None:
         """An estimate from some of the buckets; None where the server doesn't tell (`MEMORY USAGE` refused)."""
@@ -166,6 +179,9 @@ class RedisShelf:
         numbers = random.Random(version.name).sample(range(version.buckets), min(MEASURED, version.buckets))
         return [self._keys.bucket(version, number) for number in numbers]
 
+    def _buckets(self, version: Version) -> Iterator[str]:
+        return (self._keys.bucket(version, number) for number in range(version.buckets))
+
     def _bucket(self, version: Version, number: int) -> bytes:
         return self._keys.bucket(version, number).encode()
 
@@ -180,8 +196,15 @@ class RedisShelf:
         except msgspec.DecodeError:
             raise self._stranger(self._keys.versions) from None
 
+    def _run(self, commands: Iterable[Command]) -> None:
+        """Looks ahead of each lot whether the lock is still ours: another publisher may be using these keys by now."""
+        self._wire.run(commands, before=lambda: self._if_ours(LOOK, []))
+
     def _note(self, version: Version, done: int) -> None:
         self._if_ours(NOTE, [self._keys.progress], version.name, done)
+
+    def _forget(self, version: Version) -> None:
+        self._if_ours(FORGET, [self._keys.versions, self._keys.progress], version.name)
 
     def _if_ours(self, script: str, keys: Sequence[str], *words: str | bytes | int) -> int:
         answer = self._client.eval(script, 1 + len(keys), self._keys.lock, *keys, self._lock.token, *words)
@@ -191,10 +214,13 @@ class RedisShelf:
 
     def _refuse_strangers(self, kind: bytes, keys: Iterable[str]) -> None:
         """What another project keeps under our names has to be told from ours before anything is written."""
+        for key in self._of_another_kind(kind, keys):
+            raise self._stranger(key)
+
+    def _of_another_kind(self, kind: bytes, keys: Iterable[str]) -> Iterator[str]:
         keys, again = tee(keys)
-        for key, found in zip(keys, self._wire.ask(command(b"TYPE", key.encode()) for key in again), strict=True):
-            if found not in (kind, b"none"):
-                raise self._stranger(key)
+        kinds = self._wire.ask(command(b"TYPE", key.encode()) for key in again)
+        return (key for key, found in zip(keys, kinds, strict=True) if found not in (kind, b"none"))
 
     def _stranger(self, key: str) -> UserError:
         return UserError(

@@ -15,10 +15,11 @@ from redis import Redis
 from redis.cluster import RedisCluster
 from redis.connection import AbstractConnection
 from redis.crc import key_slot
-from redis.exceptions import AskError, ClusterDownError, MovedError, TryAgainError
+from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseError, TryAgainError
 
 from stores.layout import FIELD_BYTES, buckets_of
 from stores.publishing_port import Block
+from stores.reading import is_damage
 
 Command = tuple[bytes, bytes]
 """The key, and the whole command as it goes over the wire."""
@@ -26,6 +27,7 @@ Command = tuple[bytes, bytes]
 AT_ONCE = 2_000
 """Commands that are sent before their answers are read. The server keeps those: it never waits for us to read."""
 MOVING = (MovedError, AskError, TryAgainError, ClusterDownError)
+RAISE = object()
 WAITS = (0.05, 0.2, 1.0, 3.0)
 """Seconds between attempts while a cluster moves slots or elects a new primary."""
 
@@ -44,15 +46,25 @@ class Wire:
             return [self._client]
         return [self._cluster.get_redis_connection(node) for node in self._cluster.get_primaries()]
 
-    def ask(self, commands: Iterable[Command]) -> Iterator[Any]:
-        """The answers, in order, as they are asked for. Raises RedisError for the first that is an error."""
+    def ask(
+        self, commands: Iterable[Command], *, damaged: Any = RAISE, before: Callable[[], object] = lambda: None
+    ) -> Iterator[Any]:
+        """The answers, in order, as they are asked for. Raises RedisError for the first that is an error.
+
+        `damaged` is the answer instead where a key holds something else than its command is for. `before` is called
+        ahead of each lot that is sent: what it raises keeps the rest from being sent.
+        """
         commands = iter(commands)
         while batch := list(islice(commands, AT_ONCE)):
-            yield from self._ask(batch)
+            before()
+            for answer in self._ask(batch):
+                if isinstance(answer, ResponseError) and damaged is RAISE:
+                    raise answer
+                yield damaged if isinstance(answer, ResponseError) else answer
 
-    def run(self, commands: Iterable[Command]) -> None:
+    def run(self, commands: Iterable[Command], *, before: Callable[[], object] = lambda: None) -> None:
         """`ask` for all of them, where nobody needs the answers."""
-        deque(self.ask(commands), maxlen=0)
+        deque(self.ask(commands, before=before), maxlen=0)
 
     def _ask(self, batch: list[Command]) -> list[Any]:
         if self._cluster is None:
@@ -76,7 +88,7 @@ class Wire:
                 sent.append((connection, places))
             for connection, places in sent:
                 for place in places:
-                    answers[place] = connection.read_response()
+                    answers[place] = _answer(connection)
         return answers
 
     def _by_server(self, batch: list[Command]) -> Iterator[tuple[Redis, Iterable[int]]]:
@@ -101,6 +113,16 @@ def _connection(server: Redis) -> Iterator[AbstractConnection]:
         raise
     finally:
         server.connection_pool.release(connection)
+
+
+def _answer(connection: AbstractConnection) -> Any:
+    """One answer. That a key is damaged says nothing of the others."""
+    try:
+        return connection.read_response()
+    except ResponseError as error:
+        if not is_damage(error):
+            raise
+        return error
 
 
 def command(name: bytes, key: bytes, *words: bytes) -> Command:

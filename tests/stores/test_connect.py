@@ -56,8 +56,23 @@ def test_an_address_that_no_store_can_have_is_refused_in_words(url, why):
         address(url)
 
 
-def test_what_is_told_about_an_address_holds_no_password():
-    with pytest.raises(UserError) as told:
-        address("redis://ann:secret@store:port")
+@pytest.mark.parametrize(
+    "password", ["secret", "secret#1", "secret/1", "secret?1", "12#secret", "12/secret", "12?secret"]
+)
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "redis+cluster"])
+def test_what_is_told_about_an_address_holds_no_part_of_a_password(scheme, password):
+    with pytest.raises(UserError, match="can't be read") as told:
+        address(f"{scheme}://ann:{password}@store:port")
     assert "secret" not in str(told.value)
+    assert "12" not in str(told.value)
+
+
+@pytest.mark.parametrize("sign", "#/?")
+def test_a_password_with_a_bare_sign_is_never_taken_for_a_host_and_port(sign):
+    with pytest.raises(UserError, match="bare #, / or"):
+        address(f"redis://ann:12{sign}secret@store:6379")
+    assert address(f"redis://ann:12%{ord(sign):02X}secret@store:6379").options(1.0)["password"] == f"12{sign}secret"
+
+
+def test_an_address_shows_no_password():
     assert "secret" not in repr(address("redis://ann:secret@store"))

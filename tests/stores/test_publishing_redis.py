@@ -20,7 +20,7 @@ from stores.connect import connect
 from stores.embedded import running
 from stores.layout import Keys, Version
 from stores.online_redis import RedisStore
-from stores.publishing import publish
+from stores.publishing import publish, rollback
 from stores.publishing_redis import RedisShelf
 from stores.publishing_wire import Wire, command
 
@@ -210,6 +210,69 @@ def test_a_publisher_that_was_taken_for_dead_switches_nothing(own_url, admin, mo
     assert (admin.get(KEYS.lock), read(own_url)) == (b"another's", 1.0)
 
 
+@pytest.mark.parametrize("step", ["begin", "sweep"])
+def test_a_publisher_that_was_taken_for_dead_removes_nothing_of_the_one_that_took_over(
+    own_url, admin, monkeypatch, step
+):
+    """What it held to be on its way out, or to be nobody's, may be in use by now."""
+    publish_build(own_url, 1)
+    real, overtaken = getattr(RedisShelf, step), []
+
+    def late(self, *args):
+        if not overtaken:
+            overtaken.append(True)
+            admin.delete(KEYS.lock)  # its time is over
+            publish_build(own_url, 3)
+        return real(self, *args)
+
+    monkeypatch.setattr(RedisShelf, step, late)
+    with pytest.raises(UserError, match="took it for dead"):
+        publish_build(own_url, 2)
+    keys = list(admin.scan_iter("shop:fs:s3:*", count=1000))
+    assert (len(keys), {admin.ttl(key) for key in keys}) == (93, {-1})
+    assert [read(own_url, user) for user in USERS[::500]] == [3.0] * 6
+    assert publish_build(own_url, 4).changed
+
+
+def test_a_version_that_was_rolled_back_expires_as_others_do(own_url, admin):
+    """Whoever has not looked since still finds all of it, also when the next snapshot comes at once."""
+    publish_build(own_url, 1)
+    publish_build(own_url, 2)
+    rollback(own_url, namespace="shop")
+    publish_build(own_url, 3)
+    keys = list(admin.scan_iter("shop:fs:s2:*", count=1000))
+    assert len(keys) == 93
+    assert all(600 - 5 <= admin.ttl(key) <= 900 for key in keys)
+    assert set(admin.hkeys(KEYS.versions)) == {b"s1", b"s3"}
+
+
+def test_a_damaged_bucket_is_found_and_written_anew(own_url, admin):
+    publish_build(own_url, 1)
+    for again in (False, True):
+        admin.set(KEYS.bucket(Version("s1", 93, 0.0, "", 0), 7), "somebody's")
+        assert publish_build(own_url, 1, again=again).changed
+        assert [read(own_url, user) for user in USERS[::50]] == [1.0] * 60
+
+
+def test_a_damaged_bucket_of_the_earlier_features_keeps_from_returning_to_them_until_they_are_published(own_url, admin):
+    publish_build(own_url, 1)
+    publish_build(own_url, 2)
+    admin.set(KEYS.bucket(Version("s1", 93, 0.0, "", 0), 7), "somebody's")
+    with pytest.raises(UserError, match=r"no longer whole: the store has 2,9\d\d of 3,000"):
+        rollback(own_url, namespace="shop")
+    assert read(own_url) == 2.0
+    assert publish_build(own_url, 1).changed
+    assert [read(own_url, user) for user in USERS[::50]] == [1.0] * 60
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:1", "redis+cluster://127.0.0.1:1", "unix:///nowhere/to.be"])
+def test_a_store_that_is_not_there_is_told_in_one_message(url):
+    with pytest.raises(UserError, match=r"feature store failed.*Check that the server is up"):
+        publish_build(url, 1)
+    with pytest.raises(UserError, match="feature store failed"):
+        rollback(url)
+
+
 def test_a_server_that_ends_meanwhile_is_told_and_the_next_attempt_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(publishing_port, "BLOCK_ROWS", 500)
     with running(tmp_path) as url:
@@ -222,7 +285,7 @@ def test_a_server_that_ends_meanwhile_is_told_and_the_next_attempt_goes_on(tmp_p
 
         with pytest.raises(UserError, match="goes on where it was"):
             publish_build(url, 1, rows=rows_and_the_end())
-        with pytest.raises(UserError, match="failed while publishing"):
+        with pytest.raises(UserError, match="feature store failed"):
             publish_build(url, 1)
     with running(tmp_path) as url:
         with connect(url, 5.0) as client:
