@@ -11,7 +11,7 @@ from decisioning.domain import NOTHING, Decision, Facts, Request, Shown, Stage
 from decisioning.engine import Release, examine
 from decisioning.reasons import reason
 from evaluation.batch.desk import Answer
-from evaluation.batch.output import Tally
+from evaluation.batch.whole_files import Tally
 
 NAME = pa.dictionary(pa.int32(), pa.string())
 SHOWN = pa.struct(

@@ -1,13 +1,12 @@
 """The decisions of many users: what serving does for a request, for all rows of a part, and written down once.
 
 A part may be interrupted at any moment and be done again: its decisions have the same ids, so that units that it holds
-are not taken twice, and what it told the store is neither counted nor seen twice. Its log is one segment of its own,
-there in full before its results are; what was begun again writes it anew.
+are not taken twice, and what it told the store is neither counted nor seen twice. Its log is one segment of its own:
+see `part_log`.
 """
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,12 +14,13 @@ from decisioning.engine import Release
 from decisioning.errors import UserError
 from evaluation.batch.answers import COLUMNS, counted, table
 from evaluation.batch.desk import Answer, Desk
-from evaluation.batch.output import WORK, Tally, added, part_writer, whole_file
+from evaluation.batch.output import WORK, added
+from evaluation.batch.part_log import part_log, settle
 from evaluation.batch.parts import Part, batches
 from evaluation.batch.user_files import KNOWN, SENT, USER
 from evaluation.batch.visits import Foreseeing, Visits
+from evaluation.batch.whole_files import Tally, part_writer
 from features.schema import Schema
-from stores.decision_log import DecisionRecord, encode
 from stores.online import OnlineStore, StoreDown
 from stores.segments import SEALED
 
@@ -51,6 +51,20 @@ class Deciding:
     def __call__(self) -> Callable[[Part], Tally]:
         return _Decider(self).write
 
+    def begun(self, part: Part) -> Path:
+        """The mark that a part was begun; it stays until its lines are in the log."""
+        return self.folder / WORK / f"{part.name}.begun"
+
+    def segment(self, part: Part) -> Path | None:
+        """For this part alone, of one name however often it is begun."""
+        return self.log and self.log / f"{round(self.at * 1000):013d}-batch.{self.run}-{part.number:06d}{SEALED}"
+
+    def settle(self, part: Part) -> None:
+        """Ends a part whose process was killed right after its results were there."""
+        if segment := self.segment(part):
+            settle(segment)
+        self.begun(part).unlink()
+
 
 class _Decider:
     """A release, ready to decide for one surface."""
@@ -63,16 +77,17 @@ class _Decider:
     def write(self, part: Part) -> Tally:
         """Decides a part, tells the store and the log, writes its file, and tells what is in it."""
         task, tally = self._task, {}
-        begun = task.folder / WORK / f"{part.name}.begun"
+        begun = task.begun(part)
         is_again = begun.exists()
         begun.touch()
-        with part_writer(task.folder / part.name, COLUMNS) as out, self._segment(part) as log:
+        with part_log(task.segment(part)) as log, part_writer(task.folder / part.name, COLUMNS) as out:
             for answers in self._answers(part, is_again=is_again):
                 rows = table(self._foreseeing.release, answers)
                 out.write(rows)
-                log(answers)
+                log.write(answers)
                 tally = added(tally, counted(rows, answers))
             out.tally = tally
+            log.sync()
         begun.unlink()
         return tally
 
@@ -101,18 +116,3 @@ class _Decider:
                 ) from None
             finally:
                 runner.run(store.close())
-
-    @contextmanager
-    def _segment(self, part: Part) -> Iterator[Callable[[list[Answer]], None]]:
-        """A segment of the decision log for this part alone, of one name however often it is begun."""
-        if self._task.log is None:
-            yield lambda answers: None
-            return
-        self._task.log.mkdir(parents=True, exist_ok=True)
-        name = f"{round(self._task.at * 1000):013d}-batch.{self._task.run}-{part.number:06d}{SEALED}"
-        with whole_file(self._task.log / name) as file:
-            yield lambda answers: file.writelines(map(_line, (one for one in answers if one.is_new)))
-
-
-def _line(answer: Answer) -> bytes:
-    return encode(DecisionRecord(answer.visit.request, answer.facts, answer.decision)) + b"\n"

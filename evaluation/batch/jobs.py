@@ -13,12 +13,13 @@ from decisioning.engine import Release
 from decisioning.errors import UserError
 from decisioning.yaml_nodes import did_you_mean
 from evaluation.batch.deciding import Deciding
-from evaluation.batch.output import Output, Tally, opened, work_through
+from evaluation.batch.output import Output, opened, work_through
 from evaluation.batch.parts import Part, parts_of
 from evaluation.batch.scoring import Scoring
 from evaluation.batch.user_files import fingerprint
 from evaluation.batch.users import GROUP_ROWS, Asked, join
 from evaluation.batch.visits import stale_features
+from evaluation.batch.whole_files import Tally, write_json
 from evaluation.batch.without_store import WithoutStore
 from features.schema import Schema
 from features.snapshots import Snapshot
@@ -121,6 +122,9 @@ def decide_all(
             question.load, store, secret, output.run, question.surface, output.at, question.snapshot.schema,
             question.snapshot.as_of, output.folder, log, _budgets(release, store, output), lease,
         )  # fmt: skip
+        for part in parts:
+            if task.begun(part).exists() and output.done(part) is not None:
+                task.settle(part)
         tally = work_through(output, parts, partial(engine.map, task), progress)
         return output.finish(parts, _told(question, release, output, tally, asked, started))
 
@@ -140,7 +144,7 @@ def _joined(
         asked = join(
             question.users, release.catalog, question.snapshot, file, with_unknown=with_unknown, rows=question.part_rows
         )
-        notes.write_text(json.dumps(asdict(asked)))
+        write_json(notes, asdict(asked))
     parts = parts_of([file], question.part_rows)
     if not parts:
         raise UserError(f"None of the users of {question.users} is in snapshot {question.snapshot.id}.")
@@ -152,7 +156,7 @@ def _budgets(release: Release, store: Callable[[], OnlineStore], output: Output)
     notes = output.work / "budgets.json"
     if not notes.is_file():
         found = asyncio.run(_out(store, [budget.name for budget in release.catalog.budgets]))
-        notes.write_text(json.dumps(dict(found)))
+        write_json(notes, dict(found))
     return json.loads(notes.read_bytes())
 
 

@@ -8,27 +8,25 @@
 
 import fcntl
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from decisioning.errors import UserError
 from evaluation.batch.parts import Part
+from evaluation.batch.whole_files import TALLY, Tally, to_text, write_json
 
 PLAN, MANIFEST, WORK, LOCK = "_plan.json", "_manifest.json", ".work", ".lock"
-TALLY = b"segue.tally"
-OURS = ("part-*.parquet", PLAN, MANIFEST, WORK, LOCK)
-
-Tally = Mapping[str, Any]
-"""What was counted: numbers by name, nested; those of disjoint parts add up."""
+DRAFTS = (".part-*", f".{PLAN}.*", f".{MANIFEST}.*")
+"""What processes that were killed left half-written."""
+OURS = ("part-*.parquet", PLAN, MANIFEST, WORK, LOCK, *DRAFTS)
 
 
 def added(one: Tally, other: Tally) -> dict[str, Any]:
@@ -56,7 +54,7 @@ class Output:
     @property
     def run(self) -> str:
         """16 hexadecimal digits that follow from all that was asked: the same question, the same run."""
-        return sha256(_text(self.plan)).hexdigest()[:16]
+        return sha256(to_text(self.plan)).hexdigest()[:16]
 
     @property
     def work(self) -> Path:
@@ -71,14 +69,14 @@ class Output:
         """The tally of a part that is there already; None for one that is not, or was damaged since."""
         try:
             return json.loads(pq.read_metadata(self.folder / part.name).metadata[TALLY])
-        except (FileNotFoundError, pa.ArrowException):
+        except (FileNotFoundError, KeyError, pa.ArrowException):
             return None
 
     def finish(self, parts: Sequence[Part], tally: Tally) -> dict[str, Any]:
         """Writes the manifest: from here on, the folder is a result."""
         manifest = {**self.plan, "run": self.run, "parts": [part.name for part in parts], "tally": tally}
-        _write(self.folder / MANIFEST, manifest)
-        shutil.rmtree(self.work, ignore_errors=True)
+        write_json(self.folder / MANIFEST, manifest)
+        _tidy(self.folder)
         return manifest
 
 
@@ -86,9 +84,9 @@ class Output:
 def opened(folder: Path, asked: Mapping[str, Any], at: float | None, now: float, *, replace: bool) -> Iterator[Output]:
     """The folder with a plan for what is asked: a new one, or the one that it has already.
 
-    A run that was interrupted goes on as of the moment at which it began, where no other moment is asked for. Raises
-    UserError where the folder holds something else, or a result that was not said to be replaced, and while another
-    process is at it.
+    A run that was interrupted goes on as of the moment at which it began, where no other moment is asked for. A plan of
+    which nothing was begun makes way. Raises UserError where the folder holds something else, or a result that was not
+    said to be replaced, and while another process is at it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -98,64 +96,14 @@ def opened(folder: Path, asked: Mapping[str, Any], at: float | None, now: float,
         _refuse_strangers(folder)
         before = _read(folder / PLAN)
         wanted = {**asked, "at": at if at is not None else (before or {}).get("at", now)}
-        if before is not None and before != wanted and not replace:
+        if before is not None and before != wanted and not replace and _has_begun(folder):
             raise UserError(f"{folder} holds {_difference(before, wanted)}. Choose another --out, or say --replace.")
         if before != wanted:
             _clear(folder)
-            _write(folder / PLAN, wanted)
+            write_json(folder / PLAN, wanted)
+        if (folder / MANIFEST).exists():
+            _tidy(folder)  # it may have been killed right after it was done
         yield Output(folder, wanted)
-
-
-@contextmanager
-def part_writer(target: Path, schema: pa.Schema) -> Iterator["PartFile"]:
-    """A file that is there in full under its name, or not at all."""
-    draft = target.with_name(f".{target.name}.{os.getpid()}")
-    file = PartFile(draft, schema)
-    try:
-        yield file
-        file.close()
-        draft.replace(target)
-    finally:
-        file.close()
-        draft.unlink(missing_ok=True)
-
-
-class PartFile:
-    """Parquet that is being written; `tally` is stored with it."""
-
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        texts = [field.name for field in schema if not pa.types.is_floating(field.type)]
-        self._file = pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=texts)
-        self.tally: Tally = {}
-
-    def write(self, table: pa.Table) -> None:
-        self._file.write_table(table)
-
-    def close(self) -> None:
-        if self._file.is_open:
-            self._file.add_key_value_metadata({TALLY.decode(): json.dumps(self.tally)})
-            self._file.close()
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that is there in full, durably, or not at all; where nothing is written, it is not there."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with draft.open("wb") as out:
-            yield out
-            out.flush()
-            os.fsync(out.fileno())
-            written = out.tell()
-        if written:
-            draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _write(path: Path, record: Mapping[str, Any]) -> None:
-    with whole_file(path) as file:
-        file.write(_text(record))
 
 
 def work_through(
@@ -191,22 +139,31 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _refuse_strangers(folder: Path) -> None:
     """What is not ours is never touched, whatever is said."""
-    strangers = [
-        path.name
-        for path in sorted(folder.iterdir())
-        if not any(path.match(ours) for ours in OURS) and not path.name.startswith(".part-")
-    ]
+    strangers = [path.name for path in sorted(folder.iterdir()) if not any(path.match(ours) for ours in OURS)]
     if strangers or (any(folder.glob("part-*.parquet")) and not (folder / PLAN).is_file()):
         held = strangers[0] if strangers else "files of another program"
         raise UserError(f"{folder} is not empty (it holds {held}): choose a new folder with --out.")
+
+
+def _has_begun(folder: Path) -> bool:
+    """Whether there is any result, or somebody was decided about without there being one yet."""
+    return any(any(folder.glob(ours)) for ours in (MANIFEST, "part-*.parquet", f"{WORK}/*.begun"))
 
 
 def _clear(folder: Path) -> None:
     """The manifest goes first: what is left of an old result is none."""
     (folder / MANIFEST).unlink(missing_ok=True)
     (folder / PLAN).unlink(missing_ok=True)
-    for path in [*folder.glob("part-*.parquet"), *folder.glob(".part-*")]:
+    for path in folder.glob("part-*.parquet"):
         path.unlink()
+    _tidy(folder)
+
+
+def _tidy(folder: Path) -> None:
+    """Removes what a run needs for itself, and drafts."""
+    for pattern in DRAFTS:
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
     shutil.rmtree(folder / WORK, ignore_errors=True)
 
 
@@ -214,10 +171,6 @@ def _difference(before: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     names = [name for name in (*before, *wanted) if before.get(name) != wanted.get(name)]
     name = names[0]
     return f"the result of another {name}: {before.get(name)}, and not {wanted.get(name)}"
-
-
-def _text(record: Mapping[str, Any]) -> bytes:
-    return (json.dumps(record, indent=2, sort_keys=True) + "\n").encode()
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -16,10 +16,10 @@ import pyarrow as pa
 
 from decisioning.arbitration import score
 from decisioning.engine import Release
-from evaluation.batch.output import part_writer
 from evaluation.batch.parts import Part, batches
 from evaluation.batch.user_files import SENT, USER
 from evaluation.batch.visits import contexts_of, users_of
+from evaluation.batch.whole_files import part_writer
 from features.packing import pack_batch
 from features.schema import Schema
 from models.batch import Users, encode_users, score_matrix

@@ -57,6 +57,8 @@ def stage(file: Path, catalog: Catalog, target: Path) -> tuple[str, ...]:
         raise UserError(f"{file} is of no kind that is known: users come as .csv, .parquet or .txt (one id on a line).")
     context = {spec.name: spec for spec in catalog.features.values() if spec.from_context}
     names, rows = readers[file.suffix](file)
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(f"{file} has several columns of one name: {', '.join(twice)}.")
     if USER not in names:
         guess = did_you_mean(USER, names)
         raise UserError(f"{file} has no column {USER}: it has {', '.join(names) or 'none'}. {guess}".rstrip())
@@ -77,6 +79,9 @@ def _checked(file: Path, catalog: Catalog, context: Mapping[str, FeatureSpec], r
         user = row.get(USER)
         if user is None or not str(user).strip():
             raise UserError(f"{file}, {place} {line}: there is no {USER}. Remove the row, or fill it in.")
+        if type(user) not in (str, int):
+            kind = type(user).__name__
+            raise UserError(f"{file}, {place} {line}: the {USER} is of type {kind}: write texts or whole numbers.")
         user = str(user)
         if len(user) > MAX_ID:
             raise UserError(f"{file}, {place} {line}: the {USER} is longer than {MAX_ID} characters.")

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import traceback
 from collections.abc import Callable
 
 STEPS = ("rename", "replace", "unlink", "fsync", "mkdir", "rmdir", "link", "ftruncate")
@@ -19,6 +20,8 @@ def killed_before(fatal: int, work: Callable[[], object]) -> bool:
             _kill_at(fatal)
             work()
             code = 0
+        except BaseException:  # noqa: BLE001
+            traceback.print_exc()
         finally:
             os._exit(code)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

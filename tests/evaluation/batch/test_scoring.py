@@ -145,6 +145,14 @@ def test_another_result_is_replaced_only_when_told_so(office, tmp_path):
     assert len(rows(tmp_path / "out")) == 300
 
 
+def test_a_file_that_was_refused_and_mended_is_taken(office, tmp_path):
+    users, out = office.list_of(tmp_path / "u.csv", ["user-1", ""]), tmp_path / "out"
+    with pytest.raises(UserError, match="line 3: there is no user_id"):
+        score(office, out, users=users)
+    office.list_of(users, ["user-1", "user-2"])
+    assert score(office, out, users=users)["tally"]["users"] == 2
+
+
 @pytest.mark.parametrize("told", [{}, {"replace": True}])
 def test_what_is_not_ours_is_never_touched(office, tmp_path, told):
     for name in ("thesis.doc", "part-00000.parquet"):

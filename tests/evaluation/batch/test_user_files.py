@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -88,6 +89,7 @@ def test_without_a_file_everybody_is_asked_about(office, tmp_path):
         ("user,device\nuser-1,tv\n", r'no column user_id: it has user, device. Did you mean "user"'),
         ("", "no column user_id: it has none"),
         ("user_id\n", "holds no user"),
+        ("user_id,device,user_id\nuser-1,tv,user-2\n", "several columns of one name: user_id"),
         ("user_id,device\nuser-1,tv\n,tv\n", "line 3: there is no user_id"),
         ("user_id,device\nuser-1,tv\n  ,tv\n", "line 3: there is no user_id"),
         ("user_id,device\nuser-1\n", "line 2: it has not as many cells as the header"),
@@ -100,6 +102,12 @@ def test_without_a_file_everybody_is_asked_about(office, tmp_path):
 def test_a_file_that_is_wrong_is_refused_with_its_line(office, tmp_path, content, said):
     (tmp_path / "u.csv").write_text(content)
     assert said in refused(office, tmp_path / "u.csv", tmp_path)
+
+
+@pytest.mark.parametrize(("ids", "kind"), [([1.0, 2.0], "float"), ([b"user-1"], "bytes"), ([["user-1"]], "list")])
+def test_ids_that_would_have_to_be_guessed_are_refused(office, tmp_path, ids, kind):
+    pq.write_table(pa.table({"user_id": ids}), tmp_path / "u.parquet")
+    assert f"row 1: the user_id is of type {kind}" in refused(office, tmp_path / "u.parquet", tmp_path)
 
 
 def test_a_file_of_another_kind_is_refused(office, tmp_path):
