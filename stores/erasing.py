@@ -37,7 +37,7 @@ class Erased:
     rows: dict[str, int]
     """By file of the dataset, of snapshots, and of others."""
     left: list[Left] = field(default_factory=list)
-    """Files that still hold the id or the key."""
+    """Files that still hold the id or the key, or that can't be read."""
     left_in_store: InStore = field(default_factory=InStore)
     shipped_to: list[str] = field(default_factory=list)
     """Where the log was shipped to: to be erased there."""
@@ -73,11 +73,12 @@ def erase(home: Home, user_id: str, url: str | None, *, who: str, now: float, se
             seal(home.logs / name, seconds)
         log = find_in_log(home.logs, person.key)
         rows = erase_from_files(home, replace(person, decisions=frozenset(log.decisions)))
-        erase_from_log(home.logs, person.key, log, read_erasures(home.path, home.secret()).drop)
         store, left_in_store = None, InStore()
-        if url:
+        if url:  # before the log, as it knows the decisions that units are held by
             store = erase_from_store(url, home.namespace, person.key, log.decisions)
             save_in(url, home.valkey)
+        erase_from_log(home.logs, person.key, log, read_erasures(home.path, home.secret()).drop)
+        if url:
             left_in_store = erase_from_store(url, home.namespace, person.key, log.decisions, dry_run=True)
         left = list(Search(person.id, person.key).files(home.path))
     return Erased(store, log, rows, left, left_in_store, _shipped_to(home))

@@ -24,6 +24,8 @@ from stores.home import Home
 from stores.tables import DATASET, replace_folder, restore_folder, sibling
 
 USER, DECISION = ("user_id", "user"), "decision_id"
+ARROW = b"ARROW:schema"
+"""Where the writer itself puts the schema."""
 ERASED = "erased_from"
 """In the manifest of a snapshot: the id of the one that it takes the place of."""
 
@@ -108,9 +110,13 @@ def _decisions(file: Path, person: Person) -> frozenset[str]:
 
 
 def _rows_in(path: Path, person: Person) -> int:
-    with pq.ParquetFile(path) as file:
-        groups = range(file.num_row_groups)
-        return sum(int(person.rows(file.read_row_group(group)).sum()) for group in groups)
+    """None in a file that is damaged, or not whole yet: looking for what is left will name it."""
+    try:
+        with pq.ParquetFile(path) as file:
+            groups = range(file.num_row_groups)
+            return sum(int(person.rows(file.read_row_group(group)).sum()) for group in groups)
+    except (OSError, pa.ArrowException):
+        return 0
 
 
 def _rewrite(path: Path, person: Person) -> None:
@@ -123,6 +129,8 @@ def _rewrite(path: Path, person: Person) -> None:
                 for group in range(file.num_row_groups):
                     table = file.read_row_group(group)
                     writer.write_table(table.filter(pa.array(~person.rows(table))))
+                more = {key: said for key, said in (file.metadata.metadata or {}).items() if key != ARROW}
+                writer.add_key_value_metadata(more)
         with draft.open("rb+") as written:
             os.fsync(written.fileno())
         draft.replace(path)

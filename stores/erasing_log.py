@@ -3,10 +3,11 @@
 A user key is a keyed hash of 128 bits: a line that holds it, anywhere, is that user's.
 """
 
+import fcntl
 import os
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from stores.log_columns import DECISIONS, EVENTS, Drop, Entry, kind
 from stores.log_compaction import Day, clear, compact, locked
 from stores.log_reader import segment_lines
 from stores.log_table import draft, group_lines, log_files, read_table, sync_folder, table_folder
-from stores.segments import sealed_segments
+from stores.segments import SEALED, sealed_segments
 from stores.shipping import alone
 from stores.shipping_cursors import Cursor, Cursors, Place
 
@@ -65,6 +66,7 @@ def erase_from_log(logs: Path, user: str, found: InLog, drop: Drop | None) -> No
             with locked(log) as table:  # what a killed compaction left may hold lines of anybody
                 clear(log, table, keep=True)
         _rewrite(logs, log, user)
+        _rewrite_drafts(log, user)
 
 
 _LIVE = object()
@@ -89,19 +91,39 @@ def _rewrite(logs: Path, log: Path, user: str) -> None:
         cursors = Cursors(logs)
         known = [(cursor.to, held.enter_context(alone(logs, cursor.to))) for cursor in cursors.all()]
         for path in (path for path in sealed_segments(log) if path.name in read_table(log).absorbed):
-            lines = list(segment_lines([path]))
-            kept = [line + b"\n" for line in lines if user.encode() not in line]
-            if len(kept) == len(lines):
+            kept = _without(path, user)
+            if kept is None:
                 continue
             for to, _ in known:
                 _begin_again(cursors, cursors.read(to), log.name, path.name)
-            fresh = draft(path)
-            with fresh.open("wb") as file:
-                file.writelines(kept)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(path)
-            sync_folder(log)
+            _replace(path, kept)
+
+
+def _rewrite_drafts(log: Path, user: str) -> None:
+    """Without the user's lines: what a batch that was killed had written by then, which it may go on with."""
+    for path in log.glob(f".*{SEALED}.*"):
+        with suppress(BlockingIOError, FileNotFoundError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # else it is being written
+            kept = _without(path, user)
+            if kept is not None:
+                _replace(path, kept)
+
+
+def _without(path: Path, user: str) -> list[bytes] | None:
+    """The other lines of a file; None where it holds none of the user's."""
+    lines = list(segment_lines([path]))
+    kept = [line for line in lines if user.encode() not in line]
+    return kept if len(kept) < len(lines) else None
+
+
+def _replace(path: Path, lines: Iterable[bytes]) -> None:
+    fresh = draft(path)
+    with fresh.open("wb") as file:
+        file.writelines(line + b"\n" for line in lines)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+    sync_folder(path.parent)
 
 
 def _begin_again(cursors: Cursors, cursor: Cursor, log: str, segment: str) -> None:

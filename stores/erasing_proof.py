@@ -21,6 +21,8 @@ from stores.erasing_files import is_text
 
 BLOCK = 8 * 2**20
 SHORT = 4
+PARQUET, GZIP = b"PAR1", b"\x1f\x8b"
+UNREADABLE = "can't be read: it is damaged or not whole"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class Left:
 
     file: str
     what: str
-    """`id`, `key`, or both."""
+    """`id`, `key`, or both; or that nobody can tell."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,11 @@ class Search:
 
     def file(self, path: Path) -> set[str]:
         found = self._bytes(path)
-        if path.suffix == ".parquet":
-            found |= self._parquet(path)
+        if path.suffix == ".parquet" or _begins(path, PARQUET):
+            try:
+                found |= self._parquet(path)
+            except (OSError, pa.ArrowException):
+                found.add(UNREADABLE)
         return found
 
     def _bytes(self, path: Path) -> set[str]:
@@ -111,10 +116,13 @@ class Search:
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
     """Unpacked where it really is gzip."""
-    with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    with gzip.open(path) if packed else path.open("rb") as file:  # type: ignore[union-attr]
+    with gzip.open(path) if _begins(path, GZIP) else path.open("rb") as file:  # type: ignore[union-attr]
         yield file
+
+
+def _begins(path: Path, mark: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(mark)) == mark
 
 
 def _texts(column: pa.ChunkedArray) -> Iterator[pa.ChunkedArray | pa.Array]:

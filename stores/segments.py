@@ -2,6 +2,7 @@
 
 <start>-<writer>-<number>.open.jsonl    being written, by the process that holds a lock on it
 <start>-<writer>-<number>.jsonl         sealed: complete, durable, and not written to again
+.<segment>.<process>                    lines of a batch's part that is not done yet: nobody reads them
 seal                                    touched by whoever wants all writers to seal what they have
 """
 

@@ -1,6 +1,7 @@
 """Erasing a user: from everything, proved by looking, and from nobody else."""
 
 import asyncio
+import fcntl
 import gzip
 import json
 import os
@@ -204,6 +205,27 @@ def test_an_id_of_digits_is_looked_for_as_a_whole_value(tmp_path):
     assert [one.file for one in search.files(tmp_path)] == ["b.json", "c.parquet"]
 
 
+def test_a_file_that_is_damaged_or_half_written_stops_nothing_and_is_named(home):
+    whole = (home.data / "decisions.parquet").read_bytes()
+    for name in ("torn.parquet", ".part-00000.parquet.4711"):
+        (home.path / name).write_bytes(whole[:-100])
+    found = erase(home, WHO, None, who="me", now=NOW)
+    assert {one.file for one in found.left} == {"torn.parquet", ".part-00000.parquet.4711"}
+    assert all("can't be read" in one.what for one in found.left)
+    assert not lines_of(home, WHO)
+
+
+def test_a_file_that_lost_the_user_keeps_what_was_noted_in_it(home):
+    table = pa.table({"user_id": [WHO, OTHER], "n": [1, 2]}, metadata={"of": "pandas"})
+    with pq.ParquetWriter(home.path / "out.parquet", table.schema) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({"segue.tally": "2"})
+    before = pq.read_metadata(home.path / "out.parquet").metadata
+    erase(home, WHO, None, who="me", now=NOW)
+    assert pq.read_metadata(home.path / "out.parquet").metadata == before
+    assert pq.read_table(home.path / "out.parquet").num_rows == 1
+
+
 # --- Running servers --------------------------------------------------------------------------------------------------
 
 
@@ -240,6 +262,19 @@ def test_what_waits_to_be_shipped_is_sent_without_the_user(home, tmp_path):
     sent = [line for path in files for line in pq.read_table(path)["line"].to_pylist()]
     assert sum(key_of(home).encode() in line for line in sent) == 10  # of the shipment before
     assert sum(key_of(home, OTHER).encode() in line for line in sent) == 14
+
+
+def test_what_a_killed_batch_had_written_loses_the_user_and_what_one_writes_is_told_of(home):
+    lines = list(read(home.logs / "decisions"))[:40]
+    dead, alive = (home.logs / "decisions" / f".0000000000001-batch.x-{n:06d}.jsonl.{n}" for n in (1, 2))
+    for path in (dead, alive):
+        path.write_bytes(b"".join(line + b"\n" for line in lines))
+    with alive.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        found = erase(home, WHO, None, who="me", now=NOW + 1)
+    assert [one.file for one in found.left] == [str(alive.relative_to(home.path))]
+    assert dead.read_bytes().splitlines() == [line for line in lines if key_of(home).encode() not in line] != lines
+    assert erase(home, WHO, None, who="me", now=NOW + 1).ok
 
 
 # --- The online store -------------------------------------------------------------------------------------------------
@@ -319,6 +354,23 @@ def test_an_erasure_of_the_store_that_was_killed_is_finished_by_the_next(home, v
         assert pointer_of(valkey_url, namespace=name).current.users == len(USERS)
         assert erase_from_store(valkey_url, name, key_of(home)).total == 0
         assert pointer_of(valkey_url, namespace=name).current.users == len(USERS) - 1
+
+
+def test_units_are_found_by_an_erasure_that_comes_after_one_that_never_reached_the_store(home, store_url, monkeypatch):
+    from stores import erasing
+
+    def killed(*words, **more):
+        raise KeyboardInterrupt
+
+    with namespace(store_url) as name:
+        monkeypatch.setenv("SEGUE_NAMESPACE", name)
+        live(store_url, name, key_of(home), min(find(home, WHO, None).log.decisions))
+        units = find(home, WHO, store_url).store.units
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(erasing, "erase_from_store", killed)
+            with pytest.raises(KeyboardInterrupt):
+                erase(home, WHO, store_url, who="me", now=NOW)
+        assert erase(home, WHO, store_url, who="me", now=NOW).store.units == units > 0
 
 
 def test_nothing_is_erased_from_a_store_that_is_being_published_to(home, valkey_url):
