@@ -55,10 +55,10 @@ def _features(found: Mapping[str, Any], load: Load) -> Iterator[Line]:
     yield Line(
         f"snapshot from nothing, {load.events_a_user:.0f} events a user",
         f"{slope['core_seconds'] * 1e6:.1f} core seconds a million users × {users / 1e6:.0f}",
-        f"{core_hours:.1f} core hours; {core_hours / load.node_cores:.1f} h on {load.node_cores} cores",
+        f"{core_hours:.1f} core hours; {_time(core_hours / load.node_cores)} on {load.node_cores} cores",
     )
     yield Line(
-        "its memory",
+        "its memory, where there is enough",
         f"{slope['peak_bytes'] / 1e3:.2f} GB a million users × {users / 1e6:.0f}",
         f"{slope['peak_bytes'] * users / GB:,.0f} GB in one process",
     )
@@ -100,10 +100,11 @@ def _batches(found: Mapping[str, Any], load: Load) -> Iterator[Line]:
     slope = found["score"]["slope"]
     for what, key in (("`segue score`, 50 offers", "score"), ("`segue decide-all`, 50 offers", "decide_all")):
         core_hours = slope[key] * load.users / HOUR
+        on_ray = _time(core_hours / (RAY_NODES * load.node_cores))
         yield Line(
             f"{what}, everybody",
             f"{slope[key] * 1e6:.0f} µs of a core a user × {load.users / 1e6:.0f} M",
-            f"{core_hours:.0f} core hours; {core_hours / (RAY_NODES * load.node_cores):.1f} h on {RAY_NODES} Ray nodes",
+            f"{core_hours:.0f} core hours; {on_ray} on {RAY_NODES} Ray nodes",
         )
 
 
@@ -114,7 +115,7 @@ def _training(found: Mapping[str, Any], load: Load) -> Iterator[Line]:
         yield Line(
             what,
             f"{seconds * 1e6:.0f} core seconds and {memory / 1e3:.2f} GB a million × {rows / 1e6:.0f}",
-            f"{seconds * rows / HOUR:.1f} core hours, {memory * rows / GB:.0f} GB in one process",
+            f"{_time(seconds * rows / HOUR)} of one core, {memory * rows / GB:.0f} GB in one process",
         )
     yield Line(
         f"decisions that `segue train` takes in {load.node_memory / GB:.0f} GB",
@@ -140,3 +141,7 @@ def _log(found: Mapping[str, Any], load: Load) -> Iterator[Line]:
 
 def _gb(size: float) -> str:
     return f"{size / GB:.0f} GB"
+
+
+def _time(hours: float) -> str:
+    return f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
