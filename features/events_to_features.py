@@ -82,9 +82,8 @@ class Reading:
         types = None if None in every else reduce(frozenset.union, every, frozenset())
         paths = [(source.data / file.name, file.until) for file in needed]
         rows = sum(file.rows for file in needed)
-        self.counts |= load_events(self.connection, paths, rows, (since, self.moment), types)
+        self.counts |= load_events(self.connection, paths, rows, (since, self.moment), types, numbered=True)
         self._take()
-        self._run("DROP TABLE events")
         users(self.connection, "users", people)
         self._run(f"CREATE TEMP VIEW people AS SELECT * FROM users WHERE signup_at < {moment_sql(self.moment)}")
         self.counts["events_before"] = self._one("SELECT sum(events) FROM tallied")
@@ -112,26 +111,25 @@ class Reading:
 
     def _take(self) -> None:
         """One pass for each set of types and window, and then one row a user."""
-        base, written = self.base, sql(self.tallies)
-        new = f' WHERE "at" >= {moment_sql(base.moment)}' if base else ""
-        self._run(f"CREATE TEMP TABLE seen AS SELECT user_id, count(*) AS events FROM events{new} GROUP BY user_id")
-        joins, columns = [], []
+        written = sql(self.tallies)
+        new = f' FILTER ("at" >= {moment_sql(self.base.moment)})' if self.base else ""
+        self._run(f"CREATE TEMP TABLE seen AS SELECT person, count(*){new} AS events FROM events GROUP BY person")
+        tables, names = ["persons JOIN seen USING (person)"], ["user_id", "events"]
         for number, one in enumerate(passes(self.tallies)):
             told = ", ".join(f"{written[tally.name]} AS {tally.name}" for tally in one.tallies)
             rows = f"SELECT * FROM events{self._where(one)}"
-            self._run(f"CREATE TEMP TABLE pass{number} AS SELECT user_id, {told} FROM ({rows}) AS t0 GROUP BY user_id")
-            joins.append(f"LEFT JOIN pass{number} USING (user_id)")
-            columns += [self._column(tally, f"pass{number}.{tally.name}") for tally in one.tallies]
-        seen = "seen"
-        if base:
-            self._run(f"CREATE TEMP VIEW before AS SELECT * FROM read_parquet({quoted(str(base.carried))})")
-            seen = (
-                "(SELECT user_id, coalesce(before.events, 0) + coalesce(seen.events, 0) AS events, "
-                "before.* EXCLUDE (user_id, events) FROM seen FULL JOIN before USING (user_id)) AS before"
-            )
-        told = ", ".join(["user_id", "events", *columns])
-        self._run(f"CREATE TEMP TABLE tallied AS SELECT {told} FROM {seen} {' '.join(joins)}")
-        for number in range(len(joins)):
+            self._run(f"CREATE TEMP TABLE pass{number} AS SELECT person, {told} FROM ({rows}) AS t0 GROUP BY person")
+            tables.append(f"LEFT JOIN pass{number} USING (person)")
+            names += [tally.name for tally in one.tallies]
+        self._run("DROP TABLE events")
+        now = f"(SELECT {', '.join(names)} FROM {' '.join(tables)}) AS now"
+        events = "now.events"
+        if self.base:
+            now += f" FULL JOIN read_parquet({quoted(str(self.base.carried))}) AS before USING (user_id)"
+            events = "coalesce(before.events, 0) + coalesce(now.events, 0)"
+        columns = ", ".join(map(self._column, self.tallies))
+        self._run(f"CREATE TEMP TABLE tallied AS SELECT user_id, {events} AS events, {columns} FROM {now}")
+        for number in range(len(tables) - 1):
             self._run(f"DROP TABLE pass{number}")
 
     def _where(self, one: Pass) -> str:
@@ -143,10 +141,10 @@ class Reading:
             conditions.append(f'"type" IN ({", ".join(map(quoted, sorted(one.types)))})')
         return f" WHERE {' AND '.join(conditions)}" if conditions else ""
 
-    def _column(self, tally: Tally, taken: str) -> str:
-        value = taken
+    def _column(self, tally: Tally) -> str:
+        value = f"now.{tally.name}"
         if self.base and tally.is_carried:
-            value = tally.merged(f"before.{tally.name}", taken, self._seconds_since_base())
+            value = tally.merged(f"before.{tally.name}", value, self._seconds_since_base())
         if tally.of_none is not None:
             value = f"coalesce({value}, {tally.of_none})"
         if isinstance(tally.op, ops.Sum):  # DuckDB sums into 128 bits, which Parquet doesn't know

@@ -19,51 +19,53 @@ def load_events(
     files: Sequence[tuple[Path, datetime]],
     at_most: int,
     span: tuple[datetime | None, datetime],
-    types: frozenset[str] | None,
+    types: frozenset[str] | None = None,
+    *,
+    numbered: bool = False,
 ) -> dict[str, int]:
     """Makes the table `events`, with the columns of `tallies.SEEN`, of what happened in a span of time.
 
     `span` is its first moment (None for all of the past) and the one that is too late; the files hold `at_most` so many
-    rows. Rows that are equal in every column, the `event_id` among them where there is one, are one event. `types` are
-    those that matter, which saves room: the other events have none. Returns how many events there are, and how many
-    rows only repeat one. Raises UserError where two different events have one id.
+    rows. Rows that are equal in every column, the `event_id` among them where there is one, are one event.
+
+    For tallies the table is smaller and quicker to group: of other `types` than those that matter (None: all do) an
+    event has none; `numbered` puts `person` in place of `user_id`, the number that the table `persons` gives to each.
+    Returns how many events there are, and how many rows only repeat one. Raises UserError where two different events
+    have one id.
     """
     since, moment = span
-    if not files:
-        connection.execute(f"CREATE TEMP TABLE events AS {_computed(f'SELECT {_NOTHING} WHERE false', moment, types)}")
-        return {"events_read": 0, "repeated": 0}
     events(connection, "usable", files)
     within = f'"at" < {moment_sql(moment)}' + (f' AND "at" >= {moment_sql(since)}' if since else "")
     columns = [name for name, *_ in connection.execute("DESCRIBE usable").fetchall()]
     rows = f"SELECT * FROM usable WHERE {within}"
-    connection.execute(f"CREATE TEMP TABLE events AS {_computed(rows, moment, types)}")
+    if numbered:
+        connection.execute(
+            "CREATE TEMP TABLE persons AS SELECT user_id, (row_number() OVER ())::INTEGER AS person "
+            f"FROM (SELECT DISTINCT user_id FROM ({rows}))"
+        )
+    user = "person" if numbered else "user_id"
+    connection.execute(f"CREATE TEMP TABLE events AS {_computed(rows, moment, types, user)}")
     total = _one(connection, "SELECT count(*) FROM events")
     # Few share a user and a moment, and only those can be equal; an id says it by itself.
-    table, keys = (f"({rows})", ([ID],)) if ID in columns else ("events", (["user_id", "at"], columns))
+    whole = [user, *(name for name in columns if name != "user_id")]
+    table, keys = (f"({rows})", ([ID],)) if ID in columns else ("events", ([user, "at"], whole))
     if all(_may_repeat(connection, table, key, at_most) for key in keys):
         rows = f"SELECT DISTINCT * FROM ({rows})"
         if ID in columns:
             _refuse_shared_ids(connection, rows)
-        connection.execute(f"CREATE OR REPLACE TEMP TABLE events AS {_computed(rows, moment, types)}")
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE events AS {_computed(rows, moment, types, user)}")
     loaded = _one(connection, "SELECT count(*) FROM events")
     return {"events_read": loaded, "repeated": total - loaded}
 
 
-_NOTHING = (
-    'NULL::TIMESTAMPTZ AS "at", NULL::VARCHAR AS user_id, NULL::VARCHAR AS "type", NULL::VARCHAR AS item, '
-    "NULL::DOUBLE AS amount, NULL::BIGINT AS hour"
-)
-
-
-def _computed(rows: str, moment: datetime, types: frozenset[str] | None) -> str:
+def _computed(rows: str, moment: datetime, types: frozenset[str] | None, user: str) -> str:
     """With the whole seconds from each event to the moment: what `portable.seconds` gives, without the calendar."""
-    if types:
-        kind = f"ENUM ({', '.join(quoted(type) for type in sorted(types))})"
-        type = f'TRY_CAST("type" AS {kind}) AS "type"'
-    else:
-        type = '"type"'
     age = f'epoch_us({moment_sql(moment)}) // 1000000 - epoch_us("at") // 1000000 AS age'
-    return f'SELECT user_id, "at", {type}, item, amount, hour, {age} FROM ({rows})'
+    kind = '"type"'
+    if types:
+        kind = f"TRY_CAST({kind} AS ENUM ({', '.join(quoted(type) for type in sorted(types))})) AS {kind}"
+    people = " JOIN persons USING (user_id)" if user == "person" else ""
+    return f'SELECT {user}, "at", {kind}, item, amount, hour, {age} FROM ({rows}){people}'
 
 
 def _may_repeat(connection: DuckDBPyConnection, table: str, columns: list[str], at_most: int) -> bool:

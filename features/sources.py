@@ -20,6 +20,10 @@ BLOCK = 1 << 20
 EARLIEST, LARGEST = datetime(2000, 1, 1, tzinfo=UTC), 1e12
 """No event was before, and no amount is beyond: a clock that was never set, a number that overflowed."""
 
+NOTHING = (
+    'NULL::TIMESTAMPTZ AS "at", NULL::VARCHAR AS user_id, NULL::VARCHAR AS "type", NULL::VARCHAR AS item, '
+    "NULL::DOUBLE AS amount, NULL::BIGINT AS hour"
+)
 BAD_ROWS: Mapping[str, str] = {
     "without_user": "user_id IS NULL",
     "without_time": '"at" IS NULL',
@@ -209,6 +213,9 @@ def events(
     `clean` leaves out the rows of `BAD_ROWS`; else they are all there, with `file`, `row` (from 1) and `until`.
     """
     files = list(files)
+    if not files:
+        connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT {NOTHING} WHERE false")
+        return
     connection.execute("CREATE OR REPLACE TEMP TABLE source_files (file VARCHAR, until TIMESTAMPTZ)")
     connection.executemany("INSERT INTO source_files VALUES (?, ?)", [(str(path), until) for path, until in files])
     paths = ", ".join(quoted(str(path)) for path, _ in files)
