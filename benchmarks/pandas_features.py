@@ -54,6 +54,7 @@ class Past:
 
     def active_days(self, type: str, days: int) -> pd.Series:
         rows = self.of(type, days)
+        rows = rows[rows["age"] < days * DAY]  # a span more would begin at the window's edge
         different = pd.DataFrame({"user": rows["user"], "day": rows["age"] // DAY}).drop_duplicates()
         return self._all(different.groupby("user", sort=False).size())
 

@@ -44,7 +44,7 @@ class Contract:
         try:
             self._contract.validate(_as_frame(_witnesses(features)))
         except SchemaError:
-            _validate(self._contract, _as_frame(features), self.rows)  # for the row
+            self._validate(_as_frame(features), batch.column("user_id"))  # for the row
         self.rows += batch.num_rows
 
     def check_end(self) -> None:
@@ -62,6 +62,12 @@ class Contract:
             row = self.rows + twice + 1
             raise UserError(f"The snapshot breaks its contract: user_id, row {row:,}: {ids[twice]} stands twice.")
         self._last = ids[-1].as_py() if len(ids) else self._last
+
+    def _validate(self, frame: pd.DataFrame, ids: pyarrow.Array) -> None:
+        try:
+            self._contract.validate(frame)
+        except SchemaError as error:
+            raise UserError(f"The snapshot breaks its contract: {_said(error, ids, self.rows)}.") from None
 
 
 def contract(schema: Schema) -> pa.DataFrameSchema:
@@ -96,13 +102,6 @@ def _telling(column: pyarrow.Array) -> pyarrow.Array:
     return pyarrow.concat_arrays([least_and_greatest, odd])
 
 
-def _validate(contract: pa.DataFrameSchema, frame: pd.DataFrame, before: int) -> None:
-    try:
-        contract.validate(frame)
-    except SchemaError as error:
-        raise UserError(f"The snapshot breaks its contract: {_said(error, before)}.") from None
-
-
 def _column(spec: FeatureSpec) -> pa.Column:
     checks = []
     match spec.type:
@@ -118,10 +117,12 @@ def _column(spec: FeatureSpec) -> pa.Column:
     return pa.Column(DTYPES[spec.type], checks, nullable=True)
 
 
-def _said(error: SchemaError, before: int) -> str:
+def _said(error: SchemaError, ids: pyarrow.Array, before: int) -> str:
+    """The first wrong value and whose it is: nobody can look up a row of a snapshot that isn't written."""
     column = error.schema.name
     cases = error.failure_cases
     if isinstance(cases, pd.DataFrame) and len(cases) and "index" in cases.columns and cases["index"].notna().any():
         first, reason = cases.iloc[0], getattr(error.check, "error", None) or error.reason_code.value.lower()
-        return f"{column}, row {before + int(first['index']) + 1:,}: {first['failure_case']} is wrong ({reason})"
+        row = int(first["index"])
+        return f"{column} of {ids[row]}, row {before + row + 1:,}: {first['failure_case']} is wrong ({reason})"
     return str(error).splitlines()[0]
