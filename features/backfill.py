@@ -27,7 +27,8 @@ from features.loading import load_events
 from features.schema import Schema
 from features.snapshots import KEYED, read_dataset
 from features.source_checks import check_columns, check_rows, check_users
-from features.sources import USERS, describe, find_events, has_events, users
+from features.source_files import describe
+from features.sources import USERS, find_events, has_events, users
 from features.tallies import SEEN
 
 FACTS, DECISIONS, DATASET = "facts.parquet", "decisions.parquet", "dataset.json"

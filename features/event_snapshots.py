@@ -24,14 +24,23 @@ from features.snapshot_files import (
     write_parts,
 )
 from features.source_checks import check_columns, check_rows, check_users
-from features.sources import USERS, EventSource, SourceFile, describe, find_events, fingerprint, start_of, utc
+from features.source_files import SourceFile, describe, fingerprint
+from features.sources import USERS, EventSource, find_events, start_of, utc
 from features.tallies import faults
 
 Manifest = Mapping[str, Any]
 
 CODE = (
     *("definitions.py", "feature.py", "declared/*.py", "portable.py", "compute.py"),
-    *("tallies.py", "loading.py", "events_to_features.py", "event_snapshots.py", "sources.py", "source_checks.py"),
+    *(
+        "tallies.py",
+        "loading.py",
+        "events_to_features.py",
+        "event_snapshots.py",
+        "sources.py",
+        "source_files.py",
+        "source_checks.py",
+    ),
 )
 """Whatever bears on the values. Another version of it goes on from nothing that this one has left."""
 

@@ -25,7 +25,8 @@ from features.compute import final
 from features.feature import Feature
 from features.loading import load_events
 from features.snapshot_files import arrow_schema
-from features.sources import EventSource, SourceFile, moment_sql, quoted, users
+from features.source_files import SourceFile
+from features.sources import EventSource, moment_sql, quoted, users
 from features.tallies import Pass, Tally, passes, sql, tallies, value_of
 
 MEMORY = "3GB"

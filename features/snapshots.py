@@ -32,7 +32,8 @@ from features.snapshot_files import (
     write_manifest,
     write_parts,
 )
-from features.sources import fingerprint, has_events, start_of, utc
+from features.source_files import fingerprint
+from features.sources import has_events, start_of, utc
 
 __all__ = [
     "BATCH_ROWS",

@@ -16,7 +16,8 @@ from duckdb import DuckDBPyConnection
 
 from decisioning.errors import UserError
 from decisioning.yaml_nodes import did_you_mean
-from features.sources import BAD_ROWS, EventSource, SourceFile, events, quoted
+from features.source_files import SourceFile
+from features.sources import BAD_ROWS, EventSource, events, quoted
 
 TOLERATED = 0.01
 """Of a file's rows that may be left out."""
