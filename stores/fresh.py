@@ -52,6 +52,8 @@ def unpack_fresh(fields: Iterable[tuple[bytes, bytes]], schema: Schema) -> tuple
             continue
         try:
             one = _packed.decode(packed)
+            if not isfinite(one.at):
+                raise ValueError("no moment")
             found[spec.name] = one.at, held(spec, one.value)
         except (msgspec.DecodeError, ValueError):
             damaged += 1

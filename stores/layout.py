@@ -21,6 +21,7 @@ Both twins and the publisher read and write through here, so that they cannot pa
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import Annotated
 from zlib import crc32
 
 import msgspec
@@ -42,7 +43,7 @@ class Version:
     """One published snapshot: `name` is the snapshot's id, `as_of` epoch seconds, `schema` the schema's hash."""
 
     name: str
-    buckets: int
+    buckets: Annotated[int, msgspec.Meta(ge=1)]
     as_of: float
     schema: str
     users: int
@@ -60,7 +61,11 @@ class Pointer:
 
     @staticmethod
     def decode(text: bytes) -> "Pointer":
-        return _pointer.decode(text)
+        """Raises ValueError for what is no pointer."""
+        try:
+            return _pointer.decode(text)
+        except msgspec.DecodeError as error:
+            raise ValueError(str(error)) from None
 
 
 _pointer = msgspec.json.Decoder(Pointer)
@@ -182,7 +187,7 @@ def pack_event(event: Event) -> bytes:
 
 
 def unpack_history(packed: Iterable[bytes], own: str = "") -> tuple[HistoryEvent, ...]:
-    """Oldest first. Raises msgspec.DecodeError for what is no event.
+    """Oldest first. Raises msgspec.DecodeError, or UnicodeDecodeError, for what is no event.
 
     What the decision `own` itself showed is left out, so that an answer that is asked for again does not find itself
     in its way; what the user did about it stays.

@@ -9,7 +9,6 @@ from hashlib import sha1
 from itertools import islice
 from typing import Any
 
-from msgspec import MsgspecError
 from redis.exceptions import NoScriptError, ResponseError
 
 from decisioning.domain import Event, Facts, Value
@@ -224,7 +223,7 @@ def _current(pointer: Any) -> Version | Exception | None:
         return pointer
     try:
         return Pointer.decode(pointer).current
-    except MsgspecError:
+    except ValueError:
         return ResponseError("WRONGTYPE the pointer can't be read")
 
 

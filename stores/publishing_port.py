@@ -98,7 +98,7 @@ class Shelf(Protocol):
         ...
 
     def drop(self, version: Version) -> None:
-        """Remove a version that nobody reads. Like `sweep` it raises UserError when another publisher has taken over."""
+        """Remove a version that nobody reads. Like `sweep` raises UserError when another publisher has taken over."""
         ...
 
     def mend(self, version: Version) -> None:

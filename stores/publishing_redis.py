@@ -105,7 +105,7 @@ class RedisShelf:
         text = self._client.get(self._keys.current)
         try:
             return Pointer.decode(text) if text else None
-        except msgspec.DecodeError:
+        except ValueError:
             raise self._stranger(self._keys.current) from None
 
     def begin(self, version: Version, keep: Sequence[Version]) -> int:
@@ -193,7 +193,7 @@ class RedisShelf:
     def _versions(self) -> list[Version]:
         try:
             return [msgspec.json.decode(text, type=Version) for text in self._client.hvals(self._keys.versions)]
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             raise self._stranger(self._keys.versions) from None
 
     def _run(self, commands: Iterable[Command]) -> None:

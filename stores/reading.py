@@ -101,7 +101,7 @@ class _Parts:
             if packed is not None:
                 return unpack_history(packed, own)
             self.missing.add("history")
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             self.missing.add("history")
             self.degraded.append(CORRUPT_HISTORY)
         return ()
@@ -110,7 +110,7 @@ class _Parts:
         names = self.held(answer, list, "killed", CORRUPT_KILLED)
         if names is None:
             self.missing.add("killed")
-        return frozenset(name.decode() for name in names or ())
+        return frozenset(name.decode(errors="replace") for name in names or ())
 
     def fresh(self, answer: Any, schema: Schema) -> Fresh:
         if isinstance(answer, Exception) and not is_damage(answer):

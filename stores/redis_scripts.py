@@ -20,6 +20,15 @@ local function clock(now)
 end
 """
 
+# A damaged key answers nothing, and is not touched: it must not keep back what stands in sound ones.
+_SPARING = """
+local function sparing(...)
+  local found = redis.pcall(...)
+  if type(found) ~= 'table' or not found.err then return found end
+  if not string.find(found.err, 'WRONGTYPE', 1, true) then error(found) end
+end
+"""
+
 _BUDGETS = (
     _CLOCK
     + """
@@ -60,8 +69,8 @@ local function apply()
     return not than or t < than.at or (t == than.at and id < than.id)
   end
 
-  local since = ARGV[7] ~= '' and redis.call('ZSCORE', owed, id)
-  if redis.call('HEXISTS', history, id) == 1 or redis.call('ZSCORE', trimmed, id) then
+  local since = ARGV[7] ~= '' and sparing('ZSCORE', owed, id)
+  if redis.call('HEXISTS', history, id) == 1 or sparing('ZSCORE', trimmed, id) then
     return since and clock(ARGV[6]) - since < tonumber(ARGV[7]) and 2 or 0
   end
   redis.call('HSET', history, id, packed)
@@ -76,25 +85,27 @@ local function apply()
     local lost = oldest[lasting <= math.floor(limit / 2)] or oldest[true] or oldest[false]
     redis.call('HDEL', history, lost.id)
     if lost.id == id and lost.at < newest - seconds then return 0 end
-    redis.call('ZADD', trimmed, string.format('%.17g', lost.at), lost.id)
-    redis.call('ZREMRANGEBYSCORE', trimmed, '-inf', string.format('(%.17g', newest - seconds))
-    redis.call('EXPIRE', trimmed, seconds)
+    if sparing('ZADD', trimmed, string.format('%.17g', lost.at), lost.id) then
+      redis.call('ZREMRANGEBYSCORE', trimmed, '-inf', string.format('(%.17g', newest - seconds))
+      redis.call('EXPIRE', trimmed, seconds)
+    end
   end
   redis.call('EXPIRE', history, seconds)
   if ARGV[7] == '' then return 1 end
-  redis.call('ZADD', owed, string.format('%.17g', clock(ARGV[6])), id)
-  redis.call('EXPIRE', owed, ARGV[7])
+  if sparing('ZADD', owed, string.format('%.17g', clock(ARGV[6])), id) then redis.call('EXPIRE', owed, ARGV[7]) end
   return 3
 end
 """
-APPLY = _CLOCK + _APPLY + "return apply()"
+APPLY = _CLOCK + _SPARING + _APPLY + "return apply()"
 
 # Counts one event towards its budgets, once. KEYS: counted events, then three for each budget.
 # ARGV: the event, holder, now, seconds for which it is remembered as counted, seconds for which those are remembered
 # whose users' keys say so too, then those.
-# A damaged budget keeps the others from nothing.
+# A damaged budget keeps the others from nothing. Where what was counted can't be told, the event counts: a budget may
+# end too soon then, and is never handed out twice.
 _COUNT = (
     _BUDGETS
+    + _SPARING
     + """
 local function count_one(who, now, spent, leases, confirmed)
   if holds(confirmed, who, now) then return end
@@ -116,9 +127,11 @@ COUNT = (
     + """
 local counted, event, now = KEYS[1], ARGV[1], clock(ARGV[3])
 local settled = string.format('%.17g', now + tonumber(ARGV[5]))
-for i = 6, #ARGV do redis.call('ZADD', counted, 'XX', 'LT', settled, ARGV[i]) end
-if holds(counted, event, now) then return 0 end
-hold(counted, event, string.format('%.17g', now + tonumber(ARGV[4])), now)
+if sparing('ZSCORE', counted, event) ~= nil then
+  for i = 6, #ARGV do redis.call('ZADD', counted, 'XX', 'LT', settled, ARGV[i]) end
+  if holds(counted, event, now) then return 0 end
+  hold(counted, event, string.format('%.17g', now + tonumber(ARGV[4])), now)
+end
 count(ARGV[2], now, 2)
 return 1
 """

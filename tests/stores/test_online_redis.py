@@ -12,6 +12,7 @@ from secrets import token_hex
 
 import msgspec
 import pytest
+from namespaces import namespace
 from redis import Redis
 
 from decisioning.catalog import FeatureSpec, FeatureType
@@ -20,6 +21,7 @@ from decisioning.errors import UserError
 from features.schema import Schema
 from serving.breaker import GuardedStore
 from stores.budgets import Want
+from stores.connect import connect
 from stores.embedded import running
 from stores.layout import Keys
 from stores.online import Damaged, StoreDown
@@ -301,7 +303,7 @@ async def test_a_key_of_another_kind_costs_its_own_user_alone_and_never_the_stor
         assert ("history" in facts.unread) == (kind == "history")
         await guarded.remember("ann", "d1", b"answer", 60.0, None, SCHEMA, 1.0)
         applied = await guarded.apply(EVENT, ("push",), SCHEMA)
-        assert (applied is None) == (kind in ("history", "trimmed"))
+        assert (applied is None) == (kind == "history"), "else caps would never bind for the user"
         assert not guarded.is_down
         assert not guarded._backlog, "no repetition would help"
         assert await guarded.apply(replace(EVENT, user="bob"), ("push",), SCHEMA)
@@ -324,6 +326,55 @@ async def test_a_shared_key_of_another_kind_is_degraded_and_not_a_store_that_is_
         assert facts.degraded == expected
         assert (facts.features == {"build": 1}) == (kind != "bucket")
         assert ("killed" in facts.unread) == (kind == "killed"), "what was off stays off"
+
+
+NOT_UTF8 = b"\x95\xcb\x3f\xf0\0\0\0\0\0\0\xaaimpression\xa1\xff\xa1y\0"
+"""An impression of an offer whose name no text can have."""
+GARBAGE = {
+    "history": lambda admin, keys: admin.hset(keys.history("ann"), "e0", NOT_UTF8),
+    "fresh": lambda admin, keys: admin.hset(keys.fresh("ann"), "build", msgspec.msgpack.encode((float("inf"), 1))),
+    "killed": lambda admin, keys: admin.sadd(keys.killed, b"\xff", "annual"),
+    "current": lambda admin, keys: admin.set(keys.current, b'{"current":{"name":"\xff"}}'),
+    "buckets": lambda admin, keys: admin.set(
+        keys.current, b'{"current":{"name":"a","buckets":0,"as_of":0,"schema":"","users":0}}'
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", GARBAGE)
+async def test_bytes_that_are_no_text_or_no_number_are_never_a_store_that_is_down(own_url, admin, kind):
+    async with store_at(own_url, timeout=1.0) as store:
+        shelf, guarded = RedisShelf(admin, store._keys.namespace), GuardedStore(store)
+        rows = [(user, SCHEMA.pack({"build": 1})) for user in ("ann", "bob")]
+        publish(shelf, rows, schema=SCHEMA, as_of=0.0, snapshot_id="s", count=2)
+        assert (await guarded.read("ann", SCHEMA, (), 1.0)).features == {"build": 1}
+        GARBAGE[kind](admin, store._keys)
+        store._refresh_seconds = 0.0
+        ann, bob = [await guarded.read(user, SCHEMA, (), 1.0) for user in ("ann", "bob")]
+        assert not guarded.is_down
+        assert (ann.features, bob.features, bob.degraded) == ({"build": 1}, {"build": 1}, ())
+        assert ann.degraded == {"history": ("history:corrupt",), "fresh": ("fresh:corrupt:1",)}.get(kind, ())
+        assert ("history" in ann.unread) == (kind == "history"), "caps close"
+        assert ("annual" in bob.killed) == (kind == "killed")
+
+
+@pytest.mark.parametrize("server", ["valkey_url", "debian_url", "cluster_url"])
+async def test_damaged_notes_of_what_was_applied_keep_no_event_from_its_history_and_its_budgets(server, request):
+    url = request.getfixturevalue(server)
+    with namespace(url) as name, connect(url, 5.0) as admin:
+        store, keys = RedisStore(url, timeout=5.0, namespace=name, history_limit=2), Keys(name)
+        damaged = [keys.trimmed("ann"), keys.owed("ann"), keys.counted]
+        for key in damaged:
+            admin.lpush(key, "what")
+        for number in range(4):
+            event = replace(EVENT, event_id=f"n{number}", at=1000.0 + number)
+            assert await store.apply(event, ["push"])
+            assert await store.apply(event, ["push"]) is False
+        facts = await store.read("ann", SCHEMA, ["push"])
+        await store.close()
+        assert ([event.at for event in facts.history], facts.budgets) == ([1002.0, 1003.0], {"push": 4})
+        left = [key for key in damaged if admin.type(key) == b"list" and admin.ttl(key) == -1]
+        assert left == damaged, "what is not ours is not touched"
 
 
 async def test_a_damaged_set_of_kill_switches_is_not_taken_for_an_empty_one(own_url, admin):
