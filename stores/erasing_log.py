@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stores.log_columns import DECISIONS, EVENTS, Drop, Entry, kind
-from stores.log_compaction import Day, clear, compact, locked
+from stores.log_compaction import clear, compact, locked
+from stores.log_days import Day
 from stores.log_reader import segment_lines
 from stores.log_table import draft, group_lines, log_files, read_table, sync_folder, table_folder
 from stores.segments import SEALED, sealed_segments

@@ -3,33 +3,23 @@
 In this order, so that a kill between any two steps loses nothing and doubles nothing: the lines of the sealed segments
 are sorted into runs by day; each day that they touch is written anew beside what it was, from the runs and from the
 day's own lines; the manifest is replaced, which is the moment when it happens; what counts no more is removed. What a
-killed compaction left is removed by the next one. Memory: a batch of lines, and 8 bytes for each line of a day.
+killed compaction left is removed by the next one.
 """
 
 import fcntl
-import heapq
 import shutil
-import time
-from array import array
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 
-import mmh3
-import numpy as np
-
 from decisioning.errors import UserError
-from stores.log_columns import Drop, Kind, day_of, kind
-from stores.log_parts import PartWriter
-from stores.log_reader import segment_lines
+from stores.log_columns import Drop, kind
+from stores.log_days import RUNS, Day, DayWriter, Progress
 from stores.log_table import (
     PartFile,
     Table,
     draft,
-    group_lines,
     read_table,
     sync_folder,
     table_folder,
@@ -40,9 +30,6 @@ from stores.segments import recover, sealed_segments
 from stores.shipping_cursors import unshipped
 
 BATCH_BYTES = 64 * 2**20
-RUNS = ".runs"
-Day = date | None
-Progress = Callable[[int, int], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +66,7 @@ def compact(
         sealed = [path for path in sealed_segments(log) if path.name not in table.absorbed]
         if not sealed and not also:
             return Compacted(waiting=clear(log, table, keep=keep))
-        work = _Work(log, kind(log.name), table, drop, batch_bytes)
+        work = DayWriter(log, kind(log.name), table, drop, batch_bytes)
         runs = work.sorted_into_runs(sealed, progress)
         parts = [part for day in sorted({*runs, *also}, key=str) for part in work.written(day, runs.get(day, []))]
         touched = {*runs, *also}
@@ -144,90 +131,3 @@ def _publish(log: Path, parts: Iterable[PartFile]) -> None:
         draft(path).rename(path)
         sync_folder(path.parent)
     sync_folder(table_folder(log))
-
-
-class _Work:
-    """One compaction, from segments to parts."""
-
-    def __init__(self, log: Path, kind: Kind, table: Table, drop: Drop | None, batch_bytes: int) -> None:
-        self._folder = table_folder(log)
-        self._kind = kind
-        self._table = table
-        self._drop = drop
-        self._batch_bytes = batch_bytes
-        self._now = time.time()
-        self.duplicates = self.erased = 0
-
-    def sorted_into_runs(self, sealed: list[Path], progress: Progress) -> dict[Day, list[Path]]:
-        """Files of lines by day, each in the order of `_order`."""
-        runs: dict[Day, list[Path]] = defaultdict(list)
-        sizes = [path.stat().st_size for path in sealed]
-        held: dict[Day, list[bytes]] = defaultdict(list)
-        size = done = 0
-        (self._folder / RUNS).mkdir(exist_ok=True)
-        for path, whole in zip(sealed, sizes, strict=True):
-            for line in segment_lines([path]):
-                held[day_of(self._kind.entry(line))].append(line)
-                size += len(line)
-                if size >= self._batch_bytes:
-                    self._spill(held, runs)
-                    size = 0
-            done += whole
-            progress(done >> 20, max(1, sum(sizes) >> 20))
-        self._spill(held, runs)
-        return runs
-
-    def _spill(self, held: dict[Day, list[bytes]], runs: dict[Day, list[Path]]) -> None:
-        for day, lines in held.items():
-            path = self._folder / RUNS / f"{day}-{len(runs[day]):06d}"
-            with path.open("wb") as file:
-                file.writelines(line + b"\n" for line in sorted(lines, key=self._order))
-            runs[day].append(path)
-        held.clear()
-
-    def written(self, day: Day, runs: list[Path]) -> list[PartFile]:
-        """A day from its runs and from what it was: as drafts, durable."""
-        known = [self._folder / part.path for part in self._table.parts if part.day == day]
-        several = self._several([*runs, *known])
-        seen: set[bytes] = set()
-        with ExitStack() as open_files:
-            merged = heapq.merge(*(self._lines(path, open_files) for path in (*known, *runs)), key=self._order)
-            writer = PartWriter(self._folder, self._kind, day, self._table.generation + 1, self._now)
-            for line in merged:
-                entry = self._kind.entry(line)
-                if self._drop is not None and self._drop(line, entry):
-                    self.erased += 1
-                    continue
-                identity = self._kind.identity(line, entry)
-                if entry is not None and _hash(identity) in several:
-                    if identity in seen:
-                        self.duplicates += 1
-                        continue
-                    seen.add(identity)
-                writer.add(line, None if entry is None else entry.at)
-            return writer.close()
-
-    def _lines(self, path: Path, open_files: ExitStack) -> Iterator[bytes]:
-        if path.suffix == ".parquet":
-            return group_lines(path)
-        file = open_files.enter_context(path.open("rb"))
-        return (line[:-1] for line in file)
-
-    def _several(self, paths: Iterable[Path]) -> frozenset[int]:
-        """Hashes of what may be there more than once."""
-        hashes = array("Q")
-        with ExitStack() as open_files:
-            for path in paths:
-                for line in self._lines(path, open_files):
-                    hashes.append(_hash(self._kind.identity(line, self._kind.entry(line))))
-        found = np.sort(np.frombuffer(hashes, np.uint64))
-        return frozenset(found[1:][found[1:] == found[:-1]].tolist())
-
-    def _order(self, line: bytes) -> tuple[float, bytes]:
-        """By time, then by bytes: a day is the same whatever order its lines came in."""
-        entry = self._kind.entry(line)
-        return (0.0 if entry is None else entry.at, line)
-
-
-def _hash(identity: bytes) -> int:
-    return mmh3.hash64(identity, signed=False)[0]

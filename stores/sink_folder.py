@@ -30,7 +30,8 @@ class FolderSink:
             else:
                 self._files, self._root = fs.LocalFileSystem(), address_of(address)
         except (pa.ArrowException, ValueError, OSError) as error:
-            raise UserError(f"{address} is no folder that logs can be shipped to ({error}).") from None
+            said = str(error).replace(address, address_of(address))
+            raise UserError(f"{address_of(address)} is no folder that logs can be shipped to ({said}).") from None
         self.address = address_of(address)
 
     def send(self, batch: Batch) -> None:

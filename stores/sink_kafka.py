@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from decisioning.errors import UserError
-from stores.sinks import Batch, SinkDown
+from stores.sinks import Batch, SinkDown, address_of
 
 MOST_BYTES = 8 * 2**20
 """What the client lets through; the broker's own limit counts (`message.max.bytes`, 1 MB by default)."""
@@ -21,7 +21,7 @@ class KafkaSink:
     batch_lines = 5_000
 
     def __init__(self, servers: str, topic: str, settings: Mapping[str, str], timeout: float) -> None:
-        self.address = f"kafka://{servers}/{topic}"
+        self.address = address_of(f"kafka://{servers}/{topic}")
         self._topic, self._timeout = topic, timeout
         ours = {
             "bootstrap.servers": servers,

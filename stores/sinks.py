@@ -69,11 +69,13 @@ def open_sink(address: str, settings: Mapping[str, str] | None = None, timeout: 
     Raises UserError for an address that can't be one, and where the extra that it needs is not installed.
     """
     scheme, separator, rest = address.partition("://")
+    if not address.strip():
+        raise UserError("An empty address names no destination: give a folder, s3://…, kafka://… or pubsub://….")
     if separator and scheme in ("kafka", "pubsub"):
         where, slash, topic = rest.partition("/")
         if not (where and slash and topic) or "/" in topic:
             shape = "kafka://host:port/topic" if scheme == "kafka" else "pubsub://project/topic"
-            raise UserError(f"{address} names no destination: write {shape}.")
+            raise UserError(f"{address_of(address)} names no destination: write {shape}.")
         if scheme == "kafka":
             return _kafka(where, topic, settings or {}, timeout)
         return _pubsub(where, topic, timeout)
@@ -83,8 +85,13 @@ def open_sink(address: str, settings: Mapping[str, str] | None = None, timeout: 
 
 
 def address_of(address: str) -> str:
-    """By which the destination at an address is known: a folder by its whole path."""
-    return address if "://" in address else str(Path(address).resolve())
+    """By which the destination at an address is known: a folder by its whole path, a bucket without its credentials."""
+    scheme, separator, rest = address.partition("://")
+    if not separator:
+        return str(Path(address).resolve())
+    where, slash, path = rest.partition("/")
+    who, _, host = where.rpartition("@")
+    return f"{scheme}://{host if ':' in who else where}{slash}{path}"
 
 
 def _kafka(servers: str, topic: str, settings: Mapping[str, str], timeout: float) -> Sink:

@@ -1,5 +1,6 @@
 """`segue logs`: compact, ship, prune and look at what was decided and what followed."""
 
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -67,12 +68,13 @@ def logs_ship(
     What was acknowledged is noted; where the place is down, the rest is sent the next time.
     """
     from stores.home_logs import forget_shipping, ship_logs
+    from stores.sinks import address_of
 
-    where = Home(home)
+    where, told = Home(home), address_of(to)
     if forget:
-        show({"to": to, "forgotten": forget_shipping(where, to)}, as_json)
+        show({"to": told, "forgotten": forget_shipping(where, to)}, as_json)
         return
-    with Steps(people).step("ship", f"Ship to {to} (segments)") as progress:
+    with Steps(people).step("ship", f"Ship to {told} (segments)") as progress:
         done = ship_logs(where, to, settings=settings, timeout=timeout, progress=progress)
     show(asdict(done), as_json)
 
@@ -93,9 +95,9 @@ def logs_prune(
     from stores.home_logs import prune_logs
 
     where = Home(home)
-    span = read_last(older_than)[0] if older_than.endswith(("d", "w")) else None
-    if span is None:
+    if not re.fullmatch(r"[1-9][0-9]{0,4}[dw]", older_than):
         raise UserError(f"--older-than takes a time such as 90d or 12w, and not {older_than}.")
+    span = read_last(older_than)[0]
     rules = load_catalog_of(where, catalog)
     old = prune_logs(where, span, rules, now=time.time(), dry_run=dry_run, force=force)
     gone: list[dict[str, Any]] = [asdict(one) for one in old if not one.stays]

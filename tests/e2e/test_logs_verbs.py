@@ -130,6 +130,8 @@ def test_what_was_compacted_is_pruned_by_day_with_labels_protected(verbs):
     [
         (("logs", "prune", "--older-than", "lots"), "takes a time"),
         (("logs", "prune", "--older-than", "90"), "takes a time"),
+        (("logs", "prune", "--older-than", "0d"), "--older-than takes a time"),
+        (("logs", "prune", "--older-than", "99999999d"), "takes a time"),
         (("logs", "ship", "--to", "kafka://127.0.0.1:1/log", "--timeout", "0.2"), "Nothing is lost"),
         (("logs", "ship", "--to", "kafka://nowhere"), "write kafka://host:port/topic"),
         (("erase", "--user", " "), "empty"),

@@ -2,6 +2,7 @@
 
 import os
 import random
+import resource
 import subprocess
 import sys
 from collections import Counter
@@ -15,7 +16,7 @@ from kiosk import DAY, NOW, kiosk
 
 from decisioning.domain import Event
 from decisioning.errors import UserError
-from stores import log_chunks, log_parts
+from stores import log_chunks, log_parts, log_table
 from stores.decision_log import decided_at, decode, encode, event_line
 from stores.event_log import EventLog
 from stores.log_chunks import RowGroup, chunks, last_line, latest, lines, moment_of_last
@@ -195,6 +196,18 @@ def test_a_reader_whose_log_is_compacted_underneath_is_told(events):
             list(unlucky)
 
 
+def test_a_compaction_between_two_looks_at_the_folder_hides_no_line(events, monkeypatch):
+    segment(events, [event(1, NOW)])
+
+    def too_late(log):
+        monkeypatch.undo()
+        compact(log)
+        return segments(log)
+
+    monkeypatch.setattr(log_table, "segments", too_late)
+    assert list(read(events)) == [event(1, NOW)]
+
+
 def test_a_damaged_manifest_is_named(events):
     segment(events, [event(1, NOW)])
     compact(events)
@@ -251,6 +264,21 @@ def test_a_day_is_the_same_whatever_order_its_lines_came_in_and_however_small_th
         compact(log, batch_bytes=10**9 if trial else 500)
         tables.append(list(read(log)))
     assert tables[0] == tables[1] == tables[2]
+
+
+def test_a_large_backlog_needs_few_open_files(tmp_path):
+    dice, logs = random.Random(2), [tmp_path / name / "events" for name in ("much", "little")]
+    known = [event(number % 900, NOW + dice.randrange(100)) for number in range(1_000)]
+    for log, size in zip(logs, (100, 10**9), strict=True):
+        for number in (1, 2):
+            segment(log, known[500 * (number - 1) : 500 * number], number=number)
+            before = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 150, before[1]))
+            try:
+                assert compact(log, batch_bytes=size).segments == 1
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert list(read(logs[0])) == list(read(logs[1]))
 
 
 def test_large_days_become_several_parts_of_several_row_groups(events, monkeypatch):

@@ -11,12 +11,13 @@ import pytest
 from decisioning.domain import Event
 from decisioning.errors import UserError
 from stores.decision_log import event_line
+from stores.erasing_log import erase_from_log, find_in_log
 from stores.log_compaction import compact
 from stores.log_reader import read
 from stores.segments import OPEN
 from stores.shipping import ship
 from stores.shipping_cursors import Cursors, unshipped
-from stores.sinks import Batch, open_sink, read_settings
+from stores.sinks import Batch, SinkDown, address_of, open_sink, read_settings
 
 ROOT = Path(__file__).parents[2]
 NOW = 1_800_000_000.0
@@ -118,6 +119,47 @@ def test_records_that_are_to_be_dropped_are_not_sent(logs):
     assert ship(logs, sink, drop=lambda line, entry: entry.id != "e5").lines == {"events": 1}
     assert sink.ids == ["e5"]
     assert unshipped(logs / "events") == set()
+
+
+class Breaks(Kept):
+    """Takes one batch and is down."""
+
+    def send(self, batch: Batch) -> None:
+        if self.batches:
+            raise SinkDown("away")
+        super().send(batch)
+
+
+def test_a_segment_that_was_begun_is_ended_before_an_older_one_that_came_since(logs):
+    segment(logs, range(10), 2)
+    with pytest.raises(UserError, match="Nothing is lost"):
+        ship(logs, Breaks())
+    segment(logs, [99], 1)
+    sink = Kept()
+    ship(logs, sink)
+    assert sink.ids == [*(f"e{number}" for number in range(4, 10)), "e99"]
+
+
+def test_a_destination_that_has_a_part_of_what_an_erasure_wrote_anew_is_sent_all_of_it(logs):
+    path = segment(logs, range(10))
+    path.write_bytes(event(77, user="gone") + b"\n" + path.read_bytes())
+    with pytest.raises(UserError, match="Nothing is lost"):
+        ship(logs, Breaks())
+    erase_from_log(logs, "gone", find_in_log(logs, "gone"), None)
+    sink = Kept()
+    ship(logs, sink)
+    assert sink.ids == [f"e{number}" for number in range(10)]
+
+
+def test_a_password_in_an_address_is_neither_kept_nor_told(logs):
+    address = "s3://ACCESS:SECRET@bucket/x?endpoint_override=127.0.0.1:1&scheme=http"
+    sink = open_sink(address)
+    assert sink.address == address_of(address) == address.replace("ACCESS:SECRET@", "")
+
+
+def test_an_address_that_is_none_is_refused():
+    with pytest.raises(UserError, match="names no destination"):
+        open_sink(" ")
 
 
 def test_a_damaged_cursor_is_named(logs):
