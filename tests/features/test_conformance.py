@@ -200,6 +200,24 @@ def test_the_sql_for_duckdb_gives_what_compute_gives(tables):
     held_together(ours, typed(theirs, "decision_id"), "decision_id")
 
 
+def test_the_sql_for_duckdb_gives_the_snapshot_of_those_who_had_signed_up(tables):
+    connection = ibis.duckdb.connect()
+    for name, table in tables.items():
+        connection.con.register(name, table)
+    theirs = connection.raw_sql(features_sql("duckdb", as_of=NOW)).df()
+    connection.disconnect()
+    known = [
+        user
+        for user, signed_up in zip(
+            *(tables["users"][name].to_pylist() for name in ("user_id", "signup_at")), strict=True
+        )
+        if signed_up < NOW
+    ]
+    assert len(known) == LISTENERS - 1
+    ours = compute(tables["users"], tables["events"], pd.DataFrame({"user_id": known, "as_of": NOW}))
+    held_together(ours, typed(theirs, "user_id"), "user_id")
+
+
 LACKS = (sge.Filter, sge.ArgMax, sge.Median, sge.Quantile, sge.PercentileCont, sge.ILike)
 """Parts of SQL that BigQuery has not, or not like this; sqlglot would read them all the same."""
 HAS = {"IEEE_DIVIDE"}

@@ -1,5 +1,6 @@
 """A snapshot that goes on from an earlier day is what a full build gives, and what the definitions give."""
 
+import ast
 import shutil
 import tempfile
 from datetime import timedelta
@@ -14,6 +15,7 @@ from listeners import DAY, END, event, histories, table_of, write_day, write_day
 
 from decisioning.catalog import FeatureSpec, FeatureType
 from decisioning.errors import UserError
+from features import event_snapshots
 from features import portable as p
 from features.compute import compute
 from features.definitions import FEATURES, SCHEMA
@@ -91,6 +93,52 @@ def test_going_on_gives_the_same_for_many_histories(events, steps):
     check_chain(events, steps)
 
 
+@given(histories(days=40), histories(days=40))
+@settings(FEW)
+def test_no_event_at_or_after_the_moment_can_change_a_snapshot(past, other):
+    """Whether it is built in full or goes on, with the future in the same file or in partitions of its own."""
+    moment = END - 20 * DAY
+    before = [row for row in past if row[1] < moment]
+    future = [row for row in other if row[1] >= moment] + [event("u1", moment, "session", "phone", 9.0, 1)]
+    with tempfile.TemporaryDirectory() as folder:
+        one, more, days = (Path(folder) / name for name in ("one", "more", "days"))
+        write_one_file(one / "data", before)
+        write_one_file(more / "data", [*before, *future])
+        write_days(days / "data", [*before, *future])
+        build(days, moment - 3 * DAY, SCHEMA)
+        expected, *others = (build(home, moment, SCHEMA) for home in (one, more, days))
+        assert [how(snapshot)[0] for snapshot in others] == ["full", "incremental"]
+        for snapshot in others:
+            assert_same_values(snapshot.frame(), expected.frame())
+
+
+WINDOWS = Schema(tuple(spec for spec in SCHEMA.specs if spec.name in ("sessions_7d", "minutes_28d", "minutes_90d")))
+
+
+@pytest.mark.parametrize("fraction", [timedelta(), timedelta(microseconds=500_000), timedelta(microseconds=999_999)])
+def test_going_on_reads_up_to_the_edge_of_every_window_and_no_further(tmp_path, fraction):
+    moment = END - DAY + fraction
+    edges = [END - DAY - timedelta(days=days) for days in (7, 28, 90)]
+    inside = [event("u1", edge, "session", "phone", 1.0, 12) for edge in edges]
+    outside = [event("u2", edge - timedelta(microseconds=1), "session", "phone", 1.0, 12) for edge in edges]
+    write_days(tmp_path / "data", [*inside, *outside])
+    first = build(tmp_path, END - 2 * DAY, WINDOWS)
+    snapshot = build(tmp_path, moment, WINDOWS)
+    assert how(snapshot) == ("incremental", first.id)
+    found = snapshot.frame().set_index("user_id")
+    assert found.loc["u1"].tolist() == [2.0, 3.0, 1] == [found.at["u1", name] for name in WINDOWS.names]
+    assert [found.at["u2", name] for name in WINDOWS.names] == [1.0, 2.0, 0]
+
+
+def test_what_happened_at_the_moment_of_the_earlier_one_is_counted_by_the_next(tmp_path):
+    ever = Schema(tuple(spec for spec in SCHEMA.specs if spec.name in ("tier", "followed_artists")))
+    write_days(tmp_path / "data", [*HISTORY, event("u1", END - DAY, "follow", "robyn")])
+    before, after = (build(tmp_path, moment, ever) for moment in (END - DAY, END))
+    assert how(after) == ("incremental", before.id)
+    for snapshot, followed in ((before, 1), (after, 2)):
+        assert snapshot.frame().set_index("user_id")["followed_artists"]["u1"] == followed
+
+
 # --- Whether it goes on, and from what ---
 
 
@@ -165,6 +213,25 @@ def test_other_features_or_other_code_start_anew(home, monkeypatch):
     assert how(build(home, END, schema=fewer))[0] == "full"
     monkeypatch.setattr("features.event_snapshots.code_version", lambda: "another")
     assert how(build(home, END))[0] == "full"
+
+
+NO_VALUES = {"contract", "frames", "portability", "schema", "snapshot_files"}
+"""Modules that say what may stand in a snapshot and how it lies there, and compute nothing."""
+
+
+def test_the_version_covers_all_code_that_values_come_from():
+    folder = Path(event_snapshots.__file__).parent
+    reached, new = set(), {folder / "event_snapshots.py"}
+    while new:
+        file = new.pop()
+        reached.add(file)
+        tree = ast.walk(ast.parse(file.read_text()))
+        named = [node.module for node in tree if isinstance(node, ast.ImportFrom) and node.module]
+        files = {folder.parent / f"{name.replace('.', '/')}.py" for name in named if name.startswith("features.")}
+        new |= files - reached
+    covered = {file for pattern in event_snapshots.CODE for file in folder.glob(pattern)}
+    assert {file.stem for file in reached - covered} <= NO_VALUES
+    assert folder / "declared" / "account.py" in reached & covered
 
 
 def test_one_file_that_grows_can_not_be_gone_on_from_but_one_that_stays_can(tmp_path):
