@@ -28,8 +28,8 @@ def test_a_search_begins_with_what_is_to_be_beaten_stays_in_its_space_and_beats_
     assert capfd.readouterr() == ("", "")
 
 
-def test_refused_parameters_are_trials_without_a_loss_and_the_search_goes_on(twin):
-    found = twin.search(Valley(), replace(ASKED, first={**ASKED.first, "depth": 7}, trials=3))
+def test_refused_parameters_are_trials_without_a_loss_and_the_search_goes_on():
+    found = ALONE.search(Valley(), replace(ASKED, first={**ASKED.first, "depth": 7}, trials=3))
     assert (found.trials[0].loss, found.trials[0].refused) == (None, "7 is no depth")
     assert len(found.trials) == 3
     assert found.best.loss is not None

@@ -82,7 +82,7 @@ def test_ranks_that_forget_the_network_are_found_out(ray_engine, encoding):
         ray_engine.together(Forgetful(fitting, (frozenset(),)), folds.shards(2))
 
 
-@pytest.mark.parametrize("learner", ["logistic", "t_learner"])
+@pytest.mark.parametrize("learner", ["logistic", pytest.param("t_learner", marks=pytest.mark.heavy)])
 def test_a_learner_that_ranks_cannot_share_has_its_fits_done_side_by_side_and_the_same(ray_engine, encoding, learner):
     folds, fitting = lessons(4_000, encoding, seed=1), Fitting(config(learner), encoding, 0)
     there = list(fit_all_on(ray_engine, fitting)(folds, PARTS))

@@ -6,6 +6,8 @@ from stores.registry import Registry
 from training.evaluate import evaluate
 from training.train import train
 
+pytestmark = pytest.mark.heavy  # what is the matter with Ray shows in tests/scaling
+
 
 def differing(one, other):
     return {key for key in one.keys() | other.keys() if one.get(key) != other.get(key)}
@@ -21,14 +23,12 @@ def test_folds_fitted_side_by_side_on_ray_give_the_same_version_to_the_last_digi
     assert models[0].replace(b'"version": 1', b'"version": 2') == models[1]
 
 
-@pytest.mark.heavy
 def test_an_evaluation_on_ray_gives_the_same_table(trained_home, catalog, ray_engine):
     here = evaluate(trained_home, catalog, version=1, folds=3)
     there = evaluate(trained_home, catalog, version=1, folds=3, engine=ray_engine)
     assert there.metrics == here.metrics
 
 
-@pytest.mark.heavy
 def test_ranks_that_train_together_register_a_version_as_good_as_one_machines(home, catalog, ray_engine):
     here = train(home, catalog, config="lightgbm", folds=3)
     there = train(home, catalog, config="lightgbm", folds=3, engine=ray_engine)

@@ -1,6 +1,7 @@
 """Batches on Ray come to what they come to here: the same files, the same decisions, budgets kept all the same."""
 
 import pyarrow.parquet as pq
+import pytest
 from killed_batch import batch
 from post_office import NOW
 
@@ -22,6 +23,7 @@ def test_scores_from_ray_are_the_same_files_to_the_last_byte(crowd, ray_engine, 
     assert contents(tmp_path / "there") == contents(tmp_path / "here")
 
 
+@pytest.mark.heavy
 def test_decisions_from_ray_are_the_same_and_overspend_no_budget(crowd, store, other_store, ray_engine, tmp_path):
     batch(crowd, tmp_path / "here", store, surface="banner", part_rows=2048)
     batch(crowd, tmp_path / "there", other_store, engine=ray_engine, surface="banner", part_rows=2048)
