@@ -9,8 +9,10 @@ from redis.exceptions import RedisError
 from decisioning.errors import UserError
 from stores.layout import FIELD_BYTES
 
-OVERHEAD = 10
-"""Bytes per user that small hashes take besides field and vector."""
+OVERHEAD, PLAIN_OVERHEAD = 10, 100
+"""Bytes per user that hashes take besides field and vector: small ones in a listpack, and plain ones."""
+SPARE = 0.05
+"""Of the memory, for what servers write meanwhile: where a history can't grow, nobody knows what caps allow."""
 
 
 def check_room(servers: Sequence[Redis], users: int, vector_bytes: int, *, allow_eviction: bool) -> tuple[str, ...]:
@@ -18,7 +20,6 @@ def check_room(servers: Sequence[Redis], users: int, vector_bytes: int, *, allow
 
     Raises UserError where they can't fit, and for a policy that drops features to make room.
     """
-    needed = ceil(users * (FIELD_BYTES + vector_bytes + OVERHEAD) / len(servers))
     warnings = []
     for server in servers:
         try:
@@ -33,12 +34,15 @@ def check_room(servers: Sequence[Redis], users: int, vector_bytes: int, *, allow
                 f"The store may drop features when its memory is full (maxmemory-policy {policy}): set the policy to "
                 "noeviction, or publish with --allow-eviction if it never fills. No features were written."
             )
-        room = most - int(told["used_memory"])
-        if needed > room:
+        each = FIELD_BYTES + vector_bytes + (OVERHEAD if _keeps_small(server, vector_bytes) else PLAIN_OVERHEAD)
+        needed = ceil(users * each / len(servers))
+        room = int(most * (1.0 - SPARE)) - int(told["used_memory"])
+        if users and needed > room:
+            where = " on each server" if len(servers) > 1 else ""
             raise UserError(
-                f"{users:,} users need about {_megabytes(needed * len(servers))}, and the store has "
-                f"{_megabytes(max(0, room))} left on a server of {_megabytes(most)} (maxmemory): give it more, as the "
-                "old features stay until the new ones are complete. No features were written."
+                f"{users:,} users need about {_megabytes(needed)}{where}, and the store has {_megabytes(max(0, room))} "
+                f"left for them on a server of {_megabytes(most)} (maxmemory): give it more, as the old "
+                "features stay until the new ones are complete. No features were written."
             )
         if policy.startswith("volatile"):
             warnings.append(
@@ -46,6 +50,15 @@ def check_room(servers: Sequence[Redis], users: int, vector_bytes: int, *, allow
                 "count too little then: noeviction says so instead."
             )
     return tuple(dict.fromkeys(warnings))
+
+
+def _keeps_small(server: Redis, vector_bytes: int) -> bool:
+    """Whether vectors of this size are kept in listpacks; taken for granted where the server doesn't tell."""
+    try:
+        told = server.config_get("hash-max-listpack-value")
+    except RedisError:
+        return True
+    return int(told.get("hash-max-listpack-value", vector_bytes)) >= vector_bytes
 
 
 def _megabytes(size: int) -> str:

@@ -119,19 +119,40 @@ def test_features_that_cannot_fit_are_refused_before_anything_is_written(own_url
     assert publish_build(own_url, 2).changed
 
 
+def test_a_server_that_keeps_plain_hashes_is_reckoned_with_what_these_take(own_url, admin):
+    """Else it would fill up half-way, and the histories of users with it."""
+    used = admin.info("memory")["used_memory"]
+    room = {"maxmemory": round((used + 3_000 * 230) / 0.95)}
+    with configured(admin, hash_max_listpack_value=64, **room), pytest.raises(UserError, match=r"need about 0\.8 MB"):
+        publish_build(own_url, 1)
+    assert not admin.keys("shop:fs:*")
+    with configured(admin, **room):
+        assert publish_build(own_url, 1).changed
+        assert admin.info("memory")["used_memory"] < 0.97 * room["maxmemory"]
+
+
+def test_what_adds_nothing_needs_no_room(own_url, admin):
+    publish_build(own_url, 1)
+    admin.set("other:data", b"." * 40_000_000)
+    with configured(admin, maxmemory=round(1.04 * admin.info("memory")["used_memory"])):
+        assert publish_build(own_url, 1, again=True).changed
+        with pytest.raises(UserError, match="No features were written"):
+            publish_build(own_url, 2)
+
+
 def test_a_store_that_fills_up_meanwhile_gets_its_memory_back(own_url, admin, monkeypatch):
-    """Somebody else's data come in between: it can't be foreseen."""
+    """As if somebody else's data came in between: it can't be foreseen."""
     monkeypatch.setattr(publishing_port, "BLOCK_ROWS", 500)
     publish_build(own_url, 1)
 
-    def rows_and_others():
+    def rows_and_less_room():
         yield from rows(2, USERS[:2000])
-        admin.set("other:data", b"." * 500_000)
+        admin.config_set("maxmemory", admin.info("memory")["used_memory"] + 50_000)
         yield from rows(2, USERS[2000:])
 
     with configured(admin, maxmemory=admin.info("memory")["used_memory"] + 900_000):
         with pytest.raises(UserError, match="memory is full; the features in use are unchanged"):
-            publish_build(own_url, 2, rows=rows_and_others())
+            publish_build(own_url, 2, rows=rows_and_less_room())
         assert not admin.keys("shop:fs:s2:*")
         assert (admin.hkeys(KEYS.versions), admin.hkeys(KEYS.progress)) == ([b"s1"], [])
         assert admin.set("shop:other", "still writes")
