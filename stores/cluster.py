@@ -78,6 +78,8 @@ class Cluster:
         self._nodes: dict[Place, Node] = {}
         self._owners: list[Node | None] = []
         """By slot; empty until the cluster has told."""
+        self._has_gaps = False
+        """Whether some slots had no owner then."""
         self._owning: set[Node] = set()
         self._looking: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -154,19 +156,24 @@ class Cluster:
             node = self._node((host.decode() if host else teller.place[0], port))
             owners[first : last + 1] = [node] * (last - first + 1)
         self._owners, self._owning = owners, {node for node in owners if node}
+        self._has_gaps = None in owners
         kept = {node.place for node in self._owning} | {*self._seeds}
         for place in self._nodes.keys() - kept:
             await self._nodes.pop(place).close()
 
     def _watch(self) -> None:
-        if any(node.is_down for node in self._nodes.values()) and (self._watching is None or self._watching.done()):
+        if self._is_unwell() and (self._watching is None or self._watching.done()):
             self._watching = asyncio.create_task(self._until_well())
 
     async def _until_well(self) -> None:
-        while down := [node for node in self._nodes.values() if node.is_down]:
+        while self._is_unwell():
             await asyncio.sleep(LOOK_EVERY)
+            down = [node for node in self._nodes.values() if node.is_down]
             with suppress(Exception):
                 await asyncio.gather(*(node.answers() for node in down), self._look())
+
+    def _is_unwell(self) -> bool:
+        return self._has_gaps or any(node.is_down for node in self._nodes.values())
 
 
 async def _ask_each(asked: Sequence[tuple[Node | None, tuple[Command, ...]]]) -> list[Any]:

@@ -42,6 +42,7 @@ def own_cluster(tmp_path_factory) -> Iterator[Cluster]:
 
 @pytest.fixture
 def places(own_cluster) -> "Places":
+    own_cluster.wait_until_whole()  # whatever the test before did to it
     return Places(own_cluster)
 
 
@@ -313,6 +314,28 @@ async def test_a_slot_on_its_way_to_another_node_and_arrived_there_is_followed(p
             for number in range(3):
                 assert len((await store.read(ann, SCHEMA)).history) == 1 + number
                 assert await store.apply(event_of(ann, f"later{number}"))
+
+
+async def test_a_slot_that_nobody_had_is_found_when_somebody_has_it(places):
+    owner = places.cluster.nodes[1]
+    ann = places.user_on(owner)
+    slot = key_slot(places.keys.history(ann).encode())
+    for node in places.cluster.nodes:
+        with node.client() as client:
+            client.execute_command("CLUSTER DELSLOTS", slot)
+    async with store_of(places) as store:
+        try:
+            assert "history" in (await store.read(ann, SCHEMA)).unread
+        finally:
+            with owner.client() as client:
+                client.execute_command("CLUSTER ADDSLOTS", slot)
+
+        async def is_found() -> bool:
+            return not (await store.read(ann, SCHEMA)).unread
+
+        await until(is_found)
+        assert await store.apply(event_of(ann))
+    places.cluster.wait_until_whole()
 
 
 async def test_many_users_of_all_nodes_read_and_write_at_once(places):
