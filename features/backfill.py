@@ -75,7 +75,7 @@ def _check(data: Path, dataset: Mapping[str, Any], have: Schema, names: Collecti
             raise UserError(f"The facts in {data} have {name} already: --replace computes it anew.")
     if dataset.get("users") == KEYED:
         raise UserError(f"{data} holds our own log, whose users are hashes: events are of the users' own ids.")
-    if not has_events(data):
+    if not has_events(data, dataset):
         raise UserError(
             f"There are no events in {data} to compute features from: put events.parquet (or events/day=…) and "
             f"{USERS} beside the facts, or wait until decisions are logged with the feature."

@@ -75,7 +75,7 @@ def build_snapshot(
             "Import the history that has them, or use another --home for one of the two."
         )
     have = Schema.from_json(dataset["features"])
-    if has_events(data):
+    if has_events(data, dataset):
         snapshot = from_events(data, snapshots, dataset, _chosen(schema or have, SCHEMA), as_of, full=full)
     else:
         snapshot = _from_facts(data, snapshots, _chosen(schema or have, have), as_of, full=full)

@@ -17,7 +17,7 @@ from duckdb import DuckDBPyConnection
 from decisioning.errors import UserError
 from decisioning.yaml_nodes import did_you_mean
 from features.source_files import SourceFile
-from features.sources import BAD_ROWS, EventSource, events, quoted
+from features.sources import BAD_ROWS, EventSource, events, path_sql
 
 TOLERATED = 0.01
 """Of a file's rows that may be left out."""
@@ -28,7 +28,8 @@ WORDS = {
     "without_type": "no type",
     "before_2000": "a time before the year 2000",
     "after_the_end": "a time after the end of what the file may hold",
-    "impossible_amount": "an amount that is no number, or over 10¹²",
+    "impossible_amount": "an amount that is no number, below 0, or over 10⁹",
+    "impossible_hour": "an hour that is none of 0 to 23",
 }
 
 
@@ -137,7 +138,7 @@ def check_rows(connection: DuckDBPyConnection, source: EventSource, files: Itera
 def check_users(connection: DuckDBPyConnection, file: Path) -> int:
     """How many users have no sign-up time, and so aren't known yet. Raises UserError for what breaks the table."""
     check_columns([file], USER_COLUMNS)
-    read = f"read_parquet({quoted(str(file))}, file_row_number = true)"
+    read = f"read_parquet({path_sql(file)}, file_row_number = true)"
     ((nameless, unsigned),) = connection.execute(
         f"SELECT min(file_row_number) FILTER (user_id IS NULL), count(*) FILTER (signup_at IS NULL) FROM {read}"
     ).fetchall()

@@ -88,13 +88,15 @@ def _read(connection: DuckDBPyConnection, fresh: list[tuple[Path, SourceFile]]) 
     events(connection, "described", [(path, file.until) for path, file in fresh], clean=False)
     rows = connection.execute(
         'SELECT file, count(*), min("at"), max("at"), least(count(user_id), count("at"), count("type")), '
-        "coalesce(min(amount), 0), coalesce(max(amount), 0) FROM described GROUP BY file"
+        "coalesce(min(amount), 0), coalesce(max(amount), 0), coalesce(min(hour), 0), coalesce(max(hour), 0) "
+        "FROM described GROUP BY file"
     ).fetchall()
     looks = {file: look for file, *look in rows}
     described, wrong = [], []
     for path, file in fresh:
-        total, first, last, filled, least, most = looks.get(str(path), (0, None, None, 0, 0, 0))
-        usual = filled == total and least >= -LARGEST and most <= LARGEST  # not a number is above all numbers
+        total, first, last, filled, least, most, *hours = looks.get(str(path), (0, None, None, 0, 0, 0, 0, 0))
+        usual = filled == total and least >= 0 and most <= LARGEST  # not a number is above all numbers
+        usual = usual and min(hours) >= 0 and max(hours) <= 23
         if total and not (usual and utc(first) >= EARLIEST and utc(last) <= file.until):
             wrong.append((path, file))
         described.append(replace(file, rows=total, first=first and utc(first), last=last and utc(last)))

@@ -14,20 +14,23 @@ from duckdb import DuckDBPyConnection
 from decisioning.errors import UserError
 
 ONE_FILE, FOLDER, USERS = "events.parquet", "events", "users.parquet"
-EARLIEST, LARGEST = datetime(2000, 1, 1, tzinfo=UTC), 1e12
+EARLIEST, LARGEST = datetime(2000, 1, 1, tzinfo=UTC), 1e9
 """No event was before, and no amount is beyond: a clock that was never set, a number that overflowed."""
 
 NOTHING = (
     'NULL::TIMESTAMPTZ AS "at", NULL::VARCHAR AS user_id, NULL::VARCHAR AS "type", NULL::VARCHAR AS item, '
     "NULL::DOUBLE AS amount, NULL::BIGINT AS hour"
 )
+AMOUNT = "CASE WHEN isnan(amount::DOUBLE) THEN 'NaN'::DOUBLE ELSE amount::DOUBLE END"
+"""The amount, as it is. A file's least and greatest leave out what is no number, and DuckDB would go by them."""
 BAD_ROWS: Mapping[str, str] = {
     "without_user": "user_id IS NULL",
     "without_time": '"at" IS NULL',
     "without_type": '"type" IS NULL',
     "before_2000": f"\"at\" < TIMESTAMPTZ '{EARLIEST}'",
     "after_the_end": '"at" > until',
-    "impossible_amount": f"NOT isfinite(amount) OR abs(amount) > {LARGEST}",
+    "impossible_amount": f"NOT isfinite(amount) OR amount NOT BETWEEN 0 AND {LARGEST}",
+    "impossible_hour": "hour NOT BETWEEN 0 AND 23",
 }
 """Why an event is left out, and the rows that this is true of. `until` is the end of what its file may hold."""
 
@@ -49,8 +52,17 @@ class EventSource:
         return tuple(item for item in self.files if not self.days or item[1] - day < moment)
 
 
-def has_events(data: Path) -> bool:
-    return ((data / ONE_FILE).is_file() or (data / FOLDER).is_dir()) and (data / USERS).is_file()
+def has_events(data: Path, dataset: Mapping[str, Any]) -> bool:
+    """Whether features come from events here, and not from imported facts.
+
+    Raises UserError where one of the two tables is gone: what the facts say instead is old, and not of everybody.
+    """
+    events, users = (data / ONE_FILE).is_file() or (data / FOLDER).is_dir(), (data / USERS).is_file()
+    if not events and (users or "events" in dataset.get("rows", {})):
+        raise UserError(f"There are no events in {data}, though it had them: bring back {ONE_FILE} or {FOLDER}/day=….")
+    if events and not users:
+        raise UserError(f"There is no {USERS} in {data}, and events tell nothing without it: bring it back.")
+    return events
 
 
 def find_events(data: Path, dataset: Mapping[str, Any]) -> EventSource:
@@ -107,7 +119,7 @@ def events(
         return
     connection.execute("CREATE OR REPLACE TEMP TABLE source_files (file VARCHAR, until TIMESTAMPTZ)")
     connection.executemany("INSERT INTO source_files VALUES (?, ?)", [(str(path), until) for path, until in files])
-    paths = ", ".join(quoted(str(path)) for path, _ in files)
+    paths = ", ".join(path_sql(path) for path, _ in files)
     read = (
         f"read_parquet([{paths}], union_by_name = true, hive_partitioning = false, "
         "filename = 'file', file_row_number = true)"
@@ -115,7 +127,7 @@ def events(
     types = _types(connection, read)
     columns = (
         f'{_cut("at", types)} AS "at", user_id::VARCHAR AS user_id, "type"::VARCHAR AS "type", '
-        "item::VARCHAR AS item, amount::DOUBLE AS amount, hour::BIGINT AS hour"
+        f"item::VARCHAR AS item, {AMOUNT} AS amount, hour::BIGINT AS hour"
     )
     if "event_id" in types:
         columns += ", event_id::VARCHAR AS event_id"
@@ -131,7 +143,7 @@ def events(
 
 def users(connection: DuckDBPyConnection, name: str, file: Path) -> None:
     """Makes a view of the users with the columns that features may use, in their exact types."""
-    read = f"read_parquet({quoted(str(file))})"
+    read = f"read_parquet({path_sql(file)})"
     types = _types(connection, read)
     moments = ", ".join(f"{_cut(column, types)} AS {column}" for column in ("signup_at", "born_at"))
     connection.execute(
@@ -152,6 +164,11 @@ def _cut(column: str, types: Mapping[str, str]) -> str:
 
 def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
+
+
+def path_sql(path: Path) -> str:
+    """One file, whatever it is called: what would be a pattern to DuckDB is only a character."""
+    return quoted("".join(f"[{letter}]" if letter in "*?[" else letter for letter in str(path)))
 
 
 def moment_sql(moment: datetime) -> str:

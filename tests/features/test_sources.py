@@ -1,5 +1,6 @@
 """Broken events and users are refused with their place, or left out and counted; the current snapshot stays."""
 
+import json
 from datetime import timedelta
 
 import pyarrow as pa
@@ -66,6 +67,10 @@ BAD = [
     (("u1", END + DAY, "session"), "after_the_end"),
     (("u1", END - DAY, "session", None, float("nan")), "impossible_amount"),
     (("u1", END - DAY, "session", None, 1e300), "impossible_amount"),
+    (("u1", END - DAY, "session", None, float("inf")), "impossible_amount"),
+    (("u1", END - DAY, "session", None, -5.0), "impossible_amount"),
+    (("u1", END - DAY, "session", None, 5.0, 24), "impossible_hour"),
+    (("u1", END - DAY, "session", None, 5.0, -1), "impossible_hour"),
 ]
 
 
@@ -264,6 +269,31 @@ def test_a_user_without_an_id_is_refused_and_one_without_a_sign_up_is_counted(ho
 
 
 # --- Folders ---
+
+
+@pytest.mark.parametrize("gone", ["events.parquet", "users.parquet"])
+def test_events_and_users_belong_together_and_old_facts_do_not_stand_in(home, gone):
+    build(home)
+    facts = pa.table({"user_id": ["u1"], "as_of": pa.array([END - DAY], pa.timestamp("us", "UTC")), "tier": ["free"]})
+    write(home, facts, "facts.parquet")
+    (home / "data" / gone).unlink()
+    assert {"events.parquet": "no events in", "users.parquet": "no users.parquet in"}[gone] in refused(home)
+
+
+def test_events_that_the_dataset_tells_of_and_that_are_gone_are_refused(home):
+    build(home)
+    told = json.loads((home / "data" / "dataset.json").read_text())
+    (home / "data" / "dataset.json").write_text(json.dumps({**told, "rows": {"events": 200, "users": 3}}))
+    for name in ("events", "users"):
+        (home / "data" / f"{name}.parquet").unlink()
+    assert "There are no events in" in refused(home)
+
+
+@pytest.mark.parametrize("name", ["a?b", "a*b", "a[1]b", "it's", "a b"])
+def test_a_folder_may_be_called_what_is_a_pattern_to_others(tmp_path, name):
+    write_days(tmp_path / "a1b" / "data", [*GOOD, event("u1", END - 3 * DAY, "session", "phone", 1.0, 12)])
+    write_days(tmp_path / name / "data", GOOD)
+    assert sessions(build(tmp_path / name)) == 200
 
 
 def test_partitions_and_one_file_give_the_same(home, tmp_path):
