@@ -21,6 +21,7 @@ import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
 from decisioning.catalog import FeatureSpec, FeatureType
+from decisioning.errors import UserError
 from features.compute import final
 from features.feature import Feature
 from features.loading import load_events
@@ -31,6 +32,8 @@ from features.tallies import Pass, Tally, passes, sql, tallies, value_of
 
 MEMORY = "3GB"
 """What DuckDB may use before it spills to disk."""
+OUTSIDE = (duckdb.IOException, duckdb.InvalidInputException, duckdb.OutOfMemoryException, duckdb.Error)
+"""What DuckDB raises for damaged files and full disks; for what it can't even name, the last. Its others are faults."""
 BATCH = 100_000
 """Rows that leave DuckDB at a time."""
 PEOPLE = {"user_id": "string", "signup_at": "timestamp('UTC')", "born_at": "timestamp('UTC')", "market": "string"}
@@ -46,12 +49,22 @@ class Base:
 
 @contextmanager
 def engine(scratch: Path) -> Iterator[DuckDBPyConnection]:
-    """DuckDB for one build. What doesn't fit into memory goes to `scratch`, which it makes and clears itself."""
+    """DuckDB for one build. What doesn't fit into memory goes to `scratch`, which it makes and clears itself.
+
+    Raises UserError where a file is damaged within, or memory or the disk is full.
+    """
     settings = {"memory_limit": MEMORY, "preserve_insertion_order": False, "temp_directory": str(scratch)}
     connection = duckdb.connect(config=settings)
     try:
         connection.execute("SET TimeZone = 'UTC'")
         yield connection
+    except duckdb.Error as error:
+        if type(error) not in OUTSIDE:
+            raise
+        raise UserError(
+            f"DuckDB can't go on: {str(error).splitlines()[0]}. If a file is damaged, write it again; else make room "
+            f"in memory or in {scratch.parent}."
+        ) from None
     finally:
         connection.close()
 

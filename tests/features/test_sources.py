@@ -220,6 +220,23 @@ def test_a_torn_file_is_refused(home):
     assert "events.parquet can't be read as Parquet" in refused(home)
 
 
+@pytest.mark.parametrize("name", ["events.parquet", "users.parquet"])
+def test_a_file_that_is_damaged_within_is_refused(home, name):
+    """Its footer is whole, so that only who reads the rows can tell."""
+    build(home)
+    file = home / "data" / name
+    table = pq.read_table(file)
+    text = [f"{number:09d}" for number in range(5_000)]
+    pq.write_table(table.take([0] * 5_000).set_column(0, "user_id", pa.array(text)), file)
+    whole = bytearray(file.read_bytes())
+    for at in range(1_000, 4_000):
+        whole[at] ^= 0x5A
+    file.write_bytes(bytes(whole))
+    said = refused(home)
+    assert "DuckDB can't go on" in said
+    assert "damaged" in said
+
+
 @pytest.mark.parametrize(("unit", "zone"), [("ns", "UTC"), ("ms", "UTC"), ("us", "Europe/Stockholm"), ("us", "+05:30")])
 def test_moments_of_any_unit_and_zone_are_the_same_moments(home, unit, zone):
     expected = build(home).frame()
