@@ -77,6 +77,25 @@ def test_events_of_an_outage_are_accepted_logged_and_counted_once_it_is_over(ser
     assert logged.count(b'"e2"') == 3, "the log has every report; readers count an event_id once"
 
 
+@pytest.mark.parametrize("setting", [("maxmemory", "1"), ("min-replicas-to-write", "1")], ids=["full", "only read"])
+def test_a_store_that_takes_no_events_closes_caps_and_counts_them_when_it_does(serve, valkey, within, setting):
+    server = serve(valkey.url)
+    assert server.decide()["offers"][0]["offer"] == "annual"
+    with valkey.admin() as admin:
+        before = admin.config_get(setting[0])[setting[0]]
+        admin.config_set(*setting)
+        for number in range(2):
+            assert server.report(f"e{number}")["degraded"] == ["store:down"]
+        for _ in range(10):
+            answer, seconds = timed(server.decide)
+            assert obeys_consent(answer), "nor would a cap that was reached show"
+            assert seconds < DEADLINE
+        admin.config_set(setting[0], before)
+    within(2.0, lambda: server.decide()["degraded"] == [])
+    reasons = {one["offer"]: one["stage"] for one in server.decide(explain=True)["reasons"]}
+    assert reasons["annual"] == "cap", "what was reported meanwhile counts"
+
+
 def test_a_server_starts_without_its_store_and_finds_it_later(serve, valkey, within):
     valkey.kill()
     server = serve(valkey.url)
