@@ -18,12 +18,14 @@ from decisioning.domain import Event
 from decisioning.engine import decide
 from decisioning.errors import UserError
 from decisioning.identity import user_key
+from evaluation.batch.desk import AT_ONCE
 from evaluation.batch.without_store import WithoutStore
 from evaluation.recorded.replay import replay_log
 from features.snapshots import snapshot_rows
 from stores.decision_log import canonical, decode
 from stores.embedded import running
 from stores.log_reader import read
+from stores.online import StoreDown
 from stores.online_redis import RedisStore
 from stores.publishing import publish
 
@@ -112,14 +114,35 @@ def test_random_users_at_random_moments_are_decided_as_one_by_one(office, tmp_pa
         assert ("context:undeclared_values:1" in record.decision.degraded) == (device == "fridge")
 
 
+def test_whose_values_are_fresher_than_the_snapshot_is_decided_by_those(office, store, tmp_path):
+    publish_all(office, store)
+    fresh, key = {"age": 79, "tier": "free", "likes": frozenset({"jazz"})}, user_key(office.home.secret(), "user-4")
+    ask(store, lambda opened: opened.refresh(key, fresh, NOW - HOUR))
+    users = office.list_of(tmp_path / "u.csv", ["user-3", "user-4", "user-5"])
+    batch(office, tmp_path / "out", store, log=tmp_path / "log", surface="mail", users=users)
+    records = {record.request.user: record for record in map(decode, read(tmp_path / "log"))}
+    assert records[key].facts.features.items() >= fresh.items()
+    for record in records.values():
+        assert canonical(record.decision) == canonical(decide(office.release, record.request, record.facts))
+
+
 def test_the_log_replays_and_names_every_decision_once(crowd, store, tmp_path):
     log = crowd.home.logs / "decisions"
-    batch(crowd, tmp_path / "out", store, log=log, part_rows=2048)
+    tally = batch(crowd, tmp_path / "out", store, log=log, part_rows=2048)["tally"]
+    assert tally["remade"] <= 2 * AT_ONCE * 3  # a budget that was refused is asked for no more in a part
     report = replay_log(log, lambda release: crowd.release, "all")
     assert (report.decisions, report.identical) == (CROWD, CROWD)
     assert {decode(line).decision.decision_id for line in read(log)} == {
         row["decision_id"] for row in rows(tmp_path / "out")
     }
+
+
+def test_the_decisions_of_another_day_are_others_where_nothing_is_sticky(office, store, tmp_path):
+    ids = []
+    for day in range(2):
+        batch(office, tmp_path / str(day), store, surface="mail", at=NOW + day * DAY)
+        ids.append({row["decision_id"] for row in rows(tmp_path / str(day))})
+    assert len(ids[0] | ids[1]) == 600
 
 
 def test_the_same_question_gets_the_same_answer(crowd, store, other_store, tmp_path):
@@ -262,6 +285,40 @@ def test_a_store_that_goes_away_stops_the_run_and_what_is_decided_is_kept(crowd,
         manifest = batch(crowd, tmp_path / "out", store, log=tmp_path / "log", part_rows=2048)
     assert manifest["tally"]["users"] == len(crowd.ids)
     assert shown(tmp_path / "out")["vinyl"] == VINYLS
+
+
+@dataclass(frozen=True)
+class GoesAway:
+    """Opens a store that goes away at the n-th call of one kind."""
+
+    store: partial
+    what: str
+    n: int
+
+    def __call__(self):
+        opened, done = self.store(), []
+        real = getattr(opened, self.what)
+
+        async def counted(*words, **more):
+            done.append(1)
+            if len(done) >= self.n:
+                raise StoreDown("gone")
+            return await real(*words, **more)
+
+        setattr(opened, self.what, counted)
+        return opened
+
+
+@pytest.mark.parametrize(("what", "n"), [("reserve", 30), ("remember", 280), ("apply", 60)])
+def test_a_part_that_was_interrupted_comes_to_the_same_decisions(office, store, other_store, tmp_path, what, n):
+    batch(office, tmp_path / "whole", other_store, log=tmp_path / "whole_log")
+    with pytest.raises(UserError, match="went away"):
+        batch(office, tmp_path / "out", GoesAway(store, what, n), log=tmp_path / "log")
+    assert not list(read(tmp_path / "log"))
+    batch(office, tmp_path / "out", store, log=tmp_path / "log")
+    assert rows(tmp_path / "out") == rows(tmp_path / "whole")
+    assert list(read(tmp_path / "log")) == list(read(tmp_path / "whole_log"))
+    assert out_of(office, store, "vinyls", "posters") == out_of(office, other_store, "vinyls", "posters")
 
 
 def test_a_store_that_does_not_answer_is_told_before_anybody_is_decided(office, tmp_path):
