@@ -76,11 +76,16 @@ class Search:
         longest = len(self.id.encode()) + 64
         found: set[str] = set()
         with _opened(path) as file:
-            before = b""
-            while block := file.read(BLOCK):
+            before, block = b"", file.read(BLOCK)
+            while block:
+                after = file.read(BLOCK)
                 text = before + block
-                found |= {what for what, pattern in patterns if what not in found and pattern.search(text)}
-                before = text[-longest:]
+                # What touches an end that was cut is judged where both of its neighbours are to be seen.
+                inner = range(1 if before else 0, len(text) if after else len(text) + 1)
+                for what, pattern in patterns:
+                    if any(one.start() in inner and one.end() in inner for one in pattern.finditer(text)):
+                        found.add(what)
+                before, block = text[-longest:], after
         return found
 
     def _patterns(self) -> list[tuple[str, re.Pattern[bytes]]]:

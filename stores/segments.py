@@ -26,7 +26,7 @@ class Segment:
     def __init__(self, path: Path):
         self._path = path
         self._file = _locked(path)
-        if self.vanished:  # another process, recovering, took it for an orphan before it was locked
+        while self.vanished:  # another process, recovering, took it for an orphan before it was locked
             os.close(self._file)
             self._file = _locked(path)
         self._started = time.monotonic()

@@ -22,6 +22,7 @@ from decisioning.errors import UserError
 from decisioning.identity import user_key
 from features.schema import Schema
 from features.snapshots import build_snapshot, current
+from stores import erasing_proof
 from stores.budgets import Want
 from stores.decision_log import DecisionRecord, encode, event_line
 from stores.embedded import running
@@ -194,6 +195,19 @@ def test_other_parquet_files_lose_the_user_and_other_files_are_told_of(home):
 def test_ids_that_contain_the_id_are_others(home):
     (home.path / "notes.txt").write_text(f"x{WHO} {WHO}_2 {WHO}9 ")
     assert "notes.txt" not in {one.file for one in Search(WHO, key_of(home)).files(home.path)}
+
+
+def test_what_lies_across_two_blocks_of_a_large_file_is_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(erasing_proof, "BLOCK", 100)
+    key = "0123456789abcdef" * 2
+    for place in (90, 99):
+        (tmp_path / "a.txt").write_text("." * place + WHO + "." * 200 + "." * place + key + ".")
+        assert [one.what for one in Search(WHO, key).files(tmp_path)] == ["id and key"]
+        (tmp_path / "a.txt").write_text("." * place + WHO)
+        assert [one.what for one in Search(WHO, key).files(tmp_path)] == ["id"]
+        for cut in range(100):  # whichever block ends within or beside the ids of others
+            (tmp_path / "a.txt").write_text("." * cut + f"{WHO}5 9{WHO} " * 30)
+            assert not list(Search(WHO, key).files(tmp_path))
 
 
 def test_an_id_of_digits_is_looked_for_as_a_whole_value(tmp_path):

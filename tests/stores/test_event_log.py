@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from stores import segments
 from stores.event_log import DROPPED, EventLog
 from stores.log_reader import read, tail
 from stores.segments import OPEN, recover, seal
@@ -81,6 +82,27 @@ def test_the_segment_of_a_living_process_is_left_alone(tmp_path):
         assert len(open_segments(tmp_path)) == 1
         log.append(b"two")
         assert list(read(tmp_path)) == [b"one", b"two"]
+
+
+def test_a_segment_that_another_process_recovers_before_it_is_locked_is_made_anew(tmp_path, monkeypatch):
+    real, taken = segments._locked, []
+
+    def raced(path):
+        if not taken:
+            taken.append(path.touch())
+            recover(tmp_path)
+            assert not path.exists()
+            path.touch()
+            file = real(path)
+            path.unlink()
+            return file
+        return real(path)
+
+    monkeypatch.setattr(segments, "_locked", raced)
+    with log_in(tmp_path) as log:
+        log.append(b"one")
+        assert list(read(tmp_path)) == [b"one"]
+        assert log.dropped == 0
 
 
 def test_segments_are_sealed_when_full(tmp_path):
