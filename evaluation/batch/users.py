@@ -1,6 +1,7 @@
 """Who a batch is about: a file of users, joined with a snapshot, in parts; or everybody in the snapshot."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import duckdb
 
 from decisioning.catalog import Catalog
+from decisioning.errors import UserError
 from decisioning.sql import literal
 from evaluation.batch.user_files import KNOWN, LINE, SENT, USER, stage
 from features.snapshots import Snapshot
@@ -47,8 +49,7 @@ def join(
     files = [escape(str(snapshot.path / part)) for part in snapshot.manifest["parts"]]
     features = f"read_parquet([{', '.join(map(literal, files))}])"
     ignored = stage(file, catalog, staged) if file is not None else ()
-    with duckdb.connect() as database:
-        database.execute(f"SET temp_directory = {literal(str(target.parent))}")
+    with _database(target.parent) as database:
         if file is None:
             _copy(
                 database,
@@ -68,6 +69,18 @@ def join(
     staged.unlink(missing_ok=True)
     draft.replace(target)
     return asked
+
+
+@contextmanager
+def _database(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """That spills to a folder. Raises UserError where it has no room there."""
+    try:
+        with duckdb.connect() as database:
+            database.execute(f"SET temp_directory = {literal(str(folder))}")
+            yield database
+    except duckdb.IOException as error:
+        said = str(error).partition("\n")[0]
+        raise UserError(f"The users can't be put together in {folder} ({said}): is there room on its disk?") from None
 
 
 def _joined(kind: str) -> str:

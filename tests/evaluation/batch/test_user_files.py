@@ -1,8 +1,9 @@
 """Files of users: what is taken, what is passed over, and what is refused with its line."""
 
-from pathlib import Path
+from pathlib import resource
 
 import pandas as pd
+import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -108,6 +109,15 @@ def test_a_file_that_is_wrong_is_refused_with_its_line(office, tmp_path, content
 def test_ids_that_would_have_to_be_guessed_are_refused(office, tmp_path, ids, kind):
     pq.write_table(pa.table({"user_id": ids}), tmp_path / "u.parquet")
     assert f"row 1: the user_id is of type {kind}" in refused(office, tmp_path / "u.parquet", tmp_path)
+
+
+def test_a_disk_without_room_is_told_of(office, tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, before[1]))
+    try:
+        assert "is there room on its disk?" in refused(office, None, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_file_of_another_kind_is_refused(office, tmp_path):
