@@ -1,9 +1,9 @@
 """Files of users: what is taken, what is passed over, and what is refused with its line."""
 
-from pathlib import resource
+import resource
+from pathlib import Path
 
 import pandas as pd
-import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
