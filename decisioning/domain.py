@@ -299,3 +299,19 @@ class Event:
     surface: str
     at: float
     value: float | None = None
+
+
+def decided(request: Request, decision: Decision) -> list[Event]:
+    """The events by which caps know what was decided."""
+    return [
+        Event(
+            event_id=f"{DECISION}:{request.decision_id}:{one.slot}",
+            type=DECISION,
+            decision_id=request.decision_id,
+            offer=one.offer,
+            user=request.user,
+            surface=request.surface,
+            at=request.now,
+        )
+        for one in decision.slate
+    ]

@@ -12,7 +12,7 @@ import structlog
 
 from decisioning import engine
 from decisioning.catalog import Catalog, Surface
-from decisioning.domain import DECISION, Decision, Event, Facts, Reason, Request, Shown, Source
+from decisioning.domain import Decision, Facts, Reason, Request, Shown, Source, decided
 from decisioning.explain import explain, with_changes
 from decisioning.identity import decision_id, sticky_until, user_key
 from serving.breaker import GuardedStore
@@ -122,19 +122,7 @@ async def _count(desk: Desk, decision: Decision) -> None:
     request, current = desk.request, desk.current
     if not decision.slate or not current.release.plans[request.surface].counts_decisions:
         return
-    events = [
-        Event(
-            event_id=f"{DECISION}:{request.decision_id}:{one.slot}",
-            type=DECISION,
-            decision_id=request.decision_id,
-            offer=one.offer,
-            user=request.user,
-            surface=request.surface,
-            at=request.now,
-        )
-        for one in decision.slate
-    ]
-    await desk.store.record(events, current.schema, desk.left())
+    await desk.store.record(decided(request, decision), current.schema, desk.left())
 
 
 def _surface(catalog: Catalog, sent: DecisionRequest) -> Surface:

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from decisioning.domain import DECISION, Decision, Event, Facts, Request, Source
+from decisioning.domain import Decision, Facts, Request, Source, decided
 from decisioning.engine import Release, decide
 from decisioning.identity import sticky_until
 from evaluation.batch.visits import Visit
@@ -167,19 +167,3 @@ class Desk:
             given = None if self._is_again and theirs == own else self._kept(case, theirs)
         if given is not None:
             case.decision, case.is_new = given, False
-
-
-def decided(request: Request, decision: Decision) -> list[Event]:
-    """The events by which caps know what was decided."""
-    return [
-        Event(
-            event_id=f"{DECISION}:{request.decision_id}:{one.slot}",
-            type=DECISION,
-            decision_id=request.decision_id,
-            offer=one.offer,
-            user=request.user,
-            surface=request.surface,
-            at=request.now,
-        )
-        for one in decision.slate
-    ]
