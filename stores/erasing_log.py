@@ -13,8 +13,8 @@ from pathlib import Path
 
 from stores.log_columns import DECISIONS, EVENTS, Drop, Entry, kind
 from stores.log_compaction import clear, compact, locked
-from stores.log_days import Day
 from stores.log_reader import segment_lines
+from stores.log_redated import Day
 from stores.log_table import draft, group_lines, log_files, read_table, sync_folder, table_folder
 from stores.segments import SEALED, sealed_segments
 from stores.shipping import alone

@@ -1,7 +1,8 @@
 """What the two logs are to whoever analyses them: typed columns beside the exact line, and which lines are the same.
 
 A decision's record is the same as another where the lines are equal to the byte: a sticky answer that was corrected
-has several records under one id, and all of them count. An event is the same where its id and its decision are.
+has several records under one id, and all of them count. An event is the same where its id and its decision are,
+whatever its time.
 """
 
 from collections.abc import Callable, Sequence
@@ -138,7 +139,8 @@ class Kind:
     schema: pa.Schema
     """The columns of its tables; the last one is the line itself, without its end."""
     _decode: Callable[[bytes], Any]
-    _identity: Callable[[bytes, Any], bytes]
+    id_columns: tuple[str, ...] = ()
+    """By which a record is known, whatever its time; none where the line itself is what counts."""
 
     def entry(self, line: bytes) -> Entry | None:
         """None for a line that is none of this log, or that no calendar has a day for."""
@@ -150,7 +152,14 @@ class Kind:
 
     def identity(self, line: bytes, entry: Entry | None) -> bytes:
         """Equal for lines of which one is enough. Of those that nobody can read, all are kept apart."""
-        return line if entry is None else self._identity(line, entry)
+        if entry is None or not self.id_columns:
+            return line
+        return self.named(*(getattr(entry, name) for name in self.id_columns))
+
+    @staticmethod
+    def named(*ids: str) -> bytes:
+        """The identity by the values of `id_columns`."""
+        return "\n".join(ids).encode("utf-8", "surrogatepass")
 
     def table(self, lines: Sequence[bytes]) -> pa.Table:
         rows = [(self.entry(line), line) for line in lines]
@@ -188,7 +197,6 @@ _KINDS = {
             degraded=_TEXTS,
         ),
         msgspec.json.Decoder(_DecisionLine).decode,
-        lambda line, entry: line,
     ),
     EVENTS: Kind(
         EVENTS,
@@ -198,7 +206,7 @@ _KINDS = {
             value=pa.float64(),
         ),
         msgspec.json.Decoder(_EventLine).decode,
-        lambda line, entry: f"{entry.event_id}\n{entry.decision_id}".encode("utf-8", "surrogatepass"),
+        ("event_id", "decision_id"),
     ),
 }
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from decisioning.errors import UserError
 from stores.log_columns import Drop, kind
-from stores.log_days import RUNS, Day, DayWriter, Progress
+from stores.log_days import RUNS, DayWriter, Progress
+from stores.log_redated import Day
 from stores.log_table import (
     PartFile,
     Table,
@@ -68,8 +69,8 @@ def compact(
             return Compacted(waiting=clear(log, table, keep=keep))
         work = DayWriter(log, kind(log.name), table, drop, batch_bytes)
         runs = work.sorted_into_runs(sealed, progress)
-        parts = [part for day in sorted({*runs, *also}, key=str) for part in work.written(day, runs.get(day, []))]
-        touched = {*runs, *also}
+        touched = {*runs, *also, *work.settle_redated(runs)}
+        parts = [part for day in sorted(touched, key=str) for part in work.written(day, runs.get(day, []))]
         kept = [part for part in table.parts if part.day not in touched]
         still = {path.name for path in sealed_segments(log)}
         table = Table(

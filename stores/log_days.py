@@ -7,24 +7,23 @@ import heapq
 import time
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from datetime import date
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
 from itertools import chain
 from pathlib import Path
 
-import mmh3
 import numpy as np
 
 from stores.log_columns import Drop, Kind, day_of
 from stores.log_parts import PartWriter
 from stores.log_reader import segment_lines
-from stores.log_table import PartFile, Table, group_lines, table_folder
+from stores.log_redated import Day, First, redated
+from stores.log_runs import hash_of, lines_in, write_run
+from stores.log_table import PartFile, Table, table_folder
 
 RUNS = ".runs"
 MOST_OPEN = 128
 """Runs that are merged at a time: a process may have only so many files open."""
-Day = date | None
 Progress = Callable[[int, int], object]
 
 
@@ -38,6 +37,7 @@ class DayWriter:
         self._drop = drop
         self._batch_bytes = batch_bytes
         self._now = time.time()
+        self._first: First = {}
         self.duplicates = self.erased = 0
 
     def sorted_into_runs(self, sealed: list[Path], progress: Progress) -> dict[Day, list[Path]]:
@@ -62,28 +62,35 @@ class DayWriter:
     def _spill(self, held: dict[Day, list[bytes]], runs: dict[Day, list[Path]]) -> None:
         for day, lines in held.items():
             path = self._folder / RUNS / f"{day}-{len(runs[day]):06d}"
-            self._write_run(path, sorted(lines, key=self._order))
+            write_run(path, sorted(lines, key=self._order))
             runs[day].append(path)
         held.clear()
 
-    def _write_run(self, path: Path, lines: Iterable[bytes]) -> None:
-        with path.open("wb") as file:
-            file.writelines(line + b"\n" for line in lines)
+    def settle_redated(self, runs: Mapping[Day, list[Path]]) -> frozenset[Day]:
+        """Looks for events that came again with the time of another day; returns the days that are to lose some."""
+        parts: dict[Day, list[Path]] = defaultdict(list)
+        for part in self._table.parts:
+            parts[part.day].append(self._folder / part.path)
+        self._first, days = redated(self._kind, runs, parts)
+        return days
 
     def written(self, day: Day, runs: list[Path]) -> list[PartFile]:
         """A day from its runs and from what it was: as drafts, durable."""
         known = [self._folder / part.path for part in self._table.parts if part.day == day]
         several = self._several([*runs, *known])
         seen: set[bytes] = set()
-        before = chain.from_iterable(map(_lines, known))  # the parts of a day follow one another
+        before = chain.from_iterable(map(lines_in, known))  # the parts of a day follow one another
         writer = PartWriter(self._folder, self._kind, day, self._table.generation + 1, self._now)
-        for line in heapq.merge(before, *map(_lines, self._few(day, runs)), key=self._order):
+        for line in heapq.merge(before, *map(lines_in, self._few(day, runs)), key=self._order):
             entry = self._kind.entry(line)
             if self._drop is not None and self._drop(line, entry):
                 self.erased += 1
                 continue
             identity = self._kind.identity(line, entry)
-            if entry is not None and _hash(identity) in several:
+            if entry is not None and self._first.get(identity, (entry.at, line)) != (entry.at, line):
+                self.duplicates += 1
+                continue
+            if entry is not None and hash_of(identity) in several:
                 if (digest := blake2b(identity, digest_size=16).digest()) in seen:
                     self.duplicates += 1
                     continue
@@ -96,7 +103,7 @@ class DayWriter:
         number = len(runs)
         while len(runs) > MOST_OPEN:
             first, path = runs[:MOST_OPEN], self._folder / RUNS / f"{day}-{number:06d}"
-            self._write_run(path, heapq.merge(*map(_lines, first), key=self._order))
+            write_run(path, heapq.merge(*map(lines_in, first), key=self._order))
             for one in first:
                 one.unlink()
             runs = [*runs[MOST_OPEN:], path]
@@ -107,8 +114,8 @@ class DayWriter:
         """Hashes of what may be there more than once."""
         hashes = array("Q")
         for path in paths:
-            for line in _lines(path):
-                hashes.append(_hash(self._kind.identity(line, self._kind.entry(line))))
+            for line in lines_in(path):
+                hashes.append(hash_of(self._kind.identity(line, self._kind.entry(line))))
         found = np.sort(np.frombuffer(hashes, np.uint64))
         return frozenset(found[1:][found[1:] == found[:-1]].tolist())
 
@@ -116,17 +123,3 @@ class DayWriter:
         """By time, then by bytes: a day is the same whatever order its lines came in."""
         entry = self._kind.entry(line)
         return (0.0 if entry is None else entry.at, line)
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    """Of a run, or of a part."""
-    if path.suffix == ".parquet":
-        yield from group_lines(path)
-        return
-    with path.open("rb") as file:
-        for line in file:
-            yield line[:-1]
-
-
-def _hash(identity: bytes) -> int:
-    return mmh3.hash64(identity, signed=False)[0]

@@ -105,6 +105,33 @@ def test_an_event_reported_again_is_one_and_events_of_other_decisions_are_their_
     assert Counter(read(events)) == Counter([first, elsewhere])
 
 
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 6)), max_size=6), min_size=1, max_size=5))
+def test_an_event_that_was_dated_to_several_days_is_one_whichever_came_first(tmp_path_factory, nights):
+    log, known = tmp_path_factory.mktemp("home") / "logs" / "events", {}
+    for night, reports in enumerate(nights, 1):
+        segment(log, [event(number, NOW + day * DAY) for number, day in reports], number=night)
+        for number, day in reports:
+            known[number] = min(day, known.get(number, day))
+        compact(log)
+    assert sorted(read(log)) == sorted(event(number, NOW + day * DAY) for number, day in known.items())
+    assert sum(part.rows for part in read_table(log).parts) == len(known)
+    days = [part.day for part in read_table(log).parts]
+    assert sorted(path.parent.name for path in table_folder(log).glob("day=*/*")) == [f"day={day}" for day in days]
+
+
+def test_days_that_an_event_was_not_dated_to_are_left_as_they_are(events):
+    segment(events, [event(1, NOW), event(2, NOW + DAY)])
+    compact(events)
+    segment(events, [event(1, NOW + 2 * DAY), event(1, NOW + 60 * DAY)], number=2)
+    done = compact(events)
+    assert (done.duplicates, done.days) == (2, (str(moment(NOW + 2 * DAY).date()), str(moment(NOW + 60 * DAY).date())))
+    assert list(read(events)) == [event(1, NOW), event(2, NOW + DAY)]
+    segment(events, [event(2, NOW + 60 * DAY)], number=3)
+    compact(events)
+    assert len(list(read(events))) == 3  # so far apart is not looked for
+
+
 def test_records_that_share_an_id_stay_unless_they_are_equal_to_the_byte(shop, tmp_path):
     log = tmp_path / "logs" / "decisions"
     [line] = [encode(record) for record in shop.records(1)]
