@@ -315,6 +315,11 @@ async def test_a_slot_on_its_way_to_another_node_and_arrived_there_is_followed(p
                 assert len((await store.read(ann, SCHEMA)).history) == 1 + number
                 assert await store.apply(event_of(ann, f"later{number}"))
 
+        async def is_known() -> bool:
+            return store._wire._owners[slot].place[1] == target.port
+
+        await until(is_known)  # and is asked at once from now on
+
 
 async def test_a_slot_that_nobody_had_is_found_when_somebody_has_it(places):
     owner = places.cluster.nodes[1]
