@@ -70,7 +70,8 @@ def backfill(data: Path, names: Collection[str], *, daily: bool = False, replace
 def _check(data: Path, dataset: Mapping[str, Any], have: Schema, names: Collection[str], replace: bool) -> None:
     for name in names:
         if name not in SCHEMA.names:
-            raise UserError(f"Nothing defines the feature {name}. {did_you_mean(name, SCHEMA.names)}".rstrip())
+            guess = did_you_mean(name, SCHEMA.names) or "`segue features list` has what is computed from events."
+            raise UserError(f"Nothing defines the feature {name}. {guess}")
         if name in have.names and not replace:
             raise UserError(f"The facts in {data} have {name} already: --replace computes it anew.")
     if dataset.get("users") == KEYED:
@@ -122,8 +123,7 @@ def _computed(
     check_users(connection, data / USERS)
     files = describe(connection, source, last, {})
     check_rows(connection, source, files)
-    rows = sum(file.rows for file in files)
-    load_events(connection, source.before(last), rows, (None, last), None)
+    load_events(connection, source, files, (None, last))
     users(connection, "users", data / USERS)
     asked = pa.table(
         {

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import reduce
 from pathlib import Path
 
 import duckdb
@@ -24,7 +23,7 @@ from decisioning.catalog import FeatureSpec, FeatureType
 from decisioning.errors import UserError
 from features.compute import final
 from features.feature import Feature
-from features.loading import load_events
+from features.loading import Wanted, load_events
 from features.snapshot_files import arrow_schema
 from features.source_files import SourceFile
 from features.sources import EventSource, moment_sql, quoted, users
@@ -34,7 +33,9 @@ MEMORY = "3GB"
 """What DuckDB may use before it spills to disk."""
 OUTSIDE = (duckdb.IOException, duckdb.InvalidInputException, duckdb.OutOfMemoryException, duckdb.Error)
 """What DuckDB raises for damaged files and full disks; for what it can't even name, the last. Its others are faults."""
-BATCH = 100_000
+FOR_EVER = 1 << 40
+"""Seconds: longer than any event is old."""
+BATCH = 250_000
 """Rows that leave DuckDB at a time."""
 PEOPLE = {"user_id": "string", "signup_at": "timestamp('UTC')", "born_at": "timestamp('UTC')", "market": "string"}
 
@@ -92,11 +93,8 @@ class Reading:
         """Makes `tallied`, one row for each user of whom an event was seen, and `people`, those who had signed up."""
         since = self.since
         needed = [file for file in files if file.last is not None and (since is None or file.last >= since)]
-        every = [tally.types for tally in self.tallies]
-        types = None if None in every else reduce(frozenset.union, every, frozenset())
-        paths = [(source.data / file.name, file.until) for file in needed]
-        rows = sum(file.rows for file in needed)
-        self.counts |= load_events(self.connection, paths, rows, (since, self.moment), types, numbered=True)
+        repeated = load_events(self.connection, source, needed, (since, self.moment), self._wanted())
+        self.counts = {"repeated": repeated, "events_read": self._one("SELECT sum(events_read) FROM persons")}
         self._take()
         users(self.connection, "users", people)
         self._run(f"CREATE TEMP VIEW people AS SELECT * FROM users WHERE signup_at < {moment_sql(self.moment)}")
@@ -123,12 +121,19 @@ class Reading:
     def _value(self, feature: Feature, joined: ir.Table) -> ir.Value:
         return value_of(feature, self.tallies, joined) if feature.of_events else feature.of_user(joined)
 
+    def _wanted(self) -> Wanted:
+        """The events that any tally looks at: no row is loaded that could change nothing."""
+        horizons: dict[str, int] = {}
+        for tally in self.tallies:
+            for type in tally.types or ():
+                horizons[type] = max(horizons.get(type, 0), FOR_EVER if tally.window is None else tally.window)
+        looks_at_all = any(tally.types is None for tally in self.tallies)
+        return Wanted(None if looks_at_all else horizons, self.base and self.base.moment)
+
     def _take(self) -> None:
         """One pass for each set of types and window, and then one row a user."""
         written = sql(self.tallies)
-        new = f' FILTER ("at" >= {moment_sql(self.base.moment)})' if self.base else ""
-        self._run(f"CREATE TEMP TABLE seen AS SELECT person, count(*){new} AS events FROM events GROUP BY person")
-        tables, names = ["persons JOIN seen USING (person)"], ["user_id", "events"]
+        tables, names = ["persons"], ["user_id", "events"]
         for number, one in enumerate(passes(self.tallies)):
             told = ", ".join(f"{written[tally.name]} AS {tally.name}" for tally in one.tallies)
             rows = f"SELECT * FROM events{self._where(one)}"

@@ -124,7 +124,7 @@ def check_rows(connection: DuckDBPyConnection, source: EventSource, files: Itera
         path = source.data / file.name
         told = ", ".join(f"{number:,} with {WORDS[reason]}" for reason, number in file.left_out.items())
         reason = next(iter(file.left_out))
-        events(connection, "refused", [(path, file.until)], clean=False)
+        events(connection, "refused", [(path, file.until)], told=True)
         ((row, user, at),) = connection.execute(
             f'SELECT row, user_id, "at" FROM refused WHERE {BAD_ROWS[reason]} ORDER BY row LIMIT 1'
         ).fetchall()

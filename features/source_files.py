@@ -85,7 +85,7 @@ def _read(connection: DuckDBPyConnection, fresh: list[tuple[Path, SourceFile]]) 
     """The same records with what the files hold: one pass over all of them, and one more over those that look wrong."""
     if not fresh:
         return []
-    events(connection, "described", [(path, file.until) for path, file in fresh], clean=False)
+    events(connection, "described", [(path, file.until) for path, file in fresh], told=True)
     rows = connection.execute(
         'SELECT file, count(*), min("at"), max("at"), least(count(user_id), count("at"), count("type")), '
         "coalesce(min(amount), 0), coalesce(max(amount), 0), coalesce(min(hour), 0), coalesce(max(hour), 0) "
@@ -108,7 +108,7 @@ def _count_bad_rows(connection: DuckDBPyConnection, wrong: list[tuple[Path, Sour
     """By name: how much of these files is left out, and the first and last of what is not."""
     if not wrong:
         return {}
-    events(connection, "described", [(path, file.until) for path, file in wrong], clean=False)
+    events(connection, "described", [(path, file.until) for path, file in wrong], told=True)
     bad = " OR ".join(f"({condition})" for condition in BAD_ROWS.values())
     counts = ", ".join(f"count(*) FILTER ({condition})" for condition in BAD_ROWS.values())
     rows = connection.execute(

@@ -107,11 +107,11 @@ def utc(moment: datetime) -> datetime:
 
 
 def events(
-    connection: DuckDBPyConnection, name: str, files: Iterable[tuple[Path, datetime]], *, clean: bool = True
+    connection: DuckDBPyConnection, name: str, files: Iterable[tuple[Path, datetime]], *, told: bool = False
 ) -> None:
     """Makes a view of the files with the columns of events in their exact types, and `event_id` where all have it.
 
-    `clean` leaves out the rows of `BAD_ROWS`; else they are all there, with `file`, `row` (from 1) and `until`.
+    All rows are in it. `told`: with their `file`, `row` (from 1) and `until`, of which `BAD_ROWS` speaks.
     """
     files = list(files)
     if not files:
@@ -131,14 +131,12 @@ def events(
     )
     if "event_id" in types:
         columns += ", event_id::VARCHAR AS event_id"
-    ends = {until for _, until in files}
-    until = moment_sql(next(iter(ends))) if len(ends) == 1 else "until"
-    source = read if len(ends) == 1 else f"{read} JOIN source_files USING (file)"
-    rows = f"SELECT {columns}, file, file_row_number + 1 AS row, {until} AS until FROM {source}"
-    if clean:
-        bad = " AND ".join(f"({condition}) IS NOT TRUE" for condition in BAD_ROWS.values())
-        rows = f"SELECT * EXCLUDE (file, row, until) FROM ({rows}) WHERE {bad}"
-    connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {rows}")
+    if told:
+        ends = {until for _, until in files}
+        until = f"{moment_sql(ends.pop())} AS until" if len(ends) == 1 else "until"
+        columns += f", file, file_row_number + 1 AS row, {until}"
+        read += " JOIN source_files USING (file)" if ends else ""
+    connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT {columns} FROM {read}")
 
 
 def users(connection: DuckDBPyConnection, name: str, file: Path) -> None:

@@ -6,7 +6,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from decisioning.catalog import FeatureSpec, FeatureType
@@ -265,6 +265,7 @@ VALUES = {
 
 
 @given(st.sampled_from(sorted(VALUES)), st.sampled_from(["", "days"]), st.data())
+@settings(max_examples=50, deadline=None)
 def test_the_contract_refuses_just_what_the_declaration_forbids(kind, unit, data):
     cells = data.draw(st.lists(VALUES[kind], max_size=6))
     named = kind in (FeatureType.ENUM, FeatureType.SET)
