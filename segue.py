@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.markup import escape
@@ -24,6 +24,8 @@ from verbs.telling import people, show
 from verbs.tuning import tuning
 from verbs.whatif import whatif_verbs
 
+STOPPED = 130
+"""The exit code after Ctrl-C."""
 EVERYWHERE = "Every verb takes --home (default .segue), and --debug to show the traceback of an error."
 
 app = group("Segue: the next best offer for each user, with its reasons.", EVERYWHERE)
@@ -72,6 +74,11 @@ def demo(
         raise typer.Exit(1)
 
 
+def _stopped() -> NoReturn:
+    people.print("Stopped.")
+    sys.exit(STOPPED)
+
+
 def main() -> None:
     """Runs a verb. A user's mistake becomes one message and exit code 2; `--debug` anywhere shows the traceback."""
     words = [word for word in sys.argv[1:] if word != "--debug"]
@@ -84,7 +91,11 @@ def main() -> None:
         people.print(f"[red]Error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
-        sys.exit(130)
+        _stopped()
+    except SystemExit as end:
+        if end.code == STOPPED:
+            _stopped()
+        raise
     except OSError as error:
         if debug:
             raise
@@ -98,7 +109,7 @@ def main() -> None:
         sys.exit(2)
     except Exception as error:
         if "Query interrupted" in str(error):  # DuckDB's own word for Ctrl-C
-            sys.exit(130)
+            _stopped()
         if debug:
             raise
         kind = type(error).__name__

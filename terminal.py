@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -29,6 +29,13 @@ ProgressCallback = Callable[[int, int], None]
 """Called as work goes on, with how much is done and how much there is."""
 
 
+class _Count(MofNCompleteColumn):
+    """How much is done, where it is known of how much."""
+
+    def render(self, task: Task) -> Text:
+        return Text() if task.total is None else super().render(task)
+
+
 class Steps:
     """Long work as named steps: a bar while one runs, a line with its time when it has ended."""
 
@@ -37,13 +44,13 @@ class Steps:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def step(self, name: str, what: str) -> Iterator[ProgressCallback]:
-        """Runs one step. `name` is its key in `seconds`, `what` the words that people read."""
+    def step(self, name: str, what: str, unit: str = "") -> Iterator[ProgressCallback]:
+        """Runs one step. `name` is its key in `seconds`, `what` the words that people read, `unit` that of its bar."""
         started = time.perf_counter()
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), _Count())
         hidden = not self.console.is_terminal
         with Progress(*columns, TimeElapsedColumn(), console=self.console, transient=True, disable=hidden) as bars:
-            task = bars.add_task(what, total=None)
+            task = bars.add_task(f"{what} ({unit})" if unit else what, total=None)
             yield lambda done, total: bars.update(task, completed=done, total=total)
         self.seconds[name] = round(time.perf_counter() - started, 2)
         self.console.print(f"[green]✓[/green] {escape(what)} [dim]{self.seconds[name]:.1f} s[/dim]", highlight=False)

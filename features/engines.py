@@ -86,8 +86,8 @@ def _observations(users: ir.Table, sources: Sources, as_of: datetime | None) -> 
 
 def _table(columns: dict[str, str], name: str) -> ir.Table:
     *place, table = name.split(".")
-    if not all((*place, table)) or len(place) > 2:
-        raise UserError(f"{name} names no table: write table, dataset.table or project.dataset.table.")
+    if not all((*place, table)) or len(place) > 2 or set(name) & set("`\"'"):
+        raise UserError(f"{name} names no table: write table, dataset.table or project.dataset.table, without quotes.")
     return ibis.table(columns, table, **dict(zip(("database", "catalog"), reversed(place), strict=False)))
 
 

@@ -102,6 +102,11 @@ def arrow_schema(specs: Iterable[FeatureSpec]) -> pa.Schema:
 
 def read_snapshot(path: Path) -> Snapshot:
     """Raises UserError when the folder holds no complete snapshot, or parts of another schema than its manifest's."""
+    if not (path / MANIFEST).is_file():
+        raise UserError(
+            f"{path} holds no readable snapshot (there is no {MANIFEST} in it): name one that is there, "
+            "or run `segue features build`."
+        )
     try:
         manifest = json.loads((path / MANIFEST).read_text())
         snapshot = Snapshot(path, manifest)

@@ -10,8 +10,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -59,7 +61,9 @@ class Local:
         # Spawned, as a fork of a process with threads (a bar that turns, a library's pool) may hang.
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(self.workers, context, initializer=_prepare, initargs=(task,)) as pool:
-            begun: deque[Future[Any]] = deque(pool.submit(_one, part) for part in islice(parts, AHEAD * self.workers))
+            first = list(islice(parts, AHEAD * self.workers))
+            with _unheard():  # a pool starts its processes with the first parts
+                begun: deque[Future[Any]] = deque(pool.submit(_one, part) for part in first)
             try:
                 while begun:
                     found = begun.popleft().result()
@@ -82,6 +86,17 @@ ALONE = Local(1)
 _task: list[Task[Any, Any]] = []
 _opened: list[Callable[[Any], Any]] = []
 """The work of this process, and how to open it."""
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """What is started within never hears Ctrl-C, not even while it still imports. One that comes now is heard after."""
+    resource_tracker.ensure_running()  # its start would let the signal through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _prepare(task: Task[Any, Any]) -> None:

@@ -1,6 +1,7 @@
 """`segue score | decide-all`: all users at once, for e-mail and push."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,6 +35,8 @@ UsersOption = Annotated[
 SnapshotOption = Annotated[str | None, typer.Option("--snapshot", help="A snapshot by id; default: the current one.")]
 ReleaseOption = Annotated[str | None, typer.Option("--release", help="A release by id; default: the one in use.")]
 AtOption = Annotated[datetime | None, typer.Option("--at", help="As of this moment (UTC); default: now.")]
+FIRST = ("users", "rows", "shown", "offers", "nothing", "sources", "degraded")
+"""What is told first of a tally, in this order, also of one that comes from a manifest."""
 ReplaceOption = Annotated[bool, typer.Option("--replace", help="Replace another result in --out.")]
 
 
@@ -67,7 +70,8 @@ def score(
     where = Home(home)
     load = release_loader(where, release, model, version)
     asked = Question(load, surface, snapshot_of(where, snapshot), users, out, _moment(at), replace)
-    with Steps(people).step("score", f"Score users for {surface}") as progress, engine_of(engine, workers) as working:
+    steps = Steps(people)
+    with steps.step("score", f"Score users for {surface}") as progress, engine_of(engine, workers) as working, _kept():
         manifest = score_all(asked, working, top=top, progress=progress)
     _tell(manifest, out, as_json)
 
@@ -109,11 +113,22 @@ def decide_all(
     asked.checked()  # before a store is started
     with store_opener(where, redis_url, without=without_store) as store:
         steps, folder = Steps(people), where.logs / "decisions" if log else None
-        with steps.step("decide", f"Decide for {surface}") as progress, engine_of(engine, workers) as working:
+        bar = steps.step("decide", f"Decide for {surface}")
+        with bar as progress, engine_of(engine, workers) as working, _kept():
             manifest = decide_all(
                 asked, working, store=store, secret=where.secret(), log=folder, lease=hold * 3600, progress=progress
             )
     _tell(manifest, out, as_json)
+
+
+@contextmanager
+def _kept() -> Iterator[None]:
+    """Says what becomes of what is done, where Ctrl-C ends the work."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        people.print("What is done is kept: the same command goes on from there.")
+        raise
 
 
 def _moment(at: datetime | None) -> float | None:
@@ -128,7 +143,8 @@ def _tell(manifest: Mapping[str, Any], out: Path, as_json: bool) -> None:
     tally = dict(manifest["tally"])
     for warning in _warnings(tally.pop("file", None), tally.pop("stale_features")):
         people.print(f"[yellow]Warning:[/yellow] {escape(warning)}", highlight=False, soft_wrap=True)
-    show({"out": str(out), "release": manifest["release"], "snapshot": manifest["snapshot"], **tally}, as_json)
+    told = sorted(tally.items(), key=lambda one: FIRST.index(one[0]) if one[0] in FIRST else len(FIRST))
+    show({"out": str(out), "release": manifest["release"], "snapshot": manifest["snapshot"], **dict(told)}, as_json)
 
 
 def _warnings(file: Mapping[str, Any] | None, stale: Sequence[str]) -> Iterator[str]:
@@ -137,10 +153,10 @@ def _warnings(file: Mapping[str, Any] | None, stale: Sequence[str]) -> Iterator[
     if file is None:
         return
     if file["unknown"]:
-        yield f"{file['unknown']:,} users are not in the snapshot (lines {_lines(file, 'unknown')})."
+        yield f"users that are not in the snapshot: {file['unknown']:,} (lines {_lines(file, 'unknown')})."
     if file["duplicates"]:
         lines = _lines(file, "duplicates")
-        yield f"{file['duplicates']:,} rows name a user again (lines {lines}): the first of each counts."
+        yield f"rows that name a user again: {file['duplicates']:,} (lines {lines}); the first of each counts."
     if file["ignored"]:
         yield f"nothing reads the columns {', '.join(file['ignored'])}."
 

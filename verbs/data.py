@@ -96,6 +96,6 @@ def data_import_log(
 
     where = Home(home)
     rules = load_catalog_of(where, catalog)
-    with Steps(people).step("import", "Read the log (megabytes)") as progress:
+    with Steps(people).step("import", "Read the log", "megabytes") as progress:
         rows = import_log(where, rules, last=last, progress=progress)
     show({"home": str(home), **rows}, as_json)

@@ -213,7 +213,7 @@ def replay(
     from scaling.engines import engine_of
     from workbench import replay_log
 
-    with Steps(people).step("replay", "Decide again (megabytes)") as progress, engine_of(engine, workers) as working:
+    with Steps(people).step("replay", "Decide again", "megabytes") as progress, engine_of(engine, workers) as working:
         report = replay_log(Home(home), last, progress, working)
     show(report, as_json)
     if not report["ok"]:

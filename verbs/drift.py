@@ -88,7 +88,7 @@ def _of_log(home: Home, catalog: Path | None, last: str, until: float | None) ->
     from evaluation.drift.log import recorded_drift
 
     rules = load_catalog_of(home, catalog)
-    with Steps(people).step("drift", "Compare two windows of the log (megabytes)") as progress:
+    with Steps(people).step("drift", "Compare two windows of the log", "megabytes") as progress:
         return recorded_drift(home.logs / "decisions", rules, last=last, until=until, progress=progress)
 
 

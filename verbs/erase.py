@@ -52,7 +52,11 @@ def erase(
         told["left"] = [{"where": one.file, "what": one.what} for one in found.left]
         told["left_in_store"] = found.left_in_store.total
     told["shipped_to"] = found.shipped_to
+    if not as_json:
+        told["rows"] = [f"{file}: {rows:,}" for file, rows in found.rows.items()]
     show(told, as_json)
+    if not (found.rows or found.log.lines or (found.store and found.store.total) or found.left):
+        people.print("[yellow]Nothing of this user was there:[/yellow] is it the right id, and the right --home?")
     if dry_run:
         return
     if found.shipped_to:

@@ -142,11 +142,11 @@ def _table(found: "list[Entry]") -> Table:
         table.add_column(heading, no_wrap=True)
     table.add_column("meaning")
     for one in found:
-        name = escape(one.name) if one.used else f"[dim]{escape(one.name)}[/dim]"
+        name = escape(one.name) if one.used else f"[dim]({escape(one.name)})[/dim]"
         cells = (str(one.spec.type), age_words(one.spec), one.owner, one.meaning or f"from {one.source}")
         table.add_row(name, *map(escape, cells))
     if any(not one.used for one in found):
-        table.caption, table.caption_justify = "Dim: defined, and not in this catalog.", "left"
+        table.caption, table.caption_justify = "In brackets: defined, and not in this catalog.", "left"
     return table
 
 

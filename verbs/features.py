@@ -1,5 +1,6 @@
 """`segue features`: build and publish what is known about users."""
 
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,11 +59,11 @@ def features_build(
         show({"snapshots": [snapshot.id for snapshot in built]}, as_json)
         return
     with Steps(people).step("features", "Build the feature snapshot"):
-        moment = as_of and as_of.replace(tzinfo=UTC)
+        moment, started = as_of and as_of.replace(tzinfo=UTC), time.time()
         snapshot = build_snapshot(
             where.data, where.snapshots, schema=schema, as_of=moment, make_current=moment is None, full=full
         )
-    show(_about(snapshot), as_json)
+    show(_about(snapshot) if as_json else _for_people(snapshot, started), as_json)
 
 
 @features.command("backfill", epilog="Example: segue features backfill minutes_90d days_since_last_follow --daily")
@@ -88,3 +89,16 @@ def _about(snapshot: "Snapshot") -> dict[str, Any]:
     told = {"snapshot": snapshot.id, "as_of": snapshot.manifest["as_of"], "users": snapshot.rows}
     extra = {name: snapshot.manifest.get(name) for name in ("built", "left_out", "missing_days")}
     return told | {name: value for name, value in extra.items() if value}
+
+
+def _for_people(snapshot: "Snapshot", started: float) -> dict[str, Any]:
+    """The same, with the way in which it was built in words."""
+    from features.snapshot_files import MANIFEST
+
+    told = _about(snapshot)
+    if built := told.get("built"):
+        how = f"in full, because {built['because']}" if built["how"] == "full" else f"going on from {built['from']}"
+        told["built"] = f"{how}; {built['events_read']:,} events read"
+    if (snapshot.path / MANIFEST).stat().st_mtime < started:
+        told["built"] = "before, from the same data by the same code: nothing to do"
+    return told

@@ -47,8 +47,7 @@ def train(
 ) -> None:
     """Fit a model, hold it against the best single offer, and register it in MLflow as the challenger.
 
-    On Ray, LightGBM is trained by all workers together, each on a part of the rows; of what can't be, folds are fitted
-    side by side.
+    On Ray, LightGBM is trained by all workers together. What can't be is fitted fold beside fold.
     """
     from training.train import train
 

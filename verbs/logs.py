@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from decisioning.errors import UserError
 from stores.home import Home
@@ -37,7 +38,7 @@ def logs_compact(
     """
     from stores.home_logs import compact_logs
 
-    with Steps(people).step("compact", "Compact the logs (megabytes)") as progress:
+    with Steps(people).step("compact", "Compact the logs", "megabytes") as progress:
         done = compact_logs(Home(home), keep=keep, progress=progress)
     show({name: asdict(one) for name, one in done.items()} if as_json else dict(_compacted(done)), as_json)
 
@@ -68,15 +69,29 @@ def logs_ship(
     What was acknowledged is noted; where the place is down, the rest is sent the next time.
     """
     from stores.home_logs import forget_shipping, ship_logs
+    from stores.log_status import log_status, shipments
     from stores.sinks import address_of
 
     where, told = Home(home), address_of(to)
     if forget:
-        show({"to": told, "forgotten": forget_shipping(where, to)}, as_json)
+        forgotten = forget_shipping(where, to)
+        show({"to": told, "forgotten": forgotten}, as_json)
+        if not forgotten:
+            there = ", ".join(sorted({one["to"] for one in shipments(where.logs)})) or "none"
+            people.print(f"[yellow]Nothing was shipped there.[/yellow] Places are: {escape(there)}", soft_wrap=True)
         return
-    with Steps(people).step("ship", f"Ship to {told} (segments)") as progress:
+    known = {one["to"] for one in shipments(where.logs)}
+    with Steps(people).step("ship", f"Ship to {told}", "segments") as progress:
         done = ship_logs(where, to, settings=settings, timeout=timeout, progress=progress)
     show(asdict(done), as_json)
+    early = sum(one.lines for one in log_status(where.logs).values())
+    if early and done.to not in known:
+        people.print(
+            f"[yellow]Warning:[/yellow] {early:,} lines were compacted before anything was shipped to this place, and "
+            f"are not sent: copy {escape(str(where.logs / 'tables'))} there.",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 @logs.command("prune", epilog="Example: segue logs prune --older-than 90d --dry-run")

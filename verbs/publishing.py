@@ -80,6 +80,9 @@ def features_verify(
 
     Ends with 1 where any differs.
     """
+    from evaluation.recorded.traffic import read_last
+
+    read_last(last)  # refused before anything is compared
     where = Home(home)
     with online_store(where, redis_url) as url, Steps(people).step("verify", "Compare the features"):
         store = _of_store(where, url, snapshot, sample or None)
@@ -99,6 +102,11 @@ def _of_store(home: Home, url: str, named: str | None, users: int | None) -> dic
         if version is None:
             raise UserError("The store holds no features yet: run `segue features publish` first.")
         named = version.name.rpartition("-")[0]
+        if not (home.snapshots / named).is_dir():
+            raise UserError(
+                f"{named}, which is published, is no longer in {home.snapshots}: it was removed, or became another one "
+                "when a user was erased. Publish the current snapshot, or name one with --snapshot."
+            )
     chosen = snapshot_of(home, named)
     skew = verify_store(url, chosen, home.secret(), users, namespace=home.namespace)
     return {"snapshot": chosen.id, "users": skew.compared, **_told(skew), "lost": skew.lost}
@@ -108,11 +116,12 @@ def _of_log(home: Home, last: str) -> dict[str, Any]:
     """An empty log has no skew."""
     from evaluation.recorded.traffic import readable, recorded
     from features.snapshots import read_snapshot
-    from stores.log_chunks import lines
+    from stores.decision_log import decided_at
+    from stores.log_chunks import latest, lines
     from stores.verifying import verify_log
 
     folder = home.logs / "decisions"
-    traffic = recorded(folder, last) if folder.is_dir() and any(folder.iterdir()) else None
+    traffic = None if latest(folder, decided_at) is None else recorded(folder, last)
     taken = (line for part in (traffic.chunks if traffic else ()) for line in lines(part))
     records = [record for record in readable(taken) if record.request.now >= traffic.since]
     snapshots = (read_snapshot(file.parent) for file in sorted(home.snapshots.glob("[!.]*/manifest.json")))

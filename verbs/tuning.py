@@ -35,7 +35,9 @@ def tune(
     home: HomeOption = DEFAULT_HOME,
     catalog: CatalogOption = None,
     model: ModelOption = None,
-    config: Annotated[Path | None, typer.Option(help="A learner's configuration in TOML, with a [search].")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A learner's configuration in TOML that says what to search.")
+    ] = None,
     trials: Annotated[int, typer.Option(help="How many to try; the first one is the config as it is.")] = 30,
     minutes: Annotated[float | None, typer.Option(min=0, help="After so many, no further trial begins.")] = None,
     out: Annotated[
@@ -75,7 +77,7 @@ def _table(found: Mapping[str, Any]) -> Table:
     table.add_column("")
     tried = [one for one in found["table"] if one["loss"] is not None]
     for one in sorted(tried, key=lambda one: one["loss"])[:MOST_SHOWN]:
-        remark = "the config as it is" if one["params"] == found["before"] else ""
+        remark = "as it is" if one["params"] == found["before"] else ""
         table.add_row(f"{one['loss']:.5f}", *(_figure(one["params"][name]) for name in names), remark)
     return table
 
@@ -95,6 +97,6 @@ def _words(found: Mapping[str, Any]) -> list[str]:
     told.append(
         f"On {later['decisions']:,} {later['how']} that the search did not see, the best trial has a log loss of "
         f"{later['after']:.5f}; the config as it was {later['before']:.5f} (gain {later['gain']:+.5f}, 95 % interval "
-        f"{later['low']:+.5f} to {later['high']:+.5f})."
+        f"{later['low']:+.5f} to {later['high']:+.5f})." + ("" if later["low"] > 0 else " That shows no gain.")
     )
     return told

@@ -54,7 +54,7 @@ def whatif(
     proposal = proposal_of(where, catalog=catalog, model=model, version=version, against=against)
     offers = known_offers(proposal, where)
     thresholds = [read_threshold(text, offers) for text in fail_if or []]
-    with Steps(people).step("whatif", "Decide again (megabytes)") as progress:
+    with Steps(people).step("whatif", "Decide again", "megabytes") as progress:
         found = ask(where.logs, proposal, last=last, by=by, progress=progress)
     verdicts = [threshold.verdict(found) for threshold in thresholds]
     if as_json:
@@ -88,7 +88,7 @@ def catalog_lever(
 
     where, wanted = Home(home), read_share(share)
     proposal = proposal_of(where, catalog=folder)
-    with Steps(people).step("lever", "Search and decide again (megabytes)") as progress:
+    with Steps(people).step("lever", "Search and decide again", "megabytes") as progress:
         found = search(where.logs, proposal, offer, wanted, surface=surface, last=last, progress=progress)
     if as_json:
         show(found, as_json)

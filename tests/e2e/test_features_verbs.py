@@ -93,8 +93,20 @@ def test_the_query_holds_the_catalogs_features_and_can_be_narrowed(run):
         (("--dialect", "duckdb", "--as-of", "2026-11-22", "--feature", "device"), "device is not computed from events"),
         (("--dialect", "duckdb", "--as-of", "2026-11-22", "--feature", "teir"), 'Did you mean "tier"'),
         (("--dialect", "duckdb", "--as-of", "2026-11-22", "--events", "a..b"), "a..b names no table"),
+        (("--dialect", "bigquery", "--as-of", "2026-11-22", "--events", "`my-lake.a.b`"), "without quotes"),
     ],
 )
 def test_a_mistake_is_told_and_nothing_is_written(run, words, message):
     code, told, said = run("sql", *words)
     assert (code, told, message in said) == (2, "", True)
+
+
+def test_ctrl_c_ends_with_130_and_says_so(monkeypatch, capsys, tmp_path):
+    def interrupted(*words, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("features.backfill.backfill", interrupted)
+    monkeypatch.setattr(sys, "argv", ["segue", "features", "backfill", "tier", "--home", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        segue.main()
+    assert (ended.value.code, capsys.readouterr().err) == (130, "Stopped.\n")

@@ -109,6 +109,21 @@ def test_what_stays_ends_with_one_and_names_the_place(verbs):
     verbs.segue("erase", "--user", READERS[9])
 
 
+def test_it_is_said_when_nothing_was_known_of_whom_to_erase(verbs):
+    code, _, told = verbs.run("erase", "--user", "reader-7", "--dry-run")
+    assert (code, "is it the right id" in told) == (0, True)
+    assert "is it the right id" not in verbs.run("erase", "--user", READERS[11], "--dry-run")[2]
+
+
+def test_lines_that_a_new_place_will_never_be_sent_are_named_once(verbs, tmp_path):
+    told = verbs.run("logs", "ship", "--to", tmp_path / "new")[2]
+    assert "lines were compacted before anything was shipped to this place" in " ".join(told.split())
+    assert "compacted" not in verbs.run("logs", "ship", "--to", tmp_path / "new")[2]
+    assert verbs.json("logs", "ship", "--to", tmp_path / "new", "--forget")["forgotten"]
+    code, said, told = verbs.run("logs", "ship", "--to", tmp_path / "nwe", "--forget")
+    assert (code, "forgotten: no" in said, "Nothing was shipped there" in told) == (0, True, True)
+
+
 def test_what_was_compacted_is_pruned_by_day_with_labels_protected(verbs):
     told = verbs.segue("logs", "prune", "--older-than", "1d", expect=2)
     assert "Keep at least 3d" in told

@@ -1,6 +1,7 @@
 """`segue features publish | verify | rollback` as people and nightly jobs use them."""
 
 import json
+import shutil
 import sys
 
 import pytest
@@ -14,6 +15,7 @@ from decisioning.identity import user_key
 from stores.decision_log import DecisionRecord, encode
 from stores.event_log import EventLog
 from stores.home import Home
+from stores.home_logs import compact_logs
 from stores.layout import Keys, Pointer, bucket_of, field_of
 
 
@@ -109,3 +111,22 @@ def test_skew_in_the_log_ends_with_1_and_says_whose_and_where(run, home):
     found = json.loads(told)["log"]
     assert (code, found["decisions"], found["differing"], found["by_feature"]) == (1, 2, 1, {"sessions": 1})
     assert run("verify", "--last", "soon")[0] == 2
+
+
+def test_decisions_are_verified_after_their_log_was_compacted(run, home):
+    make_current(home, "one")
+    run("publish")
+    log(home, minutes=1.0, sessions=4, tier="free")
+    compact_logs(home)
+    code, told, _ = run("verify", "--json")
+    assert (code, json.loads(told)["log"]["decisions"]) == (1, 1)
+
+
+def test_it_is_said_when_the_published_snapshot_is_gone(run, home):
+    make_current(home, "one")
+    run("publish")
+    shutil.rmtree(home.snapshots / "one")
+    make_current(home, "two")
+    code, _, said = run("verify")
+    assert (code, "one, which is published, is no longer in" in said) == (2, True)
+    assert run("verify", "--snapshot", "one")[0] == 2

@@ -3,6 +3,8 @@
 import builtins
 import multiprocessing
 import os
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -103,6 +105,22 @@ def test_nobody_works_on_for_a_process_that_was_killed(tmp_path):
     begun = len(list(tmp_path.iterdir()))
     time.sleep(0.5)
     assert len(list(tmp_path.iterdir())) == begun
+
+
+def test_ctrl_c_is_not_heard_by_processes_that_still_import(tmp_path):
+    script = tmp_path / "imports.py"
+    script.write_text(
+        "import os, signal\n"
+        "if __name__ == '__mp_main__':\n"
+        "    os.kill(os.getpid(), signal.SIGINT)  # a terminal sends it to the workers too\n"
+        "from scaling.local import Local\n"
+        "from parts_of_work import Squares\n"
+        "if __name__ == '__main__':\n"
+        "    print(list(Local(2).map(Squares(), range(3))))\n"
+    )
+    paths = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, script], env=paths, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("[0, 1, 4]\n", "")
 
 
 def _all(engine, task, parts):

@@ -143,6 +143,9 @@ def test_another_result_is_replaced_only_when_told_so(office, tmp_path):
     manifest = score(office, tmp_path / "out", surface="mail", replace=True, top=1)
     assert manifest["surface"] == "mail"
     assert len(rows(tmp_path / "out")) == 300
+    some = office.list_of(tmp_path / "u.csv", ["user-1"])
+    with pytest.raises(UserError, match="for other users: for another file, or for this one before it was changed"):
+        score(office, tmp_path / "out", surface="mail", users=some, top=1)
 
 
 def test_a_file_that_was_refused_and_mended_is_taken(office, tmp_path):
