@@ -210,6 +210,12 @@ def _locked(folder: Path) -> int | None:
     return handle
 
 
+def _writer(file: Path, schema: Schema, columns: pa.Schema) -> pq.ParquetWriter:
+    """Only texts of few values are worth a dictionary; the rest is smaller and sooner written without."""
+    texts = [spec.name for spec in schema.specs if spec.type in (FeatureType.ENUM, FeatureType.SET)]
+    return pq.ParquetWriter(file, columns, compression="zstd", use_dictionary=texts, write_page_checksum=True)
+
+
 def write_parts(folder: Path, schema: Schema, batches: Iterable[pa.RecordBatch]) -> tuple[list[str], int]:
     """The names of the parts, and how many rows they hold. Batches are in the order of their user ids.
 
@@ -225,7 +231,7 @@ def write_parts(folder: Path, schema: Schema, batches: Iterable[pa.RecordBatch])
                 if writer:
                     writer.close()
                 names.append(f"part-{len(names):05d}.parquet")
-                writer = pq.ParquetWriter(folder / names[-1], batch.schema, write_page_checksum=True)
+                writer = _writer(folder / names[-1], schema, batch.schema)
             writer.write_batch(batch)
     finally:
         if writer:
