@@ -60,7 +60,8 @@ def stage(file: Path, catalog: Catalog, target: Path) -> tuple[str, ...]:
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UserError(f"{file} has several columns of one name: {', '.join(twice)}.")
     if USER not in names:
-        guess = did_you_mean(USER, names)
+        joined = len(names) == 1 and any(mark in names[0] for mark in ";\t|")
+        guess = "Put commas between the columns." if joined else did_you_mean(USER, names)
         raise UserError(f"{file} has no column {USER}: it has {', '.join(names) or 'none'}. {guess}".rstrip())
     written = 0
     with pq.ParquetWriter(target, STAGED) as out:
@@ -145,7 +146,7 @@ def _text(file: Path) -> tuple[Sequence[str], Rows]:
     def rows() -> Rows:
         with file.open(encoding="utf-8-sig") as stream, _readable(file):
             for line, text in enumerate(stream, 1):
-                if text.strip():
+                if text.strip() and (line, text.strip()) != (1, USER):  # that is a header
                     yield line, {USER: text.strip()}
 
     return (USER,), rows()

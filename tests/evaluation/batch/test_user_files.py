@@ -40,9 +40,13 @@ def test_the_three_kinds_of_files_say_the_same(office, tmp_path):
     ids = list(office.ids[:50])
     (tmp_path / "u.txt").write_text("\n".join([*ids, "", ""]))
     pd.DataFrame({"user_id": ids}).to_parquet(tmp_path / "u.parquet")
-    files = [office.list_of(tmp_path / "u.csv", ids), tmp_path / "u.txt", tmp_path / "u.parquet"]
+    (tmp_path / "headed.txt").write_text("\n".join(["user_id", *ids]))
+    files = [
+        office.list_of(tmp_path / "u.csv", ids),
+        *(tmp_path / name for name in ("u.txt", "headed.txt", "u.parquet")),
+    ]
     found = [[row["user_id"] for row in taken(office, file, tmp_path)[1]] for file in files]
-    assert found == [ids, ids, ids]
+    assert found == [ids] * 4
 
 
 def test_whole_numbers_are_ids_too(office, tmp_path):
@@ -89,6 +93,7 @@ def test_without_a_file_everybody_is_asked_about(office, tmp_path):
     [
         ("user,device\nuser-1,tv\n", r'no column user_id: it has user, device. Did you mean "user"'),
         ("", "no column user_id: it has none"),
+        ("user_id;device\nuser-1;tv\n", "it has user_id;device. Put commas between the columns"),
         ("user_id\n", "holds no user"),
         ("user_id,device,user_id\nuser-1,tv,user-2\n", "several columns of one name: user_id"),
         ("user_id,device\nuser-1,tv\n,tv\n", "line 3: there is no user_id"),
