@@ -287,9 +287,9 @@ def of_full_size() -> dict[str, bytes]:
 def test_a_catalog_at_every_limit_loads_in_a_second():
     files = of_full_size()
     assert sum(map(len, files.values())) >= 490_000
-    started = perf_counter()
+    started = process_time()
     catalog = load_catalog(files)
-    assert perf_counter() - started < 2  # 0.5 s on one core; the rest is for a busy machine
+    assert process_time() - started < 2  # 0.5 s of an idle core; the rest is for a busy machine
     assert (len(catalog.offers), len(catalog.surfaces)) == (1000, 100)
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 
 import pytest
 from constructs import EVERY, constructs
@@ -119,6 +119,6 @@ def test_five_hundred_offers_load_in_a_second(catalog):
 """
         for n in range(500)
     )
-    started = perf_counter()
+    started = process_time()
     assert len(load_catalog({**FILES, "offers/many.yaml": many.encode()}).offers) == len(catalog.offers) + 500
-    assert perf_counter() - started < 2  # 0.2 s on one core; the rest is for a busy machine
+    assert process_time() - started < 2  # 0.2 s of an idle core; the rest is for a busy machine
