@@ -1,7 +1,10 @@
-"""Publishes USERS users block by block, to be killed meanwhile: `killed_publisher.py URL NAMESPACE BUILD`."""
+"""Publishes USERS users block by block, to be killed meanwhile: `killed_publisher.py URL NAMESPACE BUILD`.
+
+It says "begun", then how many users it finds there, and then how many it has written with each block.
+"""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from decisioning.catalog import FeatureSpec, FeatureType
 from features.schema import Schema
@@ -32,14 +35,22 @@ class Builds:
             yield from Rows(rows).blocks()
 
 
-def publish_build(url: str, namespace: str, build: int) -> Published:
+def publish_build(
+    url: str, namespace: str, build: int, progress: Callable[[int], object] = lambda users: None
+) -> Published:
     publishing_lock.LOCK_SECONDS = LOCK_SECONDS
     return publish(
-        url, Builds(build), schema=SCHEMA, as_of=float(build), snapshot_id=f"s{build}", count=USERS, namespace=namespace
+        url,
+        Builds(build),
+        schema=SCHEMA,
+        as_of=float(build),
+        snapshot_id=f"s{build}",
+        count=USERS,
+        namespace=namespace,
+        progress=progress,
     )
 
 
 if __name__ == "__main__":
     print("begun", flush=True)
-    done = publish_build(sys.argv[1], sys.argv[2], int(sys.argv[3]))
-    print(done.resumed_at, flush=True)
+    publish_build(sys.argv[1], sys.argv[2], int(sys.argv[3]), lambda users: print(users, flush=True))
