@@ -10,7 +10,6 @@ import argparse
 import json
 import resource
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from benchmarks.timing import say
 from decisioning.domain import Event, Facts, HistoryEvent, Request
 from decisioning.engine import Release, decide
 from decisioning.identity import user_key
@@ -50,10 +50,6 @@ LEVER = """
     why: something has to change
 lever_bounds:"""
 SECRET = b"users of a benchmark"
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def released(home: Home) -> Release:

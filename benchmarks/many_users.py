@@ -1,13 +1,10 @@
 """A snapshot of many users with forty features of every kind, and servers to publish it to."""
 
-import math
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import median
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -113,13 +110,3 @@ def _answers(server: subprocess.Popen, host: str, port: int) -> bool:
         except RedisError:
             time.sleep(0.01)
     return False
-
-
-def figure(values: Sequence[float], digits: int = 3) -> dict[str, Any]:
-    """Median and spread of a measured figure."""
-    rounded = [_significant(value, digits) for value in (median(values), min(values), max(values))]
-    return dict(zip(("median", "low", "high"), rounded, strict=True)) | {"runs": len(values)}
-
-
-def _significant(value: float, digits: int) -> float:
-    return round(value, digits - 1 - math.floor(math.log10(abs(value)))) if value else 0.0

@@ -19,7 +19,8 @@ from typing import Any
 
 from redis import Redis
 
-from benchmarks.many_users import SECRET, figure, tcp_server, user_ids, write_snapshot
+from benchmarks.many_users import SECRET, tcp_server, user_ids, write_snapshot
+from benchmarks.timing import figure, say
 from decisioning.identity import user_key
 from features.schema import Schema
 from features.snapshot_files import Snapshot
@@ -30,10 +31,6 @@ ROOT = Path(__file__).resolve().parents[1]
 PYTHON = ROOT / ".venv-feast" / "bin" / "python"
 USERS, FEAST_USERS, READS, RUNS = 250_000, 10_000, 2_000, 3
 SEED = 1
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def feast(snapshot: Snapshot, host: str, port: int, users: int, reads: int) -> tuple[float, float, float]:

@@ -21,6 +21,7 @@ from random import Random
 from statistics import median
 from typing import Any
 
+from benchmarks.timing import say
 from decisioning.catalog import Catalog, FeatureSpec, FeatureType
 from decisioning.catalog_yaml import load_catalog
 from decisioning.domain import Facts, HistoryEvent, Request, Value
@@ -48,10 +49,6 @@ while True:
     os.write(1, number.to_bytes(8, "little"))
     number += 1
 """
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def decisions(count: int) -> list[bytes]:

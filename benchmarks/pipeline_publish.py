@@ -25,7 +25,8 @@ from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
 from benchmarks.flipping import flips
-from benchmarks.many_users import SECRET, figure, schema, user_ids, write_snapshot
+from benchmarks.many_users import SECRET, schema, user_ids, write_snapshot
+from benchmarks.timing import figure, say
 from decisioning.identity import user_key
 from features.schema import Schema
 from features.snapshot_files import Snapshot, read_snapshot
@@ -42,10 +43,6 @@ USERS, RUNS = 1_000_000, 5
 READS, ROUNDS = 5_000, 5
 FLIP_READS = 20_000
 SEED = 1
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def speed(url: str, snapshot: Snapshot, runs: int) -> dict[str, Any]:

@@ -11,17 +11,15 @@ neither side. The raw scores are compared first, and have to be equal to the las
 import argparse
 import json
 import os
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
-from statistics import median
 from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as `segue train` runs LightGBM; read when OpenMP loads
@@ -29,6 +27,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as `segue train` runs Lig
 import numpy as np
 import pandas as pd
 
+from benchmarks.timing import figure, say
 from benchmarks.workload import NOW, SURFACE, catalog_text, visits
 from decisioning.catalog_yaml import load_catalog
 from features.frames import DTYPES
@@ -213,15 +212,6 @@ def seconds(run: Callable[[], object]) -> float:
     started = time.perf_counter()
     run()
     return time.perf_counter() - started
-
-
-def figure(values: Sequence[float]) -> dict[str, float | int]:
-    found = [round(value, 3) for value in (median(values), min(values), max(values))]
-    return {"median": found[0], "low": found[1], "high": found[2], "runs": len(values)}
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -14,16 +14,17 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from benchmarks.timing import figure, say
 
 USERS, EVENTS, DAYS, RUNS, SEED = 200_000, 5_000_000, 120, 5, 1
 END = datetime(2026, 11, 22, tzinfo=UTC)
@@ -207,15 +208,6 @@ def history(random: np.random.Generator, ids: np.ndarray, events: int) -> pa.Tab
             "hour": pa.array(hour, mask=hour < 0),
         }
     )
-
-
-def figure(values: Sequence[float]) -> dict[str, float | int]:
-    found = [round(value, 3) for value in (median(values), min(values), max(values))]
-    return {"median": found[0], "low": found[1], "high": found[2], "runs": len(values)}
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

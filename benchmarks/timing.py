@@ -1,13 +1,16 @@
 """Timing that a busy machine can bear: figures interleaved round by round in one run, medians with their spread."""
 
 import gc
+import math
 import os
 import platform
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -80,3 +83,18 @@ def table(figures: tuple[Figure, ...], found: Mapping[str, Timing], remarks: Map
         numbers = "".join(f"{number:>10.3g}" for number in (timing.median, timing.low, timing.high))
         lines.append(f"{figure.name:<28}{numbers}{target:>10}   {remarks.get(figure.name, note)}".rstrip())
     return "\n".join(lines)
+
+
+def figure(values: Sequence[float], digits: int = 3) -> dict[str, Any]:
+    """Median and spread of a measured figure."""
+    rounded = [_significant(value, digits) for value in (median(values), min(values), max(values))]
+    return dict(zip(("median", "low", "high"), rounded, strict=True)) | {"runs": len(values)}
+
+
+def _significant(value: float, digits: int) -> float:
+    return round(value, digits - 1 - math.floor(math.log10(abs(value)))) if value else 0.0
+
+
+def say(text: str) -> None:
+    """Where a benchmark is; its figures alone are for standard output."""
+    print(text, file=sys.stderr, flush=True)
