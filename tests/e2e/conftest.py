@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+import segue
 from demo_check import Client
 
 START_SECONDS = 60
@@ -95,3 +96,17 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         (folder / f"{name}.csv").write_text("\n".join([header, *rows]) + "\n")
     return folder
+
+
+@pytest.fixture
+def here(monkeypatch, capsys):
+    """Runs a verb in this process: its exit code, and what it said on both streams. The caller sets SEGUE_HOME."""
+
+    def verb(*words):
+        monkeypatch.setattr(sys, "argv", ["segue", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            segue.main()
+        said = capsys.readouterr()
+        return ended.value.code or 0, said.out, said.err
+
+    return verb

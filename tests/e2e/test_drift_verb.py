@@ -1,12 +1,10 @@
 """`segue drift` as people and nightly jobs use it."""
 
 import json
-import sys
 from datetime import date
 
 import pytest
 
-import segue
 from evaluation.simulator.tables import simulate
 from stores.home import Home
 from workbench import SAMPLE_CATALOG
@@ -25,18 +23,10 @@ def home(tmp_path_factory):
 
 
 @pytest.fixture
-def run(home, monkeypatch, capsys):
-    """Runs a verb in this process: its exit code, and what it said on both streams."""
-
-    def verb(*words):
-        monkeypatch.setenv("SEGUE_HOME", str(home.path))
-        monkeypatch.setattr(sys, "argv", ["segue", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            segue.main()
-        said = capsys.readouterr()
-        return ended.value.code or 0, said.out, said.err
-
-    return verb
+def run(home, monkeypatch, here):
+    """Runs a verb on this home in this process: its exit code, and what it said on both streams."""
+    monkeypatch.setenv("SEGUE_HOME", str(home.path))
+    return here
 
 
 def test_drift_of_snapshots_from_the_first_message_to_the_report(run, home, tmp_path):

@@ -3,6 +3,7 @@
 import json
 import sys
 from datetime import date
+from functools import partial
 
 import pytest
 import sqlglot
@@ -21,18 +22,10 @@ def home(tmp_path_factory):
 
 
 @pytest.fixture
-def run(home, monkeypatch, capsys):
-    """Runs a verb in this process: its exit code, and what it said on both streams."""
-
-    def verb(*words):
-        monkeypatch.setenv("SEGUE_HOME", str(home.path))
-        monkeypatch.setattr(sys, "argv", ["segue", "features", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            segue.main()
-        said = capsys.readouterr()
-        return ended.value.code or 0, said.out, said.err
-
-    return verb
+def run(home, monkeypatch, here):
+    """Runs a verb on this home in this process: its exit code, and what it said on both streams."""
+    monkeypatch.setenv("SEGUE_HOME", str(home.path))
+    return partial(here, "features")
 
 
 def test_the_list_fits_a_terminal_and_names_every_owner(run):
