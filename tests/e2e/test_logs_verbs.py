@@ -1,15 +1,12 @@
 """`segue logs` and `segue erase` as people use them, most of it while a server runs."""
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.dataset as ds
 import pytest
-
-import segue
 
 CATALOG = """
 surfaces:
@@ -44,15 +41,11 @@ class Verbs:
 
 
 @pytest.fixture
-def verbs(terminal, served, monkeypatch, capsys) -> Verbs:
+def verbs(terminal, served, monkeypatch, here) -> Verbs:
     def run(*words):
         for name in ("SEGUE_HOME", "SEGUE_NAMESPACE"):
             monkeypatch.setenv(name, terminal.environment()[name])
-        monkeypatch.setattr(sys, "argv", ["segue", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            segue.main()
-        said = capsys.readouterr()
-        return ended.value.code or 0, said.out, said.err
+        return here(*words)
 
     return Verbs(terminal.home, run)
 

@@ -2,14 +2,12 @@
 
 import json
 import shutil
-import sys
 
 import pytest
 from namespaces import namespace
 from redis import Redis
 from small_snapshots import SCHEMA, write
 
-import segue
 from decisioning.domain import Decision, Facts, Request, Source
 from decisioning.identity import user_key
 from stores.decision_log import DecisionRecord, encode
@@ -25,19 +23,16 @@ def home(tmp_path) -> Home:
 
 
 @pytest.fixture
-def run(home, valkey_url, monkeypatch, capsys):
-    """Runs a verb in this process: its exit code, and what it said on both streams."""
+def run(home, valkey_url, monkeypatch, here):
+    """Runs a verb in this process: its exit code, and what it said on both streams, complaints in one line."""
     with namespace(valkey_url) as name:
         monkeypatch.setenv("SEGUE_HOME", str(home.path))
         monkeypatch.setenv("SEGUE_NAMESPACE", name)
         monkeypatch.setenv("REDIS_URL", valkey_url)
 
         def verb(*words):
-            monkeypatch.setattr(sys, "argv", ["segue", "features", *map(str, words)])
-            with pytest.raises(SystemExit) as ended:
-                segue.main()
-            said = capsys.readouterr()
-            return ended.value.code or 0, said.out, " ".join(said.err.split())
+            code, said, complained = here("features", *words)
+            return code, said, " ".join(complained.split())
 
         yield verb
 

@@ -1,28 +1,18 @@
 """`segue features refresh` as people use it."""
 
 import json
-import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-import segue
-
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
+def run(tmp_path, monkeypatch, here):
     """Runs a verb in this process: its exit code, and what it said on both streams."""
-
-    def verb(*words):
-        monkeypatch.setenv("SEGUE_HOME", str(tmp_path / "home"))
-        monkeypatch.setattr(sys, "argv", ["segue", "features", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            segue.main()
-        said = capsys.readouterr()
-        return ended.value.code or 0, said.out, said.err
-
-    return verb
+    monkeypatch.setenv("SEGUE_HOME", str(tmp_path / "home"))
+    return partial(here, "features")
 
 
 def written(folder: Path, **values) -> Path:
