@@ -16,9 +16,9 @@ from decisioning.catalog import Catalog
 from decisioning.errors import UserError
 from decisioning.explain import explain
 from demo_check import Client, exercise, reference_problems
-from stores.decision_log import DecisionRecord
 from stores.home import Home
-from stores.publishing_home import publish_features
+from stores.log.decision_log import DecisionRecord
+from stores.publishing.home import publish_features
 from terminal import Steps, decision_words, outcomes_of, policy_table
 from workbench import (
     catalog_folder,
@@ -173,8 +173,8 @@ class Demo:
         self.console.print()
 
     def _recorded(self, decision_id: str) -> DecisionRecord:
-        from stores.decision_log import decided_at, decode
-        from stores.log_reader import tail
+        from stores.log.decision_log import decided_at, decode
+        from stores.log.reader import tail
 
         records = map(decode, tail(self.home.logs / "decisions", 100, decided_at))
         return next(record for record in records if record.decision.decision_id == decision_id)

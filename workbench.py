@@ -21,7 +21,7 @@ from stores.home import Home
 if TYPE_CHECKING:
     from features.snapshots import Snapshot
     from scaling.engines import Engine
-    from stores.decision_log import DecisionRecord
+    from stores.log.decision_log import DecisionRecord
 
 SAMPLE_CATALOG = Path(__file__).resolve().parent / "catalog"
 
@@ -100,8 +100,8 @@ def current_release(home: Home) -> Release:
 def read_user(home: Home, url: str, catalog: Catalog, request: Request) -> tuple[Facts, bytes | None]:
     """What the online store knows of a request's user; and the answer that it gave to the same sticky decision."""
     from features.schema import Schema
-    from stores.online import StoreDown
-    from stores.online_redis import RedisStore
+    from stores.online.port import StoreDown
+    from stores.online.redis_store import RedisStore
 
     again = bool(catalog.surfaces[request.surface].sticky)
 
@@ -155,8 +155,8 @@ def read_context(catalog: Catalog, words: Sequence[str]) -> dict[str, Value]:
 def switch_offer(home: Home, url: str, offer: str, *, kill: bool, who: str, why: str, now: float) -> dict[str, Any]:
     """Turns an offer off or on again on the store at `url`. The name has to be one of the release in use."""
     from decisioning.yaml_nodes import did_you_mean
+    from stores.online.switches import Flip, flip, killed
     from stores.releases import ReleaseStore
-    from stores.switches import Flip, flip, killed
 
     in_use = ReleaseStore(home.releases).current()
     catalog = catalog_in_use(home, None)
@@ -171,7 +171,7 @@ def switch_offer(home: Home, url: str, offer: str, *, kill: bool, who: str, why:
 
 def killed_offers(home: Home, url: str) -> list[dict[str, Any]]:
     """The offers that are off now, with who turned them off, when and why, as far as this work folder knows."""
-    from stores.switches import flips, killed
+    from stores.online.switches import flips, killed
 
     last = {one.offer: one for one in flips(home.switches) if one.killed}
     rows = []
@@ -223,8 +223,8 @@ def replay_log(
 
 def logged_decision(home: Home, decision_id: str) -> "DecisionRecord":
     """A decision as the log has it: the latest of its records, where a sticky one was corrected."""
-    from stores.decision_log import decode
-    from stores.log_reader import read
+    from stores.log.decision_log import decode
+    from stores.log.reader import read
 
     named = decision_id.encode()
     records = [decode(line) for line in read(home.logs / "decisions") if named in line]

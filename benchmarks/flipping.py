@@ -11,8 +11,8 @@ from benchmarks.many_users import SECRET
 from decisioning.catalog import FeatureSpec, FeatureType
 from decisioning.identity import user_key
 from features.schema import Schema
-from stores.online_redis import REFRESH_SECONDS, RedisStore
-from stores.publishing import publish
+from stores.online.redis_store import REFRESH_SECONDS, RedisStore
+from stores.publishing.publish import publish
 
 USERS, SEED = 2_000, 1
 NAMESPACE = "flips"

@@ -29,9 +29,9 @@ from evaluation.whatif.proposals import Proposal
 from features.frames import pack_frame
 from models import artifact
 from stores.catalog_files import read_catalog_files
-from stores.decision_log import DecisionRecord, encode, event_line
-from stores.event_log import EventLog
 from stores.home import Home
+from stores.log.decision_log import DecisionRecord, encode, event_line
+from stores.log.event_log import EventLog
 from stores.registry import CHALLENGER, Registry
 from stores.releases import ReleaseStore
 from stores.tables import Tables

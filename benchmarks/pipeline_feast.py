@@ -24,8 +24,8 @@ from benchmarks.timing import figure, say
 from decisioning.identity import user_key
 from features.schema import Schema
 from features.snapshot_files import Snapshot
-from stores.online_redis import RedisStore
-from stores.publishing_snapshot import publish_snapshot
+from stores.online.redis_store import RedisStore
+from stores.publishing.snapshot import publish_snapshot
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = ROOT / ".venv-feast" / "bin" / "python"

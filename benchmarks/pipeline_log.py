@@ -28,9 +28,9 @@ from decisioning.domain import Facts, HistoryEvent, Request, Value
 from decisioning.engine import Release, decide
 from decisioning.identity import user_key
 from stores.catalog_files import read_catalog_files
-from stores.decision_log import DecisionRecord, encode
-from stores.event_log import EventLog
-from stores.log_reader import read
+from stores.log.decision_log import DecisionRecord, encode
+from stores.log.event_log import EventLog
+from stores.log.reader import read
 
 ROOT = Path(__file__).resolve().parents[1]
 LINES, ROUNDS, KILLS, SEED = 20_000, 7, 50, 1
@@ -41,7 +41,7 @@ PACE = 500.0
 CHILD = """
 import os, sys
 from pathlib import Path
-from stores.event_log import EventLog
+from stores.log.event_log import EventLog
 
 log, line, number = EventLog(Path(sys.argv[1]), segment_bytes=200_000), b"x" * 2_000, int(sys.argv[2])
 while True:

@@ -31,13 +31,13 @@ from decisioning.identity import user_key
 from features.schema import Schema
 from features.snapshot_files import Snapshot, read_snapshot
 from stores.embedded import running
-from stores.layout import Keys, bucket_of, buckets_for, field_of
-from stores.online_redis import RedisStore
-from stores.publishing import published
-from stores.publishing_lock import LOCK_SECONDS
-from stores.publishing_snapshot import SnapshotRows, publish_snapshot
-from stores.publishing_wire import Wire, command, hash_commands
-from stores.verifying import verify_store
+from stores.online.layout import Keys, bucket_of, buckets_for, field_of
+from stores.online.redis_store import RedisStore
+from stores.publishing.lock import LOCK_SECONDS
+from stores.publishing.publish import published
+from stores.publishing.snapshot import SnapshotRows, publish_snapshot
+from stores.publishing.verifying import verify_store
+from stores.publishing.wire import Wire, command, hash_commands
 
 USERS, RUNS = 1_000_000, 5
 READS, ROUNDS = 5_000, 5

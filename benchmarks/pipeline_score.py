@@ -150,7 +150,7 @@ def verbs(users: int, timed: Callable[[Callable[[], object]], float] | None = No
     from evaluation.batch.jobs import Question, decide_all, score_all
     from scaling.local import Local
     from stores.embedded import running
-    from stores.online_redis import RedisStore
+    from stores.online.redis_store import RedisStore
 
     with tempfile.TemporaryDirectory() as folder:
         say(f"making a snapshot of {users:,} users, and a release")

@@ -54,7 +54,7 @@ def publish(users: int, folder: Path) -> dict[str, float]:
 
     from benchmarks.many_users import SECRET, write_snapshot
     from stores.embedded import running
-    from stores.publishing_snapshot import publish_snapshot
+    from stores.publishing.snapshot import publish_snapshot
 
     written = write_snapshot(folder / "snapshot", users, SEED)
     began = _core_seconds()
@@ -78,7 +78,7 @@ def history(users: int, folder: Path) -> dict[str, float]:
 
 
 async def _impressions(url: str, users: int) -> None:
-    from stores.online_redis import RedisStore
+    from stores.online.redis_store import RedisStore
 
     store, now = RedisStore(url, timeout=30.0), time.time()
     for user in range(users):
@@ -150,9 +150,9 @@ def slopes(sizes: list[int], points: list[dict[str, float]]) -> dict[str, float]
 def log(lines: int) -> dict[str, float]:
     """Bytes a decision: as a line, and compacted to Parquet."""
     from benchmarks.pipeline_log import decisions
-    from stores.event_log import EventLog
     from stores.home import Home
     from stores.home_logs import compact_logs
+    from stores.log.event_log import EventLog
 
     written = decisions(lines)
     with tempfile.TemporaryDirectory() as folder:

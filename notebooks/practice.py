@@ -20,10 +20,10 @@ from features.frames import pack_frame
 from features.schema import Schema
 from features.snapshot_drift import history
 from features.snapshots import Snapshot, build_snapshot, current
-from stores.decision_log import DecisionRecord, encode, event_line
-from stores.event_log import EventLog
 from stores.home import Home
-from stores.log_reader import read
+from stores.log.decision_log import DecisionRecord, encode, event_line
+from stores.log.event_log import EventLog
+from stores.log.reader import read
 from stores.tables import Tables
 from workbench import SAMPLE_CATALOG, current_release, load_catalog_of
 

@@ -15,8 +15,8 @@ import structlog
 
 from decisioning.domain import Event, Facts
 from features.schema import Schema
-from stores.budgets import Want
-from stores.online import Damaged, OnlineStore, PartDown, StoreDown
+from stores.online.budgets import Want
+from stores.online.port import Damaged, OnlineStore, PartDown, StoreDown
 
 PROBE_EVERY = 0.2
 """Seconds between probes while the store is down."""

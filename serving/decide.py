@@ -21,8 +21,8 @@ from serving.errors import ApiError, invalid
 from serving.runtime import Current, Runtime
 from serving.schemas import DecisionAnswer, DecisionRequest, OfferAnswer, ReasonAnswer, read_decision
 from serving.units import Decide, Desk
-from stores import sticky
-from stores.decision_log import CHALLENGER, DecisionRecord, encode
+from stores.log.decision_log import CHALLENGER, DecisionRecord, encode
+from stores.online import sticky
 
 SHORTEST_WAIT, LONGEST_WAIT = 0.005, 0.050
 """The bounds, in seconds, of what the surface's deadline leaves for each question to the store."""

@@ -9,7 +9,7 @@ from decisioning.identity import user_key
 from serving.errors import ApiError
 from serving.runtime import Current, Runtime
 from serving.schemas import EventRequest, EventsAnswer, Rejected, read_event, split_events
-from stores.decision_log import event_line
+from stores.log.decision_log import event_line
 
 FUTURE_BY = 300.0
 """Seconds by which a client's clock may be ahead."""

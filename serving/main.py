@@ -17,11 +17,11 @@ from serving import logs
 from serving.app import create_app
 from serving.breaker import GuardedStore
 from serving.runtime import Runtime
-from stores.event_log import EventLog
 from stores.home import Home
-from stores.online import OnlineStore
-from stores.online_memory import MemoryStore
-from stores.online_redis import RedisStore
+from stores.log.event_log import EventLog
+from stores.online.memory_store import MemoryStore
+from stores.online.port import OnlineStore
+from stores.online.redis_store import RedisStore
 from stores.releases import ReleaseStore
 
 DRAIN = 1.0

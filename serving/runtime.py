@@ -18,9 +18,9 @@ from features.schema import Schema
 from serving.breaker import GuardedStore
 from serving.stopwatch import Stopwatch, watched
 from stores.catalog_files import read_catalog_files
-from stores.event_log import Log
+from stores.log.event_log import Log
+from stores.online.units import Ledger
 from stores.releases import ReleaseStore
-from stores.units import Ledger
 
 POLL_EVERY = 0.5
 RETRY_AFTER = 10.0

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from decisioning.domain import Decision, Facts, Request, Shown, Source
 from serving.breaker import GuardedStore
 from serving.runtime import Current
-from stores.budgets import Want
+from stores.online.budgets import Want
 
 ATTEMPTS = 3
 """Decisions made anew because a unit had just gone, before every hard budget counts as closed for this request."""

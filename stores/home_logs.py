@@ -7,14 +7,14 @@ from pathlib import Path
 
 from decisioning.catalog import Catalog
 from decisioning.errors import UserError
-from stores.erasures import read_erasures
+from stores.erasing.erasures import read_erasures
 from stores.home import Home
-from stores.log_columns import DECISIONS, EVENTS
-from stores.log_compaction import Compacted, compact
-from stores.log_retention import Old, prune
-from stores.shipping import Shipped, ship
-from stores.shipping_cursors import Cursors
-from stores.sinks import TIMEOUT, address_of, open_sink, read_settings
+from stores.log.columns import DECISIONS, EVENTS
+from stores.log.compaction import Compacted, compact
+from stores.log.cursors import Cursors
+from stores.log.retention import Old, prune
+from stores.log.shipping import Shipped, ship
+from stores.log.sinks import TIMEOUT, address_of, open_sink, read_settings
 
 Progress = Callable[[int, int], object]
 DAY = 86_400

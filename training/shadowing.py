@@ -19,9 +19,9 @@ from evaluation.recorded.traffic import readable
 from features.snapshots import Snapshot, read_snapshot
 from models import artifact
 from models.artifact import Model
-from stores.decision_log import DecisionRecord, decided_at, distinct
 from stores.home import Home
-from stores.log_reader import read, tail
+from stores.log.decision_log import DecisionRecord, decided_at, distinct
+from stores.log.reader import read, tail
 from stores.registry import CHALLENGER, Registry
 from stores.releases import CHALLENGE, ReleaseStore
 from training.evaluate import version_number

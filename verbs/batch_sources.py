@@ -9,7 +9,7 @@ from decisioning.engine import Release
 from decisioning.errors import UserError
 from features.schema import Schema
 from stores.home import Home
-from stores.online import OnlineStore, StoreDown
+from stores.online.port import OnlineStore, StoreDown
 from workbench import current_release, online_store, release_of
 
 TIMEOUT = 30.0
@@ -52,8 +52,8 @@ def store_opener(home: Home, redis_url: str | None, *, without: bool) -> Iterato
     Raises UserError where the store doesn't answer.
     """
     from evaluation.batch.without_store import WithoutStore
-    from stores.online_redis import RedisStore
-    from stores.switches import flips
+    from stores.online.redis_store import RedisStore
+    from stores.online.switches import flips
 
     if without:
         last = {flip.offer: flip.killed for flip in flips(home.switches)}

@@ -80,8 +80,8 @@ def decide(
     from decisioning.engine import decide
     from decisioning.explain import explain
     from decisioning.identity import decision_id, user_key
-    from stores.decision_log import to_json
-    from stores.sticky import again
+    from stores.log.decision_log import to_json
+    from stores.online.sticky import again
     from terminal import decision_words
     from workbench import read_context, read_user
 
@@ -130,7 +130,7 @@ def explain(
     """
     from decisioning.engine import decide
     from decisioning.explain import decoded, explain
-    from stores.decision_log import canonical, to_json
+    from stores.log.decision_log import canonical, to_json
     from terminal import clause_words, decision_words
     from workbench import logged_decision, release_of
 

@@ -69,7 +69,7 @@ def _of_snapshots(
     home: Home, before: str | None, after: str | None, now: float, redis_url: str | None
 ) -> "DriftReport":
     from features.snapshot_drift import pair, snapshot_drift, with_published
-    from stores.publishing import published
+    from stores.publishing.publish import published
 
     ends = (snapshot_of(home, one) if one else None for one in (before, after))
     older, newer, earlier = pair(home.snapshots, *ends)

@@ -29,8 +29,8 @@ def erase(
 
     Exits with 1 where something is found afterwards. The record holds a keyed hash, the moment, and who asked.
     """
-    from stores.erasing import erase as erase_user
-    from stores.erasing import find
+    from stores.erasing.erase import erase as erase_user
+    from stores.erasing.erase import find
 
     where = Home(home)
     has_store = redis_url is not None or where.valkey.is_dir()

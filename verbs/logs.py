@@ -18,8 +18,8 @@ from verbs.telling import people, show
 from workbench import load_catalog_of
 
 if TYPE_CHECKING:
-    from stores.log_compaction import Compacted
-    from stores.log_status import LogStatus
+    from stores.log.compaction import Compacted
+    from stores.log.status import LogStatus
 
 logs = group("Compact, ship and prune the logs of decisions and events.")
 
@@ -69,8 +69,8 @@ def logs_ship(
     What was acknowledged is noted; where the place is down, the rest is sent the next time.
     """
     from stores.home_logs import forget_shipping, ship_logs
-    from stores.log_status import log_status, shipments
-    from stores.sinks import address_of
+    from stores.log.sinks import address_of
+    from stores.log.status import log_status, shipments
 
     where, told = Home(home), address_of(to)
     if forget:
@@ -129,7 +129,7 @@ def logs_prune(
 @logs.command("status", epilog="Example: segue logs status")
 def logs_status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """What there is: segments, compacted days, lines that could not be written, how far each place was sent."""
-    from stores.log_status import log_status, shipments
+    from stores.log.status import log_status, shipments
 
     where = Home(home)
     found, sent = log_status(where.logs), shipments(where.logs)

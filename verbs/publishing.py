@@ -13,7 +13,7 @@ from verbs.telling import people, show
 from workbench import online_store, snapshot_of
 
 if TYPE_CHECKING:
-    from stores.verifying import Skew
+    from stores.publishing.verifying import Skew
 
 publishing = group()
 
@@ -37,7 +37,7 @@ def features_publish(
     as_json: JsonOption = False,
 ) -> None:
     """Publish the current snapshot to the online store: all of it, or nothing. What was interrupted goes on."""
-    from stores.publishing_home import publish_features
+    from stores.publishing.home import publish_features
 
     where = Home(home)
     options = {"again": again, "other_schema": other_schema, "allow_eviction": allow_eviction}
@@ -56,7 +56,7 @@ def features_rollback(
     as_json: JsonOption = False,
 ) -> None:
     """Return to the features that were published before the current ones; they are still in the store."""
-    from stores.publishing_home import roll_features_back
+    from stores.publishing.home import roll_features_back
 
     where = Home(home)
     with online_store(where, redis_url) as url:
@@ -94,8 +94,8 @@ def features_verify(
 
 
 def _of_store(home: Home, url: str, named: str | None, users: int | None) -> dict[str, Any]:
-    from stores.publishing import published
-    from stores.verifying import verify_store
+    from stores.publishing.publish import published
+    from stores.publishing.verifying import verify_store
 
     if named is None:
         version = published(url, namespace=home.namespace)
@@ -116,9 +116,9 @@ def _of_log(home: Home, last: str) -> dict[str, Any]:
     """An empty log has no skew."""
     from evaluation.recorded.traffic import readable, recorded
     from features.snapshots import read_snapshot
-    from stores.decision_log import decided_at
-    from stores.log_chunks import latest, lines
-    from stores.verifying import verify_log
+    from stores.log.chunks import latest, lines
+    from stores.log.decision_log import decided_at
+    from stores.publishing.verifying import verify_log
 
     folder = home.logs / "decisions"
     traffic = None if latest(folder, decided_at) is None else recorded(folder, last)

@@ -26,7 +26,7 @@ def features_refresh(
 ) -> None:
     """Store values fresher than the snapshot's, until the next snapshot knows better: all lines, or none."""
     from features.schema import Schema
-    from stores.refreshing import refresh_from
+    from stores.publishing.refreshing import refresh_from
 
     where = Home(home)
     schema = Schema.of(catalog_in_use(where, catalog).features)

@@ -21,8 +21,8 @@ from evaluation.batch.user_files import KNOWN, SENT, USER
 from evaluation.batch.visits import Foreseeing, Visits
 from evaluation.batch.whole_files import Tally, part_writer
 from features.schema import Schema
-from stores.online import OnlineStore, StoreDown
-from stores.segments import SEALED
+from stores.log.segments import SEALED
+from stores.online.port import OnlineStore, StoreDown
 
 BATCH = 2048
 

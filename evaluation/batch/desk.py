@@ -17,9 +17,9 @@ from decisioning.engine import Release, decide
 from decisioning.identity import sticky_until
 from evaluation.batch.visits import Visit
 from features.schema import Schema
-from stores import sticky
-from stores.online import OnlineStore
-from stores.units import Ledger
+from stores.online import sticky
+from stores.online.port import OnlineStore
+from stores.online.units import Ledger
 
 AT_ONCE = 256
 """Users in a group."""

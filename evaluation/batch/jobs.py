@@ -24,7 +24,7 @@ from evaluation.batch.without_store import WithoutStore
 from features.schema import Schema
 from features.snapshots import Snapshot
 from scaling.engines import Engine
-from stores.online import OnlineStore, StoreDown
+from stores.online.port import OnlineStore, StoreDown
 
 Progress = Callable[[int, int], object]
 """Told of users done, and of all."""

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from evaluation.batch.desk import Answer
 from evaluation.batch.whole_files import draft_of, drafts, forget_drafts
-from stores.decision_log import DecisionRecord, encode
+from stores.log.decision_log import DecisionRecord, encode
 
 
 class PartLog:

@@ -18,7 +18,7 @@ from features.packing import pack_batch
 from features.schema import Schema
 from models.artifact import Model
 from models.batch import Ahead, Users
-from stores.online import UNKNOWN_USER
+from stores.online.port import UNKNOWN_USER
 
 Context = tuple[Mapping[str, Value], tuple[str, ...]]
 """The values of a request's context, and what was left out of it."""

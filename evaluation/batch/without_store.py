@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from decisioning.domain import Event, Facts
 from features.schema import Schema
-from stores.budgets import Want
+from stores.online.budgets import Want
 
 NO_STORE = "store:none"
 UNREAD = frozenset({"history", "budgets", "killed"})

@@ -11,7 +11,7 @@ import numpy as np
 
 from decisioning.catalog import DAY, Catalog, FeatureSpec, FeatureType
 from decisioning.domain import Source, Value
-from stores.decision_log import DecisionRecord, decode
+from stores.log.decision_log import DecisionRecord, decode
 
 Key = tuple[str, ...]
 """What is counted: ("feature", its name), ("score", model), ("score", model, offer) or ("source",)."""

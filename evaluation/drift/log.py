@@ -17,8 +17,8 @@ from evaluation.recorded.traffic import Progress, quietly, read_last
 from features.drift import Cells, Counts
 from features.drift_report import DriftReport, Subject, Window, compare, freshness, labels, moment
 from features.snapshot_drift import BY_VALUE, say
-from stores.decision_log import decided_at
-from stores.log_chunks import chunks, latest, lines
+from stores.log.chunks import chunks, latest, lines
+from stores.log.decision_log import decided_at
 
 MOST_EARLIER = 4
 """How many earlier windows say what is usual; each costs as much time as either of the two."""

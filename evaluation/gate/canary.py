@@ -15,7 +15,7 @@ from evaluation.gate.lines import Comparison
 from evaluation.recorded.rewards import Rewards
 from evaluation.values.estimators import Rows
 from evaluation.values.segments import ALWAYS, SegmentDifference, segment_differences
-from stores.decision_log import DecisionRecord
+from stores.log.decision_log import DecisionRecord
 
 NET_VALUE = "net_value"
 

@@ -10,7 +10,7 @@ from evaluation.gate.lines import LEAST_TIMED, Shadow
 from evaluation.recorded.replay import replay
 from features.schema import Schema
 from features.snapshots import Snapshot, snapshot_rows
-from stores.decision_log import CHALLENGER, DecisionRecord
+from stores.log.decision_log import CHALLENGER, DecisionRecord
 
 
 def shadow(

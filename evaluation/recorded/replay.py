@@ -14,7 +14,7 @@ from evaluation.recorded.sweeping import Opened, Progress, quietly, sweep
 from evaluation.recorded.traffic import latest_releases, recorded, records, sticky_surfaces, without_repeats
 from scaling.engines import Engine
 from scaling.local import HERE
-from stores.decision_log import DecisionRecord, canonical
+from stores.log.decision_log import DecisionRecord, canonical
 
 Load = Callable[[str], Release]
 """A release by id. Raises UserError for one that can't be loaded."""

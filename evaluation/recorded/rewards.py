@@ -9,8 +9,8 @@ import msgspec
 
 from decisioning.catalog import Catalog
 from decisioning.domain import NOTHING
-from stores.decision_log import decode_event
-from stores.log_reader import read
+from stores.log.decision_log import decode_event
+from stores.log.reader import read
 
 SKEW = 300.0
 """Seconds by which a client's clock may lag: what it dates so little before its decision followed it all the same."""

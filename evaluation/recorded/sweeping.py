@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from scaling.engines import Engine
 from scaling.local import HERE
-from stores.log_chunks import Part, lines
+from stores.log.chunks import Part, lines
 
 T = TypeVar("T")
 Opened = Callable[[Iterable[bytes]], T]

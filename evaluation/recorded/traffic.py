@@ -14,9 +14,9 @@ from decisioning.errors import UserError
 from evaluation.recorded.sweeping import Opened, Progress, quietly, sweep
 from scaling.engines import Engine
 from scaling.local import HERE
-from stores.decision_log import DecisionRecord, decided_at, decode
-from stores.log_chunks import Part, chunks, latest, moment_of_last
-from stores.log_reader import tail
+from stores.log.chunks import Part, chunks, latest, moment_of_last
+from stores.log.decision_log import DecisionRecord, decided_at, decode
+from stores.log.reader import tail
 
 LOOKED_AT = 1000
 """How many of the latest lines tell which releases were in use."""

@@ -11,7 +11,7 @@ from decisioning.engine import Release
 from evaluation.recorded.rewards import Outcomes, Rewards
 from evaluation.whatif.contenders import Choice, Contender, drawn_from
 from evaluation.whatif.tallies import EVERYBODY, Cell, Counts, OfferTally, Segment, Tally, ValueRows
-from stores.decision_log import DecisionRecord
+from stores.log.decision_log import DecisionRecord
 
 UNKNOWN = "unknown"
 

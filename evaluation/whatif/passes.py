@@ -21,7 +21,7 @@ from evaluation.recorded.rewards import Outcomes
 from evaluation.recorded.traffic import Opened, records
 from evaluation.whatif.counts import Counting, Pair
 from evaluation.whatif.tallies import Tally
-from stores.decision_log import DecisionRecord
+from stores.log.decision_log import DecisionRecord
 
 ENGINE_FAILED = "engine:failed"
 Pairing = Callable[[str], tuple[Release, Release]]

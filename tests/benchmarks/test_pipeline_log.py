@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks import pipeline_log
-from stores.decision_log import decode
+from stores.log.decision_log import decode
 
 
 @pytest.mark.parametrize("times", [5, pytest.param(50, marks=pytest.mark.heavy)])

@@ -8,11 +8,11 @@ import pytest
 from namespaces import namespace
 
 from stores.connect import connect
-from stores.online import OnlineStore
-from stores.online_memory import MemoryStore
-from stores.online_redis import RedisStore
-from stores.publishing import Shelf
-from stores.publishing_redis import RedisShelf
+from stores.online.memory_store import MemoryStore
+from stores.online.port import OnlineStore
+from stores.online.redis_store import RedisStore
+from stores.publishing.publish import Shelf
+from stores.publishing.redis_store import RedisShelf
 
 SERVERS = {"embedded": "valkey_url", "debian": "debian_url", "cluster": "cluster_url"}
 """The fixture with the address of each."""

@@ -14,10 +14,10 @@ from namespaces import namespace
 
 from decisioning.domain import Event
 from features.schema import Schema
-from stores.budgets import Want
-from stores.online import OnlineStore
-from stores.online_memory import MemoryStore
-from stores.online_redis import RedisStore
+from stores.online.budgets import Want
+from stores.online.memory_store import MemoryStore
+from stores.online.port import OnlineStore
+from stores.online.redis_store import RedisStore
 
 pytestmark = pytest.mark.anyio
 

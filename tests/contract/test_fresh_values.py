@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from decisioning.catalog import FeatureSpec, FeatureType
 from decisioning.domain import Event, Facts
 from features.schema import Schema
-from stores.online import OnlineStore
-from stores.publishing import publish
+from stores.online.port import OnlineStore
+from stores.publishing.publish import publish
 
 pytestmark = pytest.mark.anyio
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from stores.event_log import EventLog, Log, MemoryLog
-from stores.log_reader import read
+from stores.log.event_log import EventLog, Log, MemoryLog
+from stores.log.reader import read
 
 
 @pytest.fixture(params=["memory", "folder"])

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from decisioning.catalog import FeatureSpec, FeatureType
 from decisioning.domain import Event, Facts, HistoryEvent
 from features.schema import Schema
-from stores.online import HISTORY_SECONDS, OnlineStore
-from stores.publishing import publish
+from stores.online.port import HISTORY_SECONDS, OnlineStore
+from stores.publishing.publish import publish
 
 pytestmark = pytest.mark.anyio
 

@@ -10,12 +10,12 @@ import pytest
 from decisioning.catalog import FeatureSpec, FeatureType
 from decisioning.errors import UserError
 from features.schema import Schema
-from stores import publishing_port
-from stores.layout import Pointer, Version, buckets_for
-from stores.online import OnlineStore
-from stores.publishing import publish, rollback
-from stores.publishing_memory import MemoryShelf
-from stores.publishing_port import Rows
+from stores.online.layout import Pointer, Version, buckets_for
+from stores.online.port import OnlineStore
+from stores.publishing import port as publishing_port
+from stores.publishing.memory_store import MemoryShelf
+from stores.publishing.port import Rows
+from stores.publishing.publish import publish, rollback
 
 pytestmark = pytest.mark.anyio
 

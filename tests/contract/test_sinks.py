@@ -19,13 +19,13 @@ from google.pubsub_v1.types import PublishRequest, PublishResponse
 
 from decisioning.domain import Event
 from decisioning.errors import UserError
-from stores.decision_log import event_line
-from stores.log_columns import kind
-from stores.log_compaction import compact
-from stores.shipping import ship
-from stores.shipping_cursors import Cursors
-from stores.sink_pubsub import EMULATOR
-from stores.sinks import Batch, Message, Sink, SinkDown, open_sink
+from stores.log.columns import kind
+from stores.log.compaction import compact
+from stores.log.cursors import Cursors
+from stores.log.decision_log import event_line
+from stores.log.shipping import ship
+from stores.log.sink_pubsub import EMULATOR
+from stores.log.sinks import Batch, Message, Sink, SinkDown, open_sink
 
 NOW = 1_800_000_000.0
 

@@ -10,11 +10,11 @@ from small_snapshots import SCHEMA, write
 
 from decisioning.domain import Decision, Facts, Request, Source
 from decisioning.identity import user_key
-from stores.decision_log import DecisionRecord, encode
-from stores.event_log import EventLog
 from stores.home import Home
 from stores.home_logs import compact_logs
-from stores.layout import Keys, Pointer, bucket_of, field_of
+from stores.log.decision_log import DecisionRecord, encode
+from stores.log.event_log import EventLog
+from stores.online.layout import Keys, Pointer, bucket_of, field_of
 
 
 @pytest.fixture

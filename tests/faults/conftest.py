@@ -20,7 +20,7 @@ from decisioning.identity import user_key
 from features.schema import Schema
 from stores.embedded import running
 from stores.home import Home
-from stores.publishing import publish
+from stores.publishing.publish import publish
 from stores.releases import ReleaseStore
 
 REPOSITORY = Path(__file__).parents[2]

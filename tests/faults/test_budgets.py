@@ -9,7 +9,7 @@ from shop import Server as OwnServer
 from shop import told
 
 from decisioning import engine
-from stores.online_redis import RedisStore
+from stores.online.redis_store import RedisStore
 from stores.releases import ReleaseStore
 
 

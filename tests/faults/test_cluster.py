@@ -11,8 +11,8 @@ from servers import cluster
 from decisioning.catalog_yaml import load_catalog
 from decisioning.identity import user_key
 from features.schema import Schema
-from stores.layout import Keys
-from stores.publishing import publish
+from stores.online.layout import Keys
+from stores.publishing.publish import publish
 
 CATALOG = b"""
 features: {consent: {type: bool, if_missing: block}}

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from stores import log_reader
-from stores.decision_log import decode
+from stores.log import reader as log_reader
+from stores.log.decision_log import decode
 from stores.releases import ReleaseStore
 
 

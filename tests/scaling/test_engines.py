@@ -18,7 +18,7 @@ from evaluation.recorded import sweeping, traffic
 from evaluation.recorded.replay import replay_log
 from scaling.engines import engine_of
 from scaling.local import ALONE, Local
-from stores.log_chunks import chunks
+from stores.log.chunks import chunks
 
 
 def test_results_come_in_the_order_of_the_parts(twin):

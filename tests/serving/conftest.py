@@ -32,9 +32,9 @@ from features.schema import Schema
 from serving.app import create_app
 from serving.breaker import GuardedStore
 from serving.runtime import Current, Runtime
-from stores.event_log import EventLog
-from stores.online_memory import MemoryStore
-from stores.publishing import publish
+from stores.log.event_log import EventLog
+from stores.online.memory_store import MemoryStore
+from stores.publishing.publish import publish
 
 SECRET = b"a secret for tests, 32 bytes lon"
 NOW = 1_800_000_000.0

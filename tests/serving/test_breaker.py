@@ -11,7 +11,7 @@ from decisioning.domain import Event, Facts
 from features.schema import Schema
 from serving import breaker
 from serving.breaker import UNREAD, GuardedStore, within
-from stores.online import StoreDown
+from stores.online.port import StoreDown
 
 SCHEMA = Schema(())
 EVENT = Event("e", "impression", "d", "offer", "user", "banner", 0.0)

@@ -7,8 +7,8 @@ from shop import Server, offer, shop, told
 
 from decisioning.catalog import Cap, CapBy, Exploration, Scope, Surface
 from decisioning.domain import DECISION
-from stores.online import StoreDown
-from stores.online_memory import MemoryStore
+from stores.online.memory_store import MemoryStore
+from stores.online.port import StoreDown
 
 DAY = 86_400.0
 CALM = Exploration(uniform=0.0)

@@ -4,7 +4,7 @@ import pytest
 
 from decisioning.identity import user_key
 from serving.runtime import NOTHING_LOADED, Current
-from stores.decision_log import decode
+from stores.log.decision_log import decode
 
 
 def decide(client, body: dict) -> dict:

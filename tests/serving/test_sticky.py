@@ -10,12 +10,12 @@ from decisioning.catalog import Budget, Cap, CapBy, Exploration, Suppression, Su
 from decisioning.domain import DECISION
 from decisioning.identity import sticky_decision_id, sticky_until, user_key
 from evaluation.recorded.replay import replay
-from stores.budgets import MemoryBudgets
-from stores.decision_log import decode, distinct
-from stores.online import StoreDown
-from stores.online_memory import MemoryStore
-from stores.online_redis import RedisStore
-from stores.sticky import Given
+from stores.log.decision_log import decode, distinct
+from stores.online.budgets import MemoryBudgets
+from stores.online.memory_store import MemoryStore
+from stores.online.port import StoreDown
+from stores.online.redis_store import RedisStore
+from stores.online.sticky import Given
 
 DAY = 86_400.0
 PERIOD = 3600.0

@@ -10,10 +10,10 @@ from decisioning.catalog import Budget, Exploration, Surface
 from evaluation.recorded.replay import replay
 from serving.breaker import UNREAD
 from serving.units import ATTEMPTS
-from stores.decision_log import decode
-from stores.online import StoreDown
-from stores.online_memory import MemoryStore
-from stores.online_redis import RedisStore
+from stores.log.decision_log import decode
+from stores.online.memory_store import MemoryStore
+from stores.online.port import StoreDown
+from stores.online.redis_store import RedisStore
 
 CALM = Exploration(uniform=0.0)
 SCARCE = frozenset({"scarce"})

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 
 from decisioning.catalog import FeatureSpec, FeatureType
 from features.schema import Schema
-from stores import publishing_lock
-from stores.publishing import Published, publish
-from stores.publishing_port import Block, Rows
+from stores.publishing import lock as publishing_lock
+from stores.publishing.port import Block, Rows
+from stores.publishing.publish import Published, publish
 
 SCHEMA = Schema((FeatureSpec("build", FeatureType.INT), FeatureSpec("user", FeatureType.INT)))
 USERS = 20_000

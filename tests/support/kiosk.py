@@ -11,9 +11,9 @@ from decisioning.domain import Event, Facts, HistoryEvent, Request
 from decisioning.engine import Release, decide
 from decisioning.identity import user_key
 from evaluation.whatif.proposals import Proposal
-from stores.decision_log import DecisionRecord, encode, event_line
-from stores.event_log import EventLog
 from stores.home import Home
+from stores.log.decision_log import DecisionRecord, encode, event_line
+from stores.log.event_log import EventLog
 from stores.releases import ReleaseStore
 from workbench import release_of
 

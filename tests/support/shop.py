@@ -11,9 +11,9 @@ from decisioning.identity import user_key
 from serving import decide, events
 from serving.breaker import GuardedStore
 from serving.runtime import Current, Runtime
-from stores.decision_log import DecisionRecord, decode
-from stores.event_log import MemoryLog
-from stores.online import OnlineStore
+from stores.log.decision_log import DecisionRecord, decode
+from stores.log.event_log import MemoryLog
+from stores.online.port import OnlineStore
 
 SECRET = b"a secret for tests, 32 bytes lon"
 NOW = 1_800_000_000.0

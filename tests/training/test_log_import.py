@@ -14,9 +14,9 @@ from decisioning.domain import MILLION, Event, Scores
 from decisioning.errors import UserError
 from evaluation.recorded import sweeping, traffic
 from features.snapshots import build_snapshot
-from stores.decision_log import encode, event_line
-from stores.event_log import EventLog
-from stores.log_chunks import chunks
+from stores.log.chunks import chunks
+from stores.log.decision_log import encode, event_line
+from stores.log.event_log import EventLog
 from stores.tables import Tables
 from training.importers.log import import_log
 

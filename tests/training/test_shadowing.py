@@ -17,12 +17,12 @@ from models import artifact
 from serving import decide
 from serving.breaker import GuardedStore
 from serving.runtime import Runtime, prepared
-from stores.decision_log import CHALLENGER, decode, event_line
-from stores.event_log import EventLog
 from stores.home import Home
-from stores.log_reader import read
-from stores.online_memory import MemoryStore
-from stores.publishing import publish
+from stores.log.decision_log import CHALLENGER, decode, event_line
+from stores.log.event_log import EventLog
+from stores.log.reader import read
+from stores.online.memory_store import MemoryStore
+from stores.publishing.publish import publish
 from stores.registry import CHALLENGER as ALIAS
 from stores.registry import Registry
 from stores.releases import ReleaseStore

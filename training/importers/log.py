@@ -26,9 +26,9 @@ from features.schema import Schema
 from features.snapshots import KEYED
 from scaling.engines import Engine
 from scaling.local import HERE
-from stores.decision_log import DecisionRecord, decode_event
 from stores.home import Home
-from stores.log_reader import read
+from stores.log.decision_log import DecisionRecord, decode_event
+from stores.log.reader import read
 from stores.tables import Tables
 
 SOURCE = "log"

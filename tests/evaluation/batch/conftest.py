@@ -7,7 +7,7 @@ import pytest
 from namespaces import namespace
 from post_office import PostOffice, post_office
 
-from stores.online_redis import RedisStore
+from stores.online.redis_store import RedisStore
 
 
 @pytest.fixture(scope="session")

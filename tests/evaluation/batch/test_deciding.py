@@ -22,12 +22,12 @@ from evaluation.batch.desk import AT_ONCE
 from evaluation.batch.without_store import WithoutStore
 from evaluation.recorded.replay import replay_log
 from features.snapshots import snapshot_rows
-from stores.decision_log import canonical, decode
 from stores.embedded import running
-from stores.log_reader import read
-from stores.online import StoreDown
-from stores.online_redis import RedisStore
-from stores.publishing import publish
+from stores.log.decision_log import canonical, decode
+from stores.log.reader import read
+from stores.online.port import StoreDown
+from stores.online.redis_store import RedisStore
+from stores.publishing.publish import publish
 
 VINYLS, POSTERS, CROWD = 25, 40, 4200
 

@@ -19,8 +19,8 @@ from killing import killed_before
 from evaluation.batch.without_store import WithoutStore
 from features.snapshots import current
 from stores.home import Home
-from stores.log_compaction import compact
-from stores.log_reader import read
+from stores.log.compaction import compact
+from stores.log.reader import read
 from workbench import current_release, release_of
 from functools import partial
 

@@ -14,7 +14,7 @@ from decisioning.engine import Release, decide
 from decisioning.errors import UserError
 from evaluation.drift.log import log_drift
 from evaluation.drift.page import drift_page
-from stores.decision_log import DecisionRecord, encode
+from stores.log.decision_log import DecisionRecord, encode
 
 CATALOG = {
     "all.yaml": b"""

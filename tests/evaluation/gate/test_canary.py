@@ -13,7 +13,7 @@ from evaluation.gate.canary import canary
 from evaluation.gate.lines import evidence_lines, refused
 from evaluation.recorded.log_checks import CHALLENGER, check_log
 from evaluation.recorded.rewards import Outcomes, Rewards
-from stores.decision_log import DecisionRecord
+from stores.log.decision_log import DecisionRecord
 
 NOW, DECISIONS = 1_780_000_000.0, 12_000
 RATE = {("SE", "a"): 0.3, ("SE", "b"): 0.1, ("NO", "a"): 0.1, ("NO", "b"): 0.3}

@@ -8,7 +8,7 @@ from decisioning.catalog import Catalog, Offer, Score, Surface
 from decisioning.domain import Facts, Request
 from decisioning.engine import Release, decide
 from evaluation.gate.shadow import shadow
-from stores.decision_log import CHALLENGER, DecisionRecord
+from stores.log.decision_log import CHALLENGER, DecisionRecord
 
 NOW = 1_780_000_000.0
 RELEASE = Release(

@@ -13,8 +13,8 @@ from decisioning.engine import Release, decide
 from decisioning.errors import UserError
 from evaluation.recorded import sweeping, traffic
 from evaluation.recorded.replay import replay, replay_log
-from stores.decision_log import DecisionRecord, encode
-from stores.log_chunks import chunks
+from stores.log.chunks import chunks
+from stores.log.decision_log import DecisionRecord, encode
 
 CATALOG = Path(__file__).parents[2] / "golden" / "catalog" / "all.yaml"
 NOW = 1_795_348_800.0

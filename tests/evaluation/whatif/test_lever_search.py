@@ -11,7 +11,7 @@ from decisioning.errors import UserError
 from evaluation.whatif.asking import ask
 from evaluation.whatif.contenders import Contender, changed
 from evaluation.whatif.lever_search import LeverPass, Thresholds, search, surfaces_of
-from stores.decision_log import encode
+from stores.log.decision_log import encode
 
 PRIORITIES = CATALOG.replace(
     "group: plans, surfaces: [banner, shelf], score", "group: plans, priority: 1, surfaces: [banner, shelf], score"

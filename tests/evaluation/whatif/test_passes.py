@@ -22,8 +22,8 @@ from evaluation.whatif.contenders import Contender, changed, drawn_from
 from evaluation.whatif.counts import mean
 from evaluation.whatif.passes import WhatIf
 from evaluation.whatif.thresholds import read_threshold
-from stores.decision_log import encode
-from stores.log_chunks import chunks
+from stores.log.chunks import chunks
+from stores.log.decision_log import encode
 from verbs.whatif_words import whatif_markdown
 
 BOLDER = CATALOG.replace(

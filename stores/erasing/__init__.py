@@ -1,0 +1,1 @@
+"""All that is known of a user, removed from every place, with a proof."""

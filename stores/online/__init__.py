@@ -1,0 +1,1 @@
+"""What requests read and write of users: in this process's memory, on one server, or on a cluster."""

@@ -1,0 +1,1 @@
+"""From a snapshot of features to the online store, and back to check it."""
