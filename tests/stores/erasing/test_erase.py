@@ -40,7 +40,7 @@ from stores.publishing.publish import pointer_of, rollback
 from stores.publishing.snapshot import publish_snapshot
 from stores.tables import Tables
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 WHO, OTHER = "listener-0007", "listener-0008"
 USERS = [f"listener-{number:04d}" for number in range(40)]
 

@@ -28,7 +28,7 @@ from stores.log.reader import read, tail
 from stores.log.segments import OPEN, segments
 from stores.log.table import MANIFEST, read_table, table_folder
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def at(line: bytes) -> float:

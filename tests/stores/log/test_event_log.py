@@ -19,7 +19,7 @@ from stores.log.event_log import DROPPED, EventLog
 from stores.log.reader import read, tail
 from stores.log.segments import OPEN, recover, seal
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 WRITER = """
 import sys
 from pathlib import Path

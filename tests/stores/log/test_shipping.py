@@ -19,7 +19,7 @@ from stores.log.segments import OPEN
 from stores.log.shipping import ship
 from stores.log.sinks import Batch, SinkDown, address_of, open_sink, read_settings
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 NOW = 1_800_000_000.0
 
 
