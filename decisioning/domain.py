@@ -117,7 +117,7 @@ class Reason:
     """The least change that would have shown it."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HistoryEvent:
     """One event of a user's own past, as far as caps and suppression need it."""
 
@@ -127,7 +127,7 @@ class HistoryEvent:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Request:
     """One question: which offer should this user see here, now?"""
 
@@ -142,7 +142,7 @@ class Request:
     exclude: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Facts:
     """All that `decide` reads about a user besides the request. What could not be read says so."""
 
@@ -163,7 +163,7 @@ class Facts:
     events on from an older value describes that value's moment."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Scores:
     """What a scorer says of some offers, in their order."""
 
