@@ -1,8 +1,9 @@
 """Append-only logs of lines, in segments: what was decided, and what followed.
 
-`append` is one `write()`: a killed process loses nothing that it acknowledged. A thread in the background makes
-segments durable (fsync) and seals them. A full disk or a vanished folder never reaches the caller: lines are counted
-as dropped until writing works again. Each process writes its own segments, under a lock that dies with it.
+`append` and `extend` are one `write()` each: a killed process loses nothing that it acknowledged. A thread in the
+background makes segments durable (fsync) and seals them. A full disk or a vanished folder never reaches the caller:
+lines are counted as dropped until writing works again. Each process writes its own segments, under a lock that dies
+with it.
 
 What was dropped is put on record in the file `dropped`, a line of JSON each time. See `segments` for the others.
 """
@@ -12,7 +13,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -37,6 +38,10 @@ class Log(Protocol):
         """Add a line, given without its end and holding no newline. Never raises for what is wrong with the disk."""
         ...
 
+    def extend(self, lines: Sequence[bytes]) -> None:
+        """Add several lines at once: all of them, or none."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -49,6 +54,9 @@ class MemoryLog:
 
     def append(self, line: bytes) -> None:
         self.lines.append(line)
+
+    def extend(self, lines: Sequence[bytes]) -> None:
+        self.lines.extend(lines)
 
     def close(self) -> None:
         pass
@@ -89,15 +97,19 @@ class EventLog:
         self._thread.start()
 
     def append(self, line: bytes) -> None:
+        self.extend((line,))
+
+    def extend(self, lines: Sequence[bytes]) -> None:
+        whole = b"\n".join((*lines, b""))
         with self._lock:
             segment = self._segment or self._reopen()
             if segment is None:
-                self.dropped += 1
+                self.dropped += len(lines)
                 return
             try:
-                segment.write(line + b"\n")
+                segment.write(whole, len(lines))
             except OSError:
-                self.dropped += 1
+                self.dropped += len(lines)
                 self._give_up(segment)
                 return
             if segment.size >= self._segment_bytes:

@@ -42,16 +42,17 @@ class Segment:
     def vanished(self) -> bool:
         return os.fstat(self._file).st_nlink == 0
 
-    def write(self, line: bytes) -> None:
-        written = os.write(self._file, line)
+    def write(self, whole: bytes, lines: int) -> None:
+        """So many lines, each with its end. Raises OSError, and has written none of them, where there is no room."""
+        written = os.write(self._file, whole)
         try:
-            while written < len(line):
-                written += os.write(self._file, line[written:])
+            while written < len(whole):
+                written += os.write(self._file, whole[written:])
         except OSError:
             os.ftruncate(self._file, self.size)
             raise
         self.size += written
-        self.lines += 1
+        self.lines += lines
 
     def sync(self) -> None:
         if self.size > self._synced:

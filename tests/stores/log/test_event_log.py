@@ -66,6 +66,28 @@ def test_a_killed_process_loses_nothing_that_it_acknowledged(tmp_path):
     assert len(numbers) > acknowledged >= 300
 
 
+def test_several_lines_at_once_are_several_lines_written_at_once(tmp_path, monkeypatch):
+    writes = []
+    write = os.write
+    monkeypatch.setattr(segments.os, "write", lambda file, whole: writes.append(whole) or write(file, whole))
+    with log_in(tmp_path) as log:
+        log.extend([b"one", b"two"])
+        log.extend([])
+        log.extend((b"three",))
+        assert list(read(tmp_path)) == [b"one", b"two", b"three"]
+        assert [whole for whole in writes if whole] == [b"one\ntwo\n", b"three\n"]
+
+
+def test_several_lines_at_once_of_which_not_all_fit_are_all_dropped_and_counted(tmp_path):
+    with log_in(tmp_path) as log:
+        log.append(b"before")
+        with disk_full_at(100):
+            log.extend([b"x" * 40] * 5)
+        assert log.dropped == 5
+        until(lambda: log.append(b"after") or b"after" in read(tmp_path))
+        assert set(read(tmp_path)) == {b"before", b"after"}
+
+
 def test_a_torn_last_line_is_not_read_and_is_cut_at_the_next_start(tmp_path):
     (tmp_path / f"1-dead-000001{OPEN}").write_bytes(b"one\ntwo\nthr")
     (tmp_path / f"2-dead-000002{OPEN}").write_bytes(b"torn")
