@@ -1,6 +1,7 @@
 """What a client is told when a request can't be answered: a status, a code, one sentence, and the field."""
 
 import re
+from collections.abc import Mapping
 
 import msgspec
 
@@ -12,9 +13,13 @@ TOO_LARGE = "too_large"
 class ApiError(Exception):
     """An answer other than 200. The message never repeats anything that the client sent."""
 
-    def __init__(self, status: int, code: str, message: str, field: str | None = None) -> None:
+    def __init__(
+        self, status: int, code: str, message: str, field: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        """`headers`: what goes with it, such as `Retry-After`."""
         super().__init__(message)
         self.status, self.code, self.message, self.field = status, code, message, field
+        self.headers = headers or {}
 
     def body(self) -> bytes:
         return msgspec.json.encode(ErrorAnswer(ErrorDetail(self.code, self.message, self.field)))
