@@ -190,7 +190,7 @@ def _compile(condition: Condition) -> Compiled:
     module = ast.fix_missing_locations(ast.Module([function], type_ignores=[]))
     scope: dict[str, object] = {"version": version}
     exec(compile(module, "<condition>", "exec"), scope)
-    return scope["condition"]  # type: ignore[return-value]
+    return scope.pop("condition")  # type: ignore[return-value]  # no cycle: what is let go is free at once
 
 
 def _expression(condition: Condition) -> ast.expr:

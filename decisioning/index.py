@@ -172,7 +172,7 @@ def _assemble(
     function = _parse(f"def evaluate(values, now):\n    return {everything} & ~state, state >> {conditions}")[0]
     function.body[:0] = body  # type: ignore[attr-defined]
     exec(compile(ast.fix_missing_locations(ast.Module([function], [])), "<conditions>", "exec"), scope)
-    return scope["evaluate"]  # type: ignore[no-any-return]
+    return scope.pop("evaluate")  # type: ignore[no-any-return]  # no cycle: what is let go is free at once
 
 
 def _look_up(number: int, table: _Table, scope: dict[str, Any]) -> list[ast.stmt]:

@@ -9,6 +9,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from math import inf
 from typing import NamedTuple
+from weakref import WeakMethod
 
 from decisioning.catalog import Cap, CapBy, Catalog, Exclusive, Offer, Same, Scope, Suppression
 from decisioning.domain import DECISION, EventType, HistoryEvent, Stage
@@ -49,10 +50,12 @@ class _Bearings(dict[tuple[str, str, str], _Bearing]):
 
     def __init__(self, look_up: Callable[[str, str, str], _Bearing]) -> None:
         super().__init__()
-        self._look_up = look_up
+        self._look_up = WeakMethod(look_up)  # no cycle: what is let go is free at once
 
     def __missing__(self, kind: tuple[str, str, str]) -> _Bearing:
-        found = self._look_up(*kind)
+        look_up = self._look_up()
+        assert look_up is not None, "it belongs to a Past that is gone"
+        found = look_up(*kind)
         if len(self) < MEMO_LIMIT:
             self[kind] = found
         return found
