@@ -1,0 +1,117 @@
+"""What a worker counts while it answers: plain dicts and lists, a microsecond or two a decision.
+
+Nothing here knows Prometheus. `serving.exposition` moves what was counted to its client library every 0.2 s. Labels are
+words of our own or of the catalog, never a client's text: each makes a series that lasts as long as the server.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable
+
+from decisioning.domain import Decision
+
+REQUEST_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 5.0)
+"""Seconds: close together around the deadlines of surfaces."""
+_HOUR, _DAY = 3600.0, 86_400.0
+AGE_BOUNDS = (300.0, _HOUR, 6 * _HOUR, 12 * _HOUR, _DAY, 1.5 * _DAY, 2 * _DAY, 3 * _DAY, 7 * _DAY, 14 * _DAY, 30 * _DAY)
+CHANCE_BOUNDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75)
+
+
+class Count(defaultdict[Hashable, int]):
+    """Things that happened, by the values of its labels: a word where it has one label, a tuple where more, () if none.
+
+    Count with `count[labels] += 1`.
+    """
+
+    def __init__(self, name: str, help: str, *labels: str) -> None:
+        super().__init__(int)
+        self.name, self.help, self.labels = name, help, labels
+
+
+class Spread(defaultdict[Hashable, list[float]]):
+    """How large things were, by labels. Add with `spread[labels].append(value)`."""
+
+    def __init__(self, name: str, help: str, bounds: tuple[float, ...], *labels: str) -> None:
+        super().__init__(list)
+        self.name, self.help, self.bounds, self.labels = name, help, bounds, labels
+
+
+class Level(dict[Hashable, float]):
+    """How things stand now, by labels. `over` says what one figure for all workers is: `sum` or `max`."""
+
+    def __init__(self, name: str, help: str, *labels: str, over: str = "sum") -> None:
+        super().__init__()
+        self.name, self.help, self.labels, self.over = name, help, labels, over
+
+
+class Metrics:
+    """One worker's. Whoever does a thing counts it; `look` is called before each flush and sets the levels."""
+
+    def __init__(self) -> None:
+        self.requests = Count("segue_requests", "Answers, by route and status.", "route", "code")
+        self.seconds = Spread("segue_request_duration_seconds", "From head to answer.", REQUEST_BOUNDS, "route")
+        self.limited = Count("segue_limited_requests", "Refused for a client's limit.", "client")
+        self.decisions = Count("segue_decisions", "New decisions, by what chose them.", "surface", "source")
+        self.degraded = Count("segue_degraded_decisions", "New decisions, by what they lacked.", "reason")
+        self.repeated = Count("segue_repeated_decisions", "Answers that are no new decision.", "why")
+        self.draws = Count("segue_draws", "New decisions, by whose choice was drawn.", "choice")
+        self.rungs = Count("segue_decision_rungs", "Decisions, by the rung that load left them.", "rung")
+        self.p_convert = Spread("segue_shown_p_convert", "Predicted for the first offer.", CHANCE_BOUNDS, "model")
+        self.feature_age = Spread("segue_feature_age_seconds", "Of the user's features.", AGE_BOUNDS)
+        self.store_reads = Count("segue_store_reads", "Reads of the online store.", "outcome")
+        self.breaker = Level("segue_store_breakers", "Workers, by their breaker's state.", "state")
+        self.backlog = Level("segue_store_backlog_events", "Events that wait for the store.")
+        self.events = Count("segue_events", "Events, by what became of them.", "outcome")
+        self.degraded_events = Count("segue_degraded_event_requests", "Reports that lacked something.", "reason")
+        self.log_queue = Level("segue_log_queue_lines", "Lines that wait to be written.", "log")
+        self.log_dropped = Count("segue_log_dropped_lines", "Lines that could not be written.", "log")
+        self.refused = Count("segue_refused_loads", "What did not load; the last good one stays.", "what")
+        self.keys_unreadable = Level("segue_keys_unreadable", "1: the file of keys can't be read.", over="max")
+        self.look: Callable[[], None] = lambda: None
+        self._made: dict[tuple[str, str, tuple[str, ...], str], int] = defaultdict(int)
+
+    def answered(self, route: str, status: int, seconds: float) -> None:
+        """One answer, whatever its status."""
+        self.requests[route, status] += 1
+        self.seconds[route].append(seconds)
+
+    def decided(self, decision: Decision, age: float | None) -> None:
+        """One new decision, and how old the user's features were, in seconds; None where there were none.
+
+        What few decisions differ in is counted as one tuple, which `sort_out` takes apart later.
+        """
+        self._made[decision.surface, decision.source, decision.degraded, _choice(decision)] += 1
+        if age is not None:
+            self.feature_age[()].append(age)
+        model, slate = decision.model, decision.slate
+        if model is not None and slate:
+            self.p_convert[model].append(slate[0].p_convert)  # type: ignore[arg-type]  # a model scored what it names
+
+    def sort_out(self) -> None:
+        """Brings all counts and levels up to date, before they are read."""
+        made, self._made = self._made, defaultdict(int)
+        for (surface, source, degraded, choice), times in made.items():
+            self.decisions[surface, str(source)] += times
+            self.draws[choice] += times
+            for reason in degraded:
+                self.degraded[_without_number(reason)] += times
+        self.look()
+
+
+def _choice(decision: Decision) -> str:
+    """Whose choice slot 1 shows. What the champion or the challenger would have chosen counts as theirs, also where the
+    draw fell on exploration."""
+    policy = decision.policy
+    if policy is None:
+        return "none"
+    if decision.holdout is not None:
+        return "holdout"
+    shown = decision.first
+    if shown == policy.champion:
+        return "champion"
+    return "challenger" if shown == policy.challenger else "exploration"
+
+
+def _without_number(reason: str) -> str:
+    """`context:unknown_names:3` is told for each request; the series is `context:unknown_names`."""
+    head, _, last = reason.rpartition(":")
+    return head if last.isdecimal() else reason

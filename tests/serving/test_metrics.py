@@ -1,0 +1,175 @@
+"""What a worker counts, and how Prometheus is told: the client library's own parser reads every page."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from figures import Figures
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
+
+from decisioning.domain import Decision, Policy, Shown, Source
+from serving.exposition import MOST_SERIES, BulkHistogram, Exporter, shared_folder
+from serving.metrics import Count, Level, Metrics, Spread
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def told(metrics: Metrics) -> Figures:
+    exporter = Exporter(metrics)
+    exporter.flush()
+    return Figures(exporter.page())
+
+
+@pytest.fixture
+def decision() -> Callable[..., Decision]:
+    def made(shown: str = "annual", *, degraded: tuple[str, ...] = (), drawn: bool = True, **more) -> Decision:
+        slate = () if shown == "nothing" else (Shown(shown, 1, None, 0.04, 1.0, 0.9),)
+        policy = Policy(("annual", "student", "trial"), "annual", "student", 1000, 500, 7) if drawn else None
+        known = {"source": Source.MODEL, "model": "upsell/3", **more}
+        return Decision("d", "banner", "r1", slate, degraded=degraded, eligible=(), p_convert=(), scores=(), truth="",
+                        policy=policy, **known)  # fmt: skip
+
+    return made
+
+
+def test_a_decision_is_told_by_surface_source_age_model_and_what_it_lacked(decision):
+    metrics = Metrics()
+    metrics.decided(decision(degraded=("store:slow", "context:unknown_names:3")), 4000.0)
+    metrics.decided(decision(degraded=("context:unknown_names:12",)), None)
+    page = told(metrics)
+    assert page("segue_decisions_total", surface="banner", source="model") == 2
+    lacked = page.by("segue_degraded_decisions_total", "reason")
+    assert lacked == {"store:slow": 1, "context:unknown_names": 2}, "numbers would make endless series"
+    assert page("segue_feature_age_seconds_count") == 1
+    assert page("segue_feature_age_seconds_bucket", le="3600.0") == 0
+    assert page("segue_feature_age_seconds_bucket", le="21600.0") == 1
+    assert page("segue_shown_p_convert_sum", model="upsell/3") == pytest.approx(0.08)
+
+
+@pytest.mark.parametrize(
+    ("shown", "more", "choice"),
+    [
+        ("annual", {}, "champion"),
+        ("student", {}, "challenger"),
+        ("trial", {}, "exploration"),
+        ("nothing", {}, "exploration"),
+        ("annual", {"holdout": "h"}, "holdout"),
+        ("annual", {"drawn": False, "model": None, "source": Source.FALLBACK}, "none"),
+    ],
+)
+def test_every_draw_is_told_by_whose_choice_it_was(decision, shown, more, choice):
+    metrics = Metrics()
+    metrics.decided(decision(shown, **more), None)
+    assert told(metrics).by("segue_draws_total", "choice") == {choice: 1}
+
+
+def test_an_answer_counts_in_the_bucket_of_its_time():
+    metrics = Metrics()
+    for seconds in (0.0149, 0.015, 0.0151, 9.0):
+        metrics.answered("decisions", 200, seconds)
+    metrics.answered("events", 422, 0.001)
+    page = told(metrics)
+    assert page("segue_requests_total", route="decisions", code=200) == 4
+    assert page("segue_requests_total", route="events", code=422) == 1
+    bucket = page.by("segue_request_duration_seconds_bucket", "le", route="decisions")
+    assert (bucket["0.01"], bucket["0.015"], bucket["0.02"], bucket["5.0"], bucket["+Inf"]) == (0, 2, 3, 3, 4)
+
+
+@given(st.lists(st.floats(0, 10), max_size=60))
+def test_many_values_at_once_make_the_histogram_that_one_by_one_makes(found):
+    pages = []
+    for kind in (Histogram, BulkHistogram):
+        registry = CollectorRegistry()
+        histogram = kind("segue_trial", "", registry=registry, buckets=(0.5, 1.0, 2.0))
+        if kind is BulkHistogram:
+            histogram.observe_all(found)
+        else:
+            for value in found:
+                histogram.observe(value)
+        page = Figures(generate_latest(registry))
+        assert page("segue_trial_sum") == pytest.approx(sum(found))
+        pages.append(page.by("segue_trial_bucket", "le"))
+    assert pages[0] == pages[1]
+
+
+def test_every_name_is_as_prometheus_wants_it_and_every_metric_says_what_it_is():
+    metrics = Metrics()
+    for one in vars(metrics).values():
+        if isinstance(one, Count | Spread | Level):
+            assert one.name.startswith("segue_")
+            assert one.help.endswith(".")
+            assert not one.name.endswith("_total")
+            labels = tuple("x" for _ in one.labels) if len(one.labels) != 1 else "x"
+            if isinstance(one, Spread):
+                one[labels].append(1.0)
+            else:
+                one[labels] = 1
+    exporter = Exporter(metrics)
+    exporter.flush()
+    families = Figures(exporter.page()).families
+    assert {family.name for family in families} == {
+        one.name for one in vars(metrics).values() if isinstance(one, Count | Spread | Level)
+    }
+    assert all(family.documentation and family.samples for family in families)
+
+
+def test_a_label_that_never_ends_ends_as_other():
+    metrics = Metrics()
+    for number in range(MOST_SERIES + 20):
+        metrics.limited[f"client-{number}"] += 1
+    limited = told(metrics).by("segue_limited_requests_total", "client")
+    assert limited["other"] == 20
+    assert len(limited) == MOST_SERIES + 1
+
+
+COUNTING = """
+import sys
+from pathlib import Path
+from serving.exposition import Exporter
+from serving.metrics import Metrics
+metrics = Metrics()
+exporter = Exporter(metrics, Path(sys.argv[1]), int(sys.argv[2]))
+for _ in range(int(sys.argv[3])):
+    metrics.answered("decisions", 200, 0.002)
+metrics.backlog[()] = int(sys.argv[3])
+metrics.keys_unreadable[()] = int(sys.argv[2])
+exporter.flush()
+sys.stdout.buffer.write(exporter.page())
+"""
+
+
+def test_any_worker_tells_of_all_and_one_that_takes_a_dead_ones_place_goes_on_with_its_counters():
+    def worker(folder: Path, slot: int, requests: int) -> Figures:
+        words = [sys.executable, "-c", COUNTING, folder, str(slot), str(requests)]
+        return Figures(subprocess.run(words, cwd=REPOSITORY, capture_output=True, check=True).stdout)
+
+    with shared_folder() as folder:
+        worker(folder, 0, 10)
+        both = worker(folder, 1, 5)
+        again = worker(folder, 0, 7)
+    assert not folder.exists()
+    assert both("segue_requests_total", route="decisions", code=200) == 15
+    assert both("segue_request_duration_seconds_count", route="decisions") == 15
+    assert (both("segue_store_backlog_events"), both("segue_keys_unreadable")) == (15, 1)
+    assert again("segue_requests_total", route="decisions", code=200) == 22
+    assert again("segue_store_backlog_events") == 12
+
+
+def test_a_folder_without_room_costs_the_figures_of_the_others_and_nothing_else(capsys):
+    metrics = Metrics()
+    exporter = Exporter(metrics, Path("/proc"))
+    metrics.answered("decisions", 200, 0.002)
+    exporter.flush()
+    assert Figures(exporter.page())("segue_requests_total", route="decisions", code=200) == 1
+    assert "metrics_apart" in capsys.readouterr().out
+
+
+def test_a_name_of_the_catalog_is_told_whatever_is_in_it():
+    metrics = Metrics()
+    name = 'a "quoted" näme\n'
+    metrics.decisions[name, "model"] += 1
+    assert told(metrics)("segue_decisions_total", surface=name, source="model") == 1
