@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect
 
 from serving import decide, events, openapi
 from serving.errors import ApiError
+from serving.exposition import PAGE_TYPE
 from serving.runtime import Runtime
 from serving.schemas import MAX_DECISION_BYTES, MAX_EVENTS_BYTES, too_large
 
@@ -70,6 +71,11 @@ def _add_routes(app: FastAPI, runtime: Runtime) -> None:
                 {"build": build(), "release": release.id, "catalog": release.catalog.hash, "models": models}
             )
         )
+
+    @app.get("/metrics", **openapi.METRICS)
+    async def metrics() -> Response:
+        runtime.exporter.flush()
+        return Response(await asyncio.to_thread(runtime.exporter.page), media_type=PAGE_TYPE)
 
 
 async def _body(request: Request, limit: int) -> bytes:

@@ -1,42 +1,76 @@
 """One decision: from the bytes of a request to the bytes of its answer."""
 
 import asyncio
-import uuid
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from time import perf_counter
 
-import msgspec
 import structlog
 
 from decisioning import engine
 from decisioning.catalog import Catalog, Surface
-from decisioning.domain import Decision, Facts, Reason, Request, Shown, Source, decided
+from decisioning.domain import Decision, Facts, Reason, Request, Source, decided, record
 from decisioning.explain import explain, with_changes
 from decisioning.identity import decision_id, sticky_until, user_key
+from serving.answers import encoded
 from serving.breaker import GuardedStore
 from serving.context import read_context
 from serving.errors import ApiError, invalid
 from serving.runtime import Current, Runtime
-from serving.schemas import DecisionAnswer, DecisionRequest, OfferAnswer, ReasonAnswer, read_decision
+from serving.schemas import DecisionRequest, read_decision
 from serving.units import Decide, Desk
-from stores.log.decision_log import CHALLENGER, DecisionRecord, encode
+from stores.log.decision_log import CHALLENGER, DecisionRecord
 from stores.online import sticky
 
 SHORTEST_WAIT, LONGEST_WAIT = 0.005, 0.050
-"""The bounds, in seconds, of what the surface's deadline leaves for each question to the store."""
+"""The bounds, in seconds, of what a deadline leaves for each question to the store; a deadline may be shorter still."""
 FRESH_FOR = 300.0
 """Seconds for which an answer may be kept where the surface has no sticky period."""
 
 ENGINE_FAILED = "engine:failed"
 
 log = structlog.get_logger()
-_encoder = msgspec.json.Encoder()
+
+
+@record
+class Made:
+    """A decision, as far as the client is concerned: what is left to do is to write it down."""
+
+    answer: bytes
+    decision: Decision
+    facts: Facts
+    """What it was made of."""
+    record: DecisionRecord | None
+    """For the log; None for a dry run, and for an answer that was given before."""
+
+
+@record
+class Wait:
+    """How long a request may still wait for the store."""
+
+    until: float
+    """By `perf_counter`."""
+    least: float
+
+    def left(self) -> float:
+        """Seconds for one question: what is left, within bounds."""
+        return min(max(self.until - perf_counter(), self.least), LONGEST_WAIT)
 
 
 async def answer(runtime: Runtime, body: bytes) -> bytes:
-    """Raises ApiError for a request that is not valid; nothing else, whatever is down."""
+    """The answer alone, with the decision in the log. Raises what `made` raises."""
+    found = await made(runtime, body)
+    if found.record is not None:
+        runtime.journal.write(found.record)
+    return found.answer
+
+
+async def made(runtime: Runtime, body: bytes, patience: float | None = None, arrived: float | None = None) -> Made:
+    """Decides. Raises ApiError for a request that is not valid; nothing else, whatever is down.
+
+    `patience`: the seconds that the client waits, where these are fewer than the surface's deadline. `arrived`: when
+    the request came in, by `perf_counter`.
+    """
     started = perf_counter()
     sent = read_decision(body)
     current, now = runtime.current, runtime.clock()  # one release and one moment for the whole decision
@@ -45,26 +79,26 @@ async def answer(runtime: Runtime, body: bytes) -> bytes:
     expires = sticky_until(now, surface.sticky) if surface.sticky else now + FRESH_FOR
     parsed = perf_counter()
 
-    def left() -> float:
-        return min(max(surface.deadline - (perf_counter() - started), SHORTEST_WAIT), LONGEST_WAIT)
-
-    facts, before = await _known(runtime.store, current, surface, request, left())
+    budget = surface.deadline if patience is None else min(patience, surface.deadline)
+    wait = Wait((arrived or started) + budget, min(SHORTEST_WAIT, budget))
+    facts, before = await _known(runtime.store, current, surface, request, wait.left())
     if ignored:
         facts = replace(facts, degraded=(*facts.degraded, *ignored))
     read = perf_counter()
 
-    desk = Desk(runtime.store, current, request, expires - now, left)
+    desk = Desk(runtime.store, current, request, expires - now, wait.left)
     scoring: list[float] = []
     decision, facts, is_new = await _settle(desk, surface, facts, before, sent.dry_run, scoring)
-    decided = perf_counter()
+    record = None
     if is_new:
-        durations = {"parse": parsed - started, "read": read - parsed, "decide": decided - read}
+        durations = {"parse": parsed - started, "read": read - parsed, "decide": perf_counter() - read}
         if scoring:
             durations[CHALLENGER] = sum(scoring)  # a part of `decide`
-        runtime.decisions.append(encode(DecisionRecord(request, facts, decision, durations)))
-        await _count(desk, decision)
+        record = DecisionRecord(request, facts, decision, durations)
+        if decision.slate and current.release.plans[request.surface].counts_decisions:
+            await runtime.store.record(decided(request, decision), current.schema, wait.left())
     why = await _reasons(current, request, facts, decision) if sent.explain else None
-    return _encoder.encode(_answer(request, decision, expires, why))
+    return Made(encoded(decision, expires, why), decision, facts, record)
 
 
 async def _settle(
@@ -117,14 +151,6 @@ async def _remember(desk: Desk, surface: Surface, decision: Decision, before: by
     )
 
 
-async def _count(desk: Desk, decision: Decision) -> None:
-    """Records what was decided in the user's history, where a cap counts that."""
-    request, current = desk.request, desk.current
-    if not decision.slate or not current.release.plans[request.surface].counts_decisions:
-        return
-    await desk.store.record(decided(request, decision), current.schema, desk.left())
-
-
 def _surface(catalog: Catalog, sent: DecisionRequest) -> Surface:
     surface = catalog.surfaces.get(sent.surface)
     if surface is None:
@@ -140,13 +166,9 @@ def _request(
 ) -> tuple[Request, tuple[str, ...]]:
     context, ignored = read_context(catalog, sent.context)
     user = user_key(runtime.secret, sent.user_id)
-    named = decision_id(user, surface.name, now, surface.sticky, _fresh)
+    named = decision_id(user, surface.name, now, surface.sticky, runtime.fresh)
     request = Request(named, user, surface.name, now, context, sent.slots, frozenset(sent.exclude))
     return request, ignored
-
-
-def _fresh() -> str:
-    return uuid.uuid4().hex
 
 
 def _decide(current: Current, request: Request, facts: Facts) -> Decision:
@@ -201,34 +223,3 @@ async def _reasons(current: Current, request: Request, facts: Facts, decision: D
         log.exception("explain_failed", decision_id=request.decision_id, release=current.release.id)
         return None
     return why
-
-
-def _answer(request: Request, decision: Decision, expires: float, why: Sequence[Reason] | None) -> DecisionAnswer:
-    return DecisionAnswer(
-        decision_id=decision.decision_id,
-        surface=decision.surface,
-        offers=[_offer(one) for one in decision.slate],
-        source=str(decision.source),
-        degraded=list(decision.degraded),
-        release=decision.release,
-        model=decision.model or "none",
-        expires_at=rfc3339(expires),
-        reasons=[_reason(one) for one in why] if why is not None else None,
-    )
-
-
-def _offer(one: Shown) -> OfferAnswer:
-    return OfferAnswer(one.offer, one.slot, one.creative, _rounded(one.p_convert), _rounded(one.score), one.probability)
-
-
-def _reason(one: Reason) -> ReasonAnswer:
-    change = one.change.words if one.change else ""
-    return ReasonAnswer(one.offer, str(one.stage), one.rule, one.detail, one.where, change)
-
-
-def _rounded(number: float | None) -> float | None:
-    return None if number is None else round(number, 6)
-
-
-def rfc3339(moment: float) -> str:
-    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -143,6 +143,10 @@ VERSION = _status(
     "Build, release, catalog and models",
     {"build": "0.1.0", "release": "4be1a07c9d2f", "catalog": "c0ffee", "models": {"upsell": "upsell/3"}},
 )
+METRICS: dict[str, Any] = {
+    "summary": "What all workers of this server counted, for Prometheus",
+    "responses": {200: {"description": "Prometheus's text format", "content": {"text/plain": {}}}},
+}
 
 
 def install(app: FastAPI) -> None:

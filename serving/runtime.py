@@ -5,7 +5,7 @@ import gc
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
@@ -16,6 +16,10 @@ from decisioning.domain import EventType, Facts, Request
 from decisioning.engine import Release, decide
 from features.schema import Schema
 from serving.breaker import GuardedStore
+from serving.exposition import FLUSH_EVERY, Exporter
+from serving.ids import RandomIds
+from serving.journal import Journal
+from serving.metrics import Metrics
 from serving.stopwatch import Stopwatch, watched
 from stores.catalog_files import read_catalog_files
 from stores.log.event_log import Log
@@ -86,9 +90,19 @@ class Runtime:
     clock: Callable[[], float] = time.time
     current: Current = NOTHING_LOADED
     draining: bool = False
-    _poll: asyncio.Task[None] | None = None
+    fresh: Callable[[], str] = field(default_factory=RandomIds)
+    """Gives each decision that is not a sticky one its id."""
+    journal: Journal = field(init=False)
+    metrics: Metrics = field(default_factory=Metrics)
+    exporter: Exporter = field(init=False)
+    """Tells Prometheus of this process alone, until the worker that this is shares a folder with the others."""
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _refused: tuple[str, float] = ("", 0.0)
     """The release that did not load, and when to try it again."""
+
+    def __post_init__(self) -> None:
+        self.exporter = Exporter(self.metrics)
+        self.journal = Journal(self.decisions)
 
     @property
     def is_ready(self) -> bool:
@@ -100,17 +114,19 @@ class Runtime:
         if self.current is NOTHING_LOADED and self.catalog is not None:
             await self._load_rules(self.catalog)
         await self.store.warm(self.current.schema)
-        self._poll = asyncio.create_task(self._follow())
+        self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._flush())]
 
     async def stop(self) -> None:
         self.draining = True
-        if self._poll is not None:
-            self._poll.cancel()
+        for task in self._tasks:
+            task.cancel()
             with suppress(asyncio.CancelledError):
-                await self._poll
+                await task
         await self.store.close()
+        self.journal.flush()
         for kept in (self.decisions, self.events):
             await asyncio.to_thread(kept.close)
+        self.exporter.flush()
         gc.unfreeze()  # what was frozen may be collected when the process ends
 
     async def refresh(self) -> None:
@@ -151,3 +167,8 @@ class Runtime:
         while True:
             await asyncio.sleep(POLL_EVERY)
             await self.refresh()
+
+    async def _flush(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH_EVERY)
+            self.exporter.flush()

@@ -1,0 +1,61 @@
+"""The bytes of an answer to a request for a decision."""
+
+from collections.abc import Sequence
+from time import gmtime, strftime
+
+import msgspec
+
+from decisioning.domain import Decision, Reason, Shown
+from serving.schemas import DecisionAnswer, OfferAnswer, ReasonAnswer
+
+_encode = msgspec.json.Encoder().encode
+
+
+def encoded(decision: Decision, expires: float, why: Sequence[Reason] | None) -> bytes:
+    """A DecisionAnswer. `expires`: epoch seconds. `why`: the reasons, where they were asked for."""
+    return _encode(
+        DecisionAnswer(
+            decision.decision_id,
+            decision.surface,
+            [_offer(one) for one in decision.slate],
+            decision.source.value,
+            list(decision.degraded),
+            decision.release,
+            decision.model or "none",
+            rfc3339(expires),
+            None if why is None else [_reason(one) for one in why],
+        )
+    )
+
+
+def _offer(one: Shown) -> OfferAnswer:
+    p_convert, score = one.p_convert, one.score
+    return OfferAnswer(
+        one.offer,
+        one.slot,
+        one.creative,
+        None if p_convert is None else round(p_convert, 6),
+        None if score is None else round(score, 6),
+        one.probability,
+    )
+
+
+def _reason(one: Reason) -> ReasonAnswer:
+    change = one.change.words if one.change else ""
+    return ReasonAnswer(one.offer, str(one.stage), one.rule, one.detail, one.where, change)
+
+
+_second = (0, "1970-01-01T00:00:00")
+"""The whole second that was written last, and its text: a server writes many moments of one second."""
+
+
+def rfc3339(moment: float) -> str:
+    """A moment in epoch seconds, to the millisecond, as `datetime.fromtimestamp(moment, UTC)` would have it."""
+    global _second
+    micros = round(moment % 1 * 1e6)
+    second = int(moment // 1) + micros // 1_000_000
+    known, text = _second
+    if second != known:
+        text = strftime("%Y-%m-%dT%H:%M:%S", gmtime(second))
+        _second = second, text
+    return f"{text}.{micros % 1_000_000 // 1000:03d}Z"
