@@ -52,15 +52,15 @@ test-heavy: setup-dev  ## The slow tests that `make test` leaves out
 bench-decide: .venv-bench/.stamp  ## How long decisions take, beside their targets and other rule engines
 	@.venv-bench/bin/python benchmarks/decide.py $(ARGS)
 
-# Feast needs other versions than Segue: its environment holds nothing of ours.
-.venv-feast/.stamp: requirements/feast.txt
+# Other people's servers need other versions than Segue: each has an environment that holds nothing of ours.
+.venv-peers/%/.stamp: requirements/peers/%.txt
 	@test -n "$(PYTHON)" || { echo "Segue needs Python 3.11 or later, and found none: install it, or name it: make PYTHON=/path/to/python3"; exit 2; }
-	@echo "Preparing .venv-feast from requirements/feast.txt (a minute or two, once)"
-	@test -x .venv-feast/bin/python || $(PYTHON) -m venv .venv-feast
-	@.venv-feast/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/feast.txt
+	@echo "Preparing .venv-peers/$* from requirements/peers/$*.txt (a minute or two, once)"
+	@test -x .venv-peers/$*/bin/python || $(PYTHON) -m venv .venv-peers/$*
+	@.venv-peers/$*/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/peers/$*.txt
 	@touch $@
 
-bench-pipeline: setup-dev .venv-feast/.stamp  ## What snapshots, publishing, the log and batches come to, beside their targets and Feast
+bench-pipeline: setup-dev .venv-peers/feast/.stamp  ## What snapshots, publishing, the log and batches come to, beside their targets and Feast
 	@$(BIN)/python -m benchmarks.pipeline $(ARGS)
 
 bench-learning: setup-dev  ## What learning, the gate, what-if and the simulator come to, beside their targets
@@ -80,4 +80,4 @@ lock:  ## Resolve the requirements again (needs uv)
 	@requirements/lock $(ARGS)
 
 clean:  ## Remove .venv and caches; leaves .segue alone
-	rm -rf .venv .venv-bench .venv-feast .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info build
+	rm -rf .venv .venv-bench .venv-peers .segue-bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info build

@@ -2,7 +2,7 @@
 
 Both talk to one Valkey over the loopback address (Feast's client knows no Unix sockets), each through its own Python
 API, in turns, each time into an empty store. Feast writes far fewer users, as it would take minutes otherwise; of its
-two ways of writing, the faster one counts, without its check for older values. Needs `make .venv-feast/.stamp`.
+two ways of writing, the faster one counts, without its check for older values. Needs `make .venv-peers/feast/.stamp`.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from stores.online.redis_store import RedisStore
 from stores.publishing.snapshot import publish_snapshot
 
 ROOT = Path(__file__).resolve().parents[1]
-PYTHON = ROOT / ".venv-feast" / "bin" / "python"
+PYTHON = ROOT / ".venv-peers" / "feast" / "bin" / "python"
 USERS, FEAST_USERS, READS, RUNS = 250_000, 10_000, 2_000, 3
 SEED = 1
 
@@ -66,7 +66,7 @@ async def _reads(url: str, users: list[str], of: Schema) -> float:
 
 def measure(quick: bool = False) -> dict[str, Any]:
     if not PYTHON.is_file():
-        raise FileNotFoundError("Feast has no environment: run `make .venv-feast/.stamp`")
+        raise FileNotFoundError("Feast has no environment: run `make .venv-peers/feast/.stamp`")
     users, feast_users, reads, runs = (50_000, 2_000, 200, 1) if quick else (USERS, FEAST_USERS, READS, RUNS)
     rounds = []
     with tempfile.TemporaryDirectory() as folder:

@@ -126,24 +126,20 @@ async def loaded(host: str, port: int, requests: list[bytes], connections: int, 
     load.waiting.clear()
     load.bytes = 0
     before = time.process_time()
-    mark = marks()
+    mark = watched()
     await load.run(seconds)
-    found = told(load, time.process_time() - before) | {"cpu_s": {pid: marks()[pid] - mark[pid] for pid in mark}}
+    found = told(load, time.process_time() - before, watched() - mark)
     for connection in protocols:
         connection.transport.abort()
     return found
 
 
 WATCHED: list[int] = []
-"""Processes whose CPU time is read right before and right after the load; their descendants count as theirs."""
+"""Processes whose CPU time is read right before and right after the load."""
 
 
-def marks() -> dict[int, float]:
-    return {pid: cpu_seconds(pid) for pid in WATCHED}
-
-
-def cpu_seconds(pid: int) -> float:
-    """User and system time of a process and of all below it, as Linux tells: what has ended already included."""
+def watched() -> float:
+    """User and system time of the watched processes and of all below them, as Linux tells; in seconds."""
     parents, times = {}, {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -152,16 +148,16 @@ def cpu_seconds(pid: int) -> float:
             continue
         one = int(stat.parent.name)
         parents[one], times[one] = int(fields[1]), sum(map(int, fields[11:15]))
-    family, grew = {pid}, True
+    family, grew = set(WATCHED), True
     while grew:
         more = {one for one, parent in parents.items() if parent in family} - family
         family, grew = family | more, bool(more)
     return sum(times.get(one, 0) for one in family) / os.sysconf("SC_CLK_TCK")
 
 
-def told(load: Load, cpu: float) -> dict:
+def told(load: Load, own: float, theirs: float) -> dict:
     times = sorted(load.times) or [0.0]
-    answers = max(1, len(load.times))
+    answers = max(1, len(load.times))  # `busy` is in cores
     return {
         "requests": len(load.times),
         "per_second": len(load.times) / load.seconds,
@@ -170,7 +166,9 @@ def told(load: Load, cpu: float) -> dict:
         "max_ms": times[-1] * 1e3,
         "statuses": dict(load.counts),
         "answer_bytes": load.bytes / answers,
-        "client_share": cpu / load.seconds,
+        "cpu_us": theirs / answers * 1e6,
+        "busy": theirs / load.seconds,
+        "client_busy": own / load.seconds,
         "still_waiting": len(load.waiting),
         "last": load.last.decode("utf-8", "replace"),
     }

@@ -9,9 +9,7 @@ microseconds of CPU that a decision costs the server's processes.
 import argparse
 import asyncio
 import json
-import os
 import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,6 +23,7 @@ from typing import Any
 
 from benchmarks import shop_model, workload
 from benchmarks.many_users import tcp_server
+from benchmarks.running import CONNECTIONS, ROOT, SERVER_CORE, load, process, text_of, until
 from benchmarks.timing import say
 from benchmarks.workload import SURFACE, catalog_text, visits
 from decisioning.catalog_yaml import load_catalog
@@ -36,12 +35,11 @@ from stores.online.redis_store import RedisStore
 from stores.publishing.publish import publish
 from stores.releases import SCHEMA, ReleaseStore
 
-ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / ".segue-bench"
-USERS, OFFERS, CONNECTIONS = 2_000, 50, 16
-SERVER_CORE, LOAD_CORE = 0, 1
-START_SECONDS = 60.0
+USERS, OFFERS = 2_000, 50
 BODIES = "bodies.jsonl"
+PORT = re.compile(r'"url": "http://127\.0\.0\.1:(\d+)"')
+"""In what the server says as soon as it answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +133,7 @@ def _stored(schema: Schema, visit: workload.Visit) -> dict[str, Any]:
 
 
 async def _apply(url: str, events: Sequence[Event]) -> None:
-    store = RedisStore(url, timeout=10.0, gathers=True)
+    store = RedisStore(url, timeout=10.0)
     for start in range(0, len(events), 500):
         await asyncio.gather(*map(store.apply, events[start : start + 500]))
     await store.close()
@@ -143,65 +141,16 @@ async def _apply(url: str, events: Sequence[Event]) -> None:
 
 @contextmanager
 def serving(shop: Shop, url: str, workers: int = 1, cores: Sequence[int] = (SERVER_CORE,)) -> Iterator[tuple[int, int]]:
-    """The real server: its process id and its port."""
-    command = [sys.executable, "-m", "segue", "serve", "--port", "0"]
+    """The real server: its process id and its port. What it writes is gone with it."""
+    command = [sys.executable, "-m", "segue", "serve", "--port", 0]
     if workers > 1:
-        command += ["--workers", str(workers)]
-    more = {"SEGUE_HOME": str(shop.path), "REDIS_URL": url}
-    with tempfile.TemporaryFile() as said, _process(command, cores, more, said) as server:
-        yield server.pid, _port(server, said)
-
-
-@contextmanager
-def _process(command: list[str], cores: Sequence[int], more: dict[str, str], said: Any) -> Iterator[subprocess.Popen]:
-    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **more}, stdout=said, stderr=said)
-    pin(process.pid, cores)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def pin(pid: int, cores: Sequence[int]) -> None:
-    """To these cores, where the system can and has them. What the process starts later is pinned with it."""
-    with suppress(AttributeError, OSError):
-        os.sched_setaffinity(pid, cores)
-
-
-def _port(server: subprocess.Popen, said: Any) -> int:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and server.poll() is None:
-        text = os.pread(said.fileno(), 1 << 20, 0).decode()
-        if found := re.search(r'"url": "http://127\.0\.0\.1:(\d+)"', text):
-            return int(found[1])
-        time.sleep(0.02)
-    raise RuntimeError(f"the server did not start: {os.pread(said.fileno(), 1 << 20, 0).decode()}")
-
-
-def load(port: int, bodies: Path, watch: Sequence[int], *words: object, cores: Sequence[int] = (LOAD_CORE,)) -> dict:
-    """What the load client found; `cpu_us` is what a request cost the watched processes, one number each."""
-    command = [
-        sys.executable,
-        str(ROOT / "benchmarks" / "serving_load.py"),
-        "--port",
-        str(port),
-        "--bodies",
-        str(bodies),
-    ]
-    command += [word for pid in watch for word in ("--watch", str(pid))] + list(map(str, words))
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as client:
-        pin(client.pid, cores)
-        said, _ = client.communicate()
-    if client.returncode:
-        raise RuntimeError("the load client failed")
-    found = json.loads(said)
-    found["cpu_us"] = [found["cpu_s"][str(pid)] / max(1, found["requests"]) * 1e6 for pid in watch]
-    return found
+        command += ["--workers", workers]
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as said:
+        home = Home(Path(folder))
+        home.releases.symlink_to(shop.home.releases)
+        more = {"SEGUE_HOME": folder, "SEGUE_SECRET": shop.home.secret().hex(), "REDIS_URL": url}
+        with process(command, said, cores=cores, more=more) as server:
+            yield server.pid, int(until(lambda: PORT.search(text_of(said)), server, said)[1])
 
 
 def main() -> None:
@@ -223,11 +172,9 @@ def main() -> None:
             with suppress(KeyboardInterrupt):
                 time.sleep(3600)
             return
-        more = ["--open-loop", asked.open_loop] if asked.open_loop else []
+        asking = {"seconds": asked.seconds, "connections": asked.connections, "rate": asked.open_loop}
         for _ in range(asked.rounds):
-            found = load(
-                port, shop.bodies, [pid], "--seconds", asked.seconds, "--connections", asked.connections, *more
-            )
+            found = load(port, shop.bodies, [pid], **asking)
             print(line(found), flush=True)
         if asked.show:
             print(found["last"])
@@ -236,7 +183,7 @@ def main() -> None:
 def line(found: dict) -> str:
     return (
         f"{found['per_second']:,.0f} decisions/s, p50 {found['p50_ms']:.2f} ms, p99 {found['p99_ms']:.2f} ms, "
-        f"{found['cpu_us'][0]:.1f} µs of CPU a decision; the client's share of its core {found['client_share']:.0%}; "
+        f"{found['cpu_us']:.1f} µs of CPU a decision; the client's share of its core {found['client_busy']:.0%}; "
         f"answers of {found['answer_bytes']:.0f} bytes: {found['statuses']}"
     )
 
