@@ -1,38 +1,36 @@
 """The online store behind a circuit breaker: no request waits for a store that is known to be down.
 
-Of a cluster a part may be down: then what needs that part goes without, and the breaker stays closed for the others.
+Three states (`serving.circuit`): all is well; the store is read but takes no writes; the store is down. In the second,
+what is reported waits in a backlog, and reads know of what waits here; hard budgets are closed, as nobody can take a
+unit. Of a cluster a part may be down: then what needs that part goes without, and all is well for the others.
 """
 
 import asyncio
-import time
-from collections import deque
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TypeVar
+from secrets import token_hex
+from typing import Any, TypeVar
 
 import structlog
 
 from decisioning.domain import Event, Facts
 from features.schema import Schema
+from serving.backlog import APPLY_TIMEOUT, AT_ONCE, Backlog
+from serving.circuit import Circuit, State
 from stores.online.budgets import Want
-from stores.online.port import Damaged, OnlineStore, PartDown, StoreDown
+from stores.online.port import Damaged, OnlineStore, PartDown, ReadOnly, StoreDown, TooSlow
 
-PROBE_EVERY = 0.2
-"""Seconds between probes while the store is down."""
 PROBE_TIMEOUT = 0.5
-APPLY_TIMEOUT = 0.25
-SLOW_SECONDS = 0.2
-SLOW_READS = 5
-"""So many reads past their deadline, over such a time, and no good one among them, mean that the store hangs. Many at
-once may be the doing of one moment in which the machine was busy."""
-MOST_REFUSED = 20
-"""Events of the backlog that a part refused, before the rest of them wait for the next attempt."""
-MAX_BACKLOG = 10_000
-"""Events kept for the store while it is down. The log has them all; beyond this the oldest miss the counters."""
+PROBE_LASTS = 1.0
+NO_FEATURES = Schema(())
+LAST_WORDS_WITHIN = 1.0
+"""Seconds for what still waits when a server ends."""
 
 UNREAD = frozenset({"features", "history", "budgets", "killed"})
-DOWN, SLOW, PART_DOWN, DAMAGED = "store:down", "store:slow", "store:part_down", "store:damaged"
+DOWN, SLOW, READ_ONLY = "store:down", "store:slow", "store:read_only"
+PART_DOWN, DAMAGED = "store:part_down", "store:damaged"
 
 T = TypeVar("T")
 
@@ -44,222 +42,207 @@ class Unwell(str):
 
 
 class GuardedStore:
-    """Never raises and never waits past the deadline. Opens on a failure; a probe in the background closes it."""
+    """Never raises, and waits no longer than the store does, which keeps the deadlines that it is given."""
 
     def __init__(self, store: OnlineStore) -> None:
+        self.outcomes: Counter[str] = Counter()
+        """Reads by how they ended: `ok`, or what `degraded` said."""
         self._store = store
-        self._slow = 0
-        self._slow_since = 0.0
+        self._circuit = Circuit(self._mend)
+        self._backlog = Backlog()
         self._killed: frozenset[str] = frozenset()
-        self._probe: asyncio.Task[None] | None = None
-        self._repeating: asyncio.Task[None] | None = None
-        self._backlog: deque[tuple[Event, tuple[str, ...]]] = deque(maxlen=MAX_BACKLOG)
         self._writing: set[asyncio.Task[None]] = set()
 
     @property
+    def state(self) -> State:
+        return self._circuit.state
+
+    @property
     def is_down(self) -> bool:
-        return self._probe is not None
+        return self._circuit.state is State.OPEN
+
+    @property
+    def entered(self) -> Mapping[State, int]:
+        """How often each state was entered."""
+        return self._circuit.entered
+
+    @property
+    def waiting(self) -> int:
+        """Events that the store has still to take."""
+        return len(self._backlog)
+
+    @property
+    def missed(self) -> int:
+        """Events that no counter will know of, as too many waited."""
+        return self._backlog.missed
+
+    @property
+    def trouble(self) -> str:
+        """What `degraded` says of an event that is not counted yet."""
+        return READ_ONLY if self._circuit.state is State.READ_ONLY else DOWN
 
     async def warm(self, schema: Schema) -> None:
         """Connects before the first request would have to, or learns that the store is down."""
         try:
-            await self._ask(schema)
+            facts = await self._store.read("probe", schema, timeout=PROBE_TIMEOUT)
         except Exception as error:  # noqa: BLE001  the server starts without its store
-            self._open(_why(error), schema)
+            self._circuit.enter(State.OPEN, _why(error))
+        else:
+            self._known(facts)
 
-    async def read(self, user: str, schema: Schema, budgets: Sequence[str], timeout: float) -> Facts:
-        """All that is known of a user, and what is out of `budgets`; `timeout` in seconds."""
-        return self._noted(await self._asked(lambda: self._store.read(user, schema, budgets), schema, timeout))
+    async def read(self, user: str, schema: Schema, budgets: Sequence[str], timeout: float, own: str = "") -> Facts:
+        """All that is known of a user, and what is out of `budgets`; without what the decision `own` itself showed."""
+        if self._circuit.state is State.OPEN:
+            return self._unread(DOWN)
+        try:
+            found = await self._store.read(user, schema, budgets, own, timeout=timeout)
+        except Exception as error:  # noqa: BLE001  whatever a store raises, the request is answered
+            return self._unread(self._judged(error))
+        self._circuit.good += 1
+        self.outcomes["ok"] += 1
+        found = self._known(found)
+        if self._backlog:
+            found = self._backlog.told(found, user, own)
+        if self._circuit.state is State.READ_ONLY:
+            found = replace(found, degraded=(*found.degraded, READ_ONLY))
+        return found
 
     async def read_again(
         self, user: str, schema: Schema, budgets: Sequence[str], timeout: float, decision_id: str
     ) -> tuple[Facts, bytes | None]:
-        """The same for a decision that may have been made before, without what it showed; and the answer it gave."""
-
-        async def both() -> tuple[Facts, bytes | None]:
-            read = self._store.read(user, schema, budgets, decision_id)
-            facts, answer = await asyncio.gather(read, self._recalled(user, decision_id))
-            return facts, answer
-
-        found = await self._asked(both, schema, timeout)
-        return (self._noted(found), None) if isinstance(found, Unwell) else (self._noted(found[0]), found[1])
+        """The same for a decision that may have been made before; and the answer it gave."""
+        facts, answer = await asyncio.gather(
+            self.read(user, schema, budgets, timeout, decision_id), self._recalled(user, decision_id, timeout)
+        )
+        return facts, answer
 
     async def reserve(
-        self, decision_id: str, wants: Sequence[Want], lasts: float, schema: Schema, timeout: float
+        self, decision_id: str, wants: Sequence[Want], lasts: float, timeout: float
     ) -> Mapping[str, int] | None:
         """Units of hard budgets, as the store's `reserve`. None: nobody knows, so nothing may be shown."""
-        found = await self._asked(lambda: self._store.reserve(decision_id, wants, lasts), schema, timeout)
-        return None if isinstance(found, Unwell) else found
+        return await self._written(self._store.reserve, decision_id, wants, lasts, timeout=timeout)
 
     async def remember(
-        self,
-        user: str,
-        decision_id: str,
-        answer: bytes,
-        lasts: float,
-        instead_of: bytes | None,
-        schema: Schema,
-        timeout: float,
+        self, user: str, decision_id: str, answer: bytes, lasts: float, instead_of: bytes | None, timeout: float
     ) -> bytes | None:
         """The answer that another server gave to the same decision meanwhile; else None, also when nobody knows."""
-        call = lambda: self._store.remember(user, decision_id, answer, lasts, instead_of)  # noqa: E731
-        found = await self._asked(call, schema, timeout)
-        return None if isinstance(found, Unwell) else found
+        return await self._written(self._store.remember, user, decision_id, answer, lasts, instead_of, timeout=timeout)
 
-    async def record(self, events: Sequence[Event], schema: Schema, timeout: float) -> None:
+    async def record(self, events: Sequence[Event], timeout: float) -> None:
         """Applies events of the server's own making. What is not done in time goes on in the background."""
 
         async def write() -> None:
-            await asyncio.gather(*(self.apply(event, (), schema) for event in events))
+            await asyncio.gather(*(self.apply(event, ()) for event in events))
 
         task = asyncio.create_task(write())
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
         await asyncio.wait({task}, timeout=timeout)
 
-    async def _recalled(self, user: str, decision_id: str) -> bytes | None:
-        """The answer remembered; where that can't be told of this one user, there is none."""
-        try:
-            return await self._store.recall(user, decision_id)
-        except (PartDown, Damaged):
-            return None
-
-    async def _asked(self, call: Callable[[], Awaitable[T]], schema: Schema, timeout: float) -> T | Unwell:
-        """What the store answers within the deadline, or why it doesn't."""
-        if self._probe is not None:
-            return Unwell(DOWN)
-        try:
-            found = await within(timeout, call())
-        except TimeoutError:
-            self._note_slow(schema)
-            return Unwell(SLOW)
-        except (PartDown, Damaged) as error:
-            return Unwell(PART_DOWN if isinstance(error, PartDown) else DAMAGED)
-        except Exception as error:  # noqa: BLE001  whatever a store raises, the request is answered
-            self._open(_why(error), schema)
-            return Unwell(DOWN)
-        self._slow = 0
-        return found
-
-    async def apply(self, event: Event, budgets: tuple[str, ...], schema: Schema) -> bool | None:
-        """True: counted. False: seen before. None: the store is down, and the event is kept for when it is back.
+    async def apply(self, event: Event, budgets: Sequence[str]) -> bool | None:
+        """True: counted. False: seen before. None: not now; the event waits until the store takes it.
 
         None also where the user's keys are damaged: no repetition would help.
         """
-        if self._probe is None:
-            try:
-                async with asyncio.timeout(APPLY_TIMEOUT):
-                    return await self._store.apply(event, budgets)
-            except Damaged as error:
+        if self._circuit.state is not State.CLOSED or self._backlog.concerns(event.user):
+            self._backlog.add(event, budgets)
+            return None
+        good = self._circuit.good
+        try:
+            is_new = await self._store.apply(event, budgets, timeout=APPLY_TIMEOUT)
+        except Exception as error:  # noqa: BLE001  the event is in the log already
+            if isinstance(error, TooSlow) and good == self._circuit.good:
+                error = StoreDown("a write was not answered in time, nor was anything else meanwhile")
+            self._judged(error, writing=True)
+            if isinstance(error, Damaged):
                 log.error("event_refused", why=str(error))
-                return None
-            except PartDown as error:
-                self._repeat(str(error))
-            except Exception as error:  # noqa: BLE001  the event is in the log already
-                self._open(_why(error), schema)
-        self._backlog.append((event, budgets))
-        return None
+            else:
+                self._backlog.add(event, budgets)
+                self._circuit.mend_soon()
+            return None
+        self._circuit.good += 1
+        return is_new
 
     async def close(self) -> None:
         await asyncio.gather(*self._writing)
-        for task in (self._probe, self._repeating):
-            if task is not None:
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+        await self._circuit.close()
         with suppress(Exception):  # a store that is down can't be left politely
+            if self._backlog and not self.is_down:
+                await asyncio.wait_for(self._backlog.catch_up(self._store), LAST_WORDS_WITHIN)
+        if self._backlog:
+            log.error(
+                "events_uncounted", events=len(self._backlog), why="the store did not take them: the log has them"
+            )
+        with suppress(Exception):
             await self._store.close()
 
-    def _noted(self, found: Facts | Unwell) -> Facts:
+    async def _recalled(self, user: str, decision_id: str, timeout: float) -> bytes | None:
+        """The answer remembered; where that can't be told, there is none."""
+        if self._circuit.state is State.OPEN:
+            return None
+        try:
+            return await self._store.recall(user, decision_id, timeout=timeout)
+        except Exception as error:  # noqa: BLE001
+            self._judged(error)
+            return None
+
+    async def _written(self, write: Callable[..., Awaitable[T]], *words: Any, timeout: float) -> T | None:
+        """What the store answers to a write; None where it takes none, or failed to answer."""
+        if self._circuit.state is not State.CLOSED:
+            return None
+        try:
+            found = await write(*words, timeout=timeout)
+        except Exception as error:  # noqa: BLE001  whatever a store raises, the request is answered
+            self._judged(error, writing=True)
+            return None
+        self._circuit.good += 1
+        return found
+
+    async def _mend(self) -> bool:
+        """One attempt: a read and a write like any others where the store is unwell, then whatever waits."""
+        try:
+            if self._circuit.state is not State.CLOSED:
+                self._known(await self._store.read("probe", NO_FEATURES, timeout=PROBE_TIMEOUT))
+        except Exception as error:  # noqa: BLE001  the next attempt tells
+            self._judged(error)
+            return False
+        try:
+            if self._circuit.state is not State.CLOSED:
+                with suppress(PartDown):  # the others may be well
+                    await self._store.remember("probe", token_hex(8), b"", PROBE_LASTS, timeout=PROBE_TIMEOUT)
+                await self._backlog.catch_up(self._store, AT_ONCE)
+                self._circuit.enter(State.CLOSED)  # reads know of what waits still
+            await self._backlog.catch_up(self._store)
+        except Exception as error:  # noqa: BLE001
+            self._judged(error, writing=True)
+        return self._circuit.state is State.CLOSED and not self._backlog
+
+    def _judged(self, error: Exception, *, writing: bool = False) -> str:
+        """What a failure says of the store, and of the answer."""
+        match error:
+            case TooSlow():
+                self._circuit.note_slow()
+                return SLOW
+            case PartDown():
+                return PART_DOWN
+            case Damaged():
+                return DAMAGED
+            case ReadOnly() if writing:
+                self._circuit.enter(State.READ_ONLY, _why(error))
+                return READ_ONLY
+        self._circuit.enter(State.OPEN, _why(error))
+        return DOWN
+
+    def _known(self, found: Facts) -> Facts:
         """Where they can't be read, the kill switches that were read last still hold: safer than none."""
-        if isinstance(found, Unwell):
-            return Facts(killed=self._killed, unread=UNREAD, degraded=(str(found),))
         if "killed" in found.unread:
             return replace(found, killed=self._killed)
         self._killed = found.killed
         return found
 
-    def _note_slow(self, schema: Schema) -> None:
-        now = time.monotonic()
-        self._slow_since = self._slow_since if self._slow else now
-        self._slow += 1
-        if self._slow >= SLOW_READS and now - self._slow_since >= SLOW_SECONDS:
-            self._open("reads past their deadline", schema)
-
-    def _open(self, why: str, schema: Schema) -> None:
-        if self._probe is None:
-            log.error("store_down", why=why)
-            self._probe = asyncio.create_task(self._until_back(schema))
-
-    async def _until_back(self, schema: Schema) -> None:
-        """Probes with a read like any other, brings the counters up to date, and closes the breaker."""
-        while True:
-            await asyncio.sleep(PROBE_EVERY)
-            with suppress(Exception):  # still down: the next probe tells
-                await self._ask(schema)
-                await self._catch_up()
-                break
-        self._slow = 0
-        self._probe = None
-        log.info("store_back")
-
-    async def _ask(self, schema: Schema) -> None:
-        async with asyncio.timeout(PROBE_TIMEOUT):
-            self._noted(await self._store.read("probe", schema))
-
-    def _repeat(self, why: str) -> None:
-        if self._repeating is None:
-            log.error("store_part_down", why=why)
-            self._repeating = asyncio.create_task(self._until_applied())
-
-    async def _until_applied(self) -> None:
-        """Brings to a part that was down what it missed, while the others are served."""
-        while self._backlog:
-            await asyncio.sleep(PROBE_EVERY)
-            if self._probe is None:  # else that one catches up
-                with suppress(Exception):
-                    await self._catch_up()
-        self._repeating = None
-        log.info("store_part_back")
-
-    async def _catch_up(self) -> None:
-        """Applies what came in meanwhile. An event counts once, however often it is applied.
-
-        What a part that is down has to take goes to the end of the line.
-        """
-        refused = 0
-        for _ in range(len(self._backlog)):
-            waiting = self._backlog.popleft()
-            try:
-                async with asyncio.timeout(APPLY_TIMEOUT):
-                    await self._store.apply(*waiting)
-            except PartDown as error:
-                self._backlog.append(waiting)
-                self._repeat(str(error))
-                refused += 1
-                if refused == MOST_REFUSED:
-                    return
-            except Damaged as error:
-                log.error("event_refused", why=str(error))
-            except BaseException:
-                self._backlog.appendleft(waiting)
-                raise
-
-
-async def within(seconds: float, call: Awaitable[T]) -> T:
-    """Awaits `call` for so many seconds; raises TimeoutError after that.
-
-    Unlike asyncio.timeout it is fair when this process itself was held up: then the timer and the answer are due in the
-    same turn of the loop, and the timer must not win over an answer that has arrived already.
-    """
-    loop = asyncio.get_running_loop()
-    async with asyncio.timeout(None) as deadline:
-        # Two steps: what the timer does takes effect a turn later than what has arrived.
-        timer = loop.call_later(seconds, lambda: deadline.reschedule(loop.time()))
-        try:
-            return await call
-        finally:
-            timer.cancel()
+    def _unread(self, why: str) -> Facts:
+        self.outcomes[why] += 1
+        return Facts(killed=self._killed, unread=UNREAD, degraded=(why,))
 
 
 def _why(error: Exception) -> str:

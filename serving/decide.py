@@ -96,7 +96,7 @@ async def made(runtime: Runtime, body: bytes, patience: float | None = None, arr
             durations[CHALLENGER] = sum(scoring)  # a part of `decide`
         record = DecisionRecord(request, facts, decision, durations)
         if decision.slate and current.release.plans[request.surface].counts_decisions:
-            await runtime.store.record(decided(request, decision), current.schema, wait.left())
+            await runtime.store.record(decided(request, decision), wait.left())
     why = await _reasons(current, request, facts, decision) if sent.explain else None
     return Made(encoded(decision, expires, why), decision, facts, record)
 
@@ -147,7 +147,7 @@ async def _remember(desk: Desk, surface: Surface, decision: Decision, before: by
     """Keeps the answer for the rest of the period. Of two requests at once the other is given the first one's."""
     request, answer = desk.request, sticky.given(surface, desk.request, decision)
     return await desk.store.remember(
-        request.user, request.decision_id, answer, desk.lasts, before, desk.current.schema, desk.left()
+        request.user, request.decision_id, answer, desk.lasts, before, desk.left()
     )
 
 

@@ -16,7 +16,6 @@ FUTURE_BY = 300.0
 EARLIEST = 946_684_800.0
 """2000-01-01: an earlier moment is a mistake of unit or of zone."""
 
-STORE_DOWN = "store:down"
 LOG_FAILED = "log:failed"
 """The disk refused the line: the counters know of the event, but no training run will."""
 UNKNOWN_TYPE = "event:unknown_type"
@@ -64,12 +63,12 @@ async def _take(runtime: Runtime, sent: EventRequest, index: int, result: Events
         _admit(result, RETIRED)
         return
     budgets = current.ledger.spends(event.offer, at) if event.type == EventType.IMPRESSION else ()
-    is_new = await runtime.store.apply(event, budgets, current.schema)
+    is_new = await runtime.store.apply(event, budgets)
     result.accepted += 1
     if event.type not in current.event_types:
         _admit(result, UNKNOWN_TYPE)
     if is_new is None:
-        _admit(result, STORE_DOWN)
+        _admit(result, runtime.store.trouble)
     elif not is_new:
         result.duplicates += 1
 

@@ -56,7 +56,7 @@ class Desk:
         if not wants:
             return {}
         lasts = self.lasts + REPORTED_WITHIN
-        return await self.store.reserve(self.request.decision_id, wants, lasts, self.current.schema, self.left())
+        return await self.store.reserve(self.request.decision_id, wants, lasts, self.left())
 
     def _wants(self, slate: tuple[Shown, ...]) -> tuple[Want, ...]:
         return self.current.ledger.wants([one.offer for one in slate], self.request.now)

@@ -25,7 +25,9 @@ class Want:
 
 
 class Budgets(Protocol):
-    async def reserve(self, decision_id: str, wants: Sequence[Want], lasts: float) -> Mapping[str, int]:
+    async def reserve(
+        self, decision_id: str, wants: Sequence[Want], lasts: float, *, timeout: float | None = None
+    ) -> Mapping[str, int]:
         """Takes a unit on lease for each of `wants`, for `lasts` seconds: all of them, or none.
 
         Returns the budgets that had too few left, each with the units that are out; empty when all were taken. A

@@ -30,7 +30,9 @@ class MemoryStore(MemoryShelf):
         self._killed: set[str] = set()
         self._fresh: dict[str, dict[str, tuple[float, bytes]]] = {}
 
-    async def read(self, user: str, schema: Schema, budgets: Sequence[str] = (), own: str = "") -> Facts:
+    async def read(
+        self, user: str, schema: Schema, budgets: Sequence[str] = (), own: str = "", *, timeout: float | None = None
+    ) -> Facts:
         version, packed = self.vector(user)
         history = [pack_event(event) for event in self._history.get(user, {}).values()]
         fresh = [word for name, (_, value) in self._fresh.get(user, {}).items() for word in (name.encode(), value)]
@@ -38,7 +40,7 @@ class MemoryStore(MemoryShelf):
         killed = [offer.encode() for offer in self._killed]
         return facts(Found(version, packed, history, fresh, killed, budgets, counted), schema, own)
 
-    async def apply(self, event: Event, budgets: Sequence[str] = ()) -> bool:
+    async def apply(self, event: Event, budgets: Sequence[str] = (), *, timeout: float | None = None) -> bool:
         history = self._history.setdefault(event.user, {})
         trimmed = self._trimmed.setdefault(event.user, {})
         if event.event_id in history or event.event_id in trimmed:
@@ -56,15 +58,24 @@ class MemoryStore(MemoryShelf):
         known.update((name, (at, pack_fresh(value, at))) for name, value in taken.items())
         return len(taken)
 
-    async def reserve(self, decision_id: str, wants: Sequence[Want], lasts: float) -> dict[str, int]:
+    async def reserve(
+        self, decision_id: str, wants: Sequence[Want], lasts: float, *, timeout: float | None = None
+    ) -> dict[str, int]:
         return await self._budgets.reserve(decision_id, wants, lasts)
 
-    async def recall(self, user: str, decision_id: str) -> bytes | None:
+    async def recall(self, user: str, decision_id: str, *, timeout: float | None = None) -> bytes | None:
         answer, until = self._answers.get((user, decision_id), (None, 0.0))
         return answer if self._clock() < until else None
 
     async def remember(
-        self, user: str, decision_id: str, answer: bytes, lasts: float, instead_of: bytes | None = None
+        self,
+        user: str,
+        decision_id: str,
+        answer: bytes,
+        lasts: float,
+        instead_of: bytes | None = None,
+        *,
+        timeout: float | None = None,
     ) -> bytes | None:
         found, now = await self.recall(user, decision_id), self._clock()
         if found is not None and found != instead_of:

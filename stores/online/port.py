@@ -34,6 +34,14 @@ class PartDown(StoreDown):
     """A part of the store is down, and this needs it: one node of a cluster. Other users may be well."""
 
 
+class TooSlow(StoreDown):
+    """The store did not answer within the time that the caller had. It may be well, and so may the next answer."""
+
+
+class ReadOnly(StoreDown):
+    """The store is well but takes no writes: it is full, a replica after a failover, or these writes are forbidden."""
+
+
 class Damaged(StoreDown):
     """A key holds what Segue never wrote there. Whom it concerns gets by with less; the store itself is well."""
 
@@ -44,9 +52,15 @@ def unread(part: str) -> str:
 
 
 class OnlineStore(Budgets, Protocol):
-    """Every method raises StoreDown, and nothing else, for whatever is wrong with the store or the way to it."""
+    """Every method raises StoreDown, and nothing else, for whatever is wrong with the store or the way to it.
 
-    async def read(self, user: str, schema: Schema, budgets: Sequence[str] = (), own: str = "") -> Facts:
+    None takes longer than `timeout`, in seconds, where it is given one, and then raises TooSlow; without it, no longer
+    than the store's own.
+    """
+
+    async def read(
+        self, user: str, schema: Schema, budgets: Sequence[str] = (), own: str = "", *, timeout: float | None = None
+    ) -> Facts:
         """Feature values, recent history, what is out of `budgets` (spent or on lease), and the offers switched off.
 
         `user` is a user key. A user without features, or with those of another schema, is no failure: the values are
@@ -60,7 +74,7 @@ class OnlineStore(Budgets, Protocol):
         """
         ...
 
-    async def apply(self, event: Event, budgets: Sequence[str] = ()) -> bool:
+    async def apply(self, event: Event, budgets: Sequence[str] = (), *, timeout: float | None = None) -> bool:
         """Add an event to its user's history and count it towards each of `budgets`: at most once per `event_id`.
 
         It confirms the unit that its decision holds on lease, or spends one. False if it was applied before. The order
@@ -77,12 +91,19 @@ class OnlineStore(Budgets, Protocol):
         """
         ...
 
-    async def recall(self, user: str, decision_id: str) -> bytes | None:
+    async def recall(self, user: str, decision_id: str, *, timeout: float | None = None) -> bytes | None:
         """The answer that was remembered for a decision, as long as it lasts."""
         ...
 
     async def remember(
-        self, user: str, decision_id: str, answer: bytes, lasts: float, instead_of: bytes | None = None
+        self,
+        user: str,
+        decision_id: str,
+        answer: bytes,
+        lasts: float,
+        instead_of: bytes | None = None,
+        *,
+        timeout: float | None = None,
     ) -> bytes | None:
         """Remember an answer for so many seconds: None.
 

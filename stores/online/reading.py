@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from redis.exceptions import ResponseError
+from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError, ResponseError
 
 from decisioning.domain import Facts, HistoryEvent, Value
 from features.schema import Schema
@@ -38,6 +38,16 @@ class Found:
     budgets: Sequence[str]
     counted: Sequence[Any]
     """For each of them, the units spent and those on lease, in turns."""
+
+
+_NO_WRITES = ("OOM ", "READONLY ", "MISCONF ", "NOREPLICAS ", "NOPERM ")
+
+
+def refuses_writes(error: object) -> bool:
+    """Whether a server says that it takes no writes now, or not this one, while it may well be read."""
+    if isinstance(error, OutOfMemoryError | ReadOnlyError | NoPermissionError):
+        return True
+    return isinstance(error, ResponseError) and str(error).startswith(_NO_WRITES)
 
 
 def is_damage(answer: object) -> bool:

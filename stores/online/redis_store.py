@@ -14,11 +14,12 @@ from redis.exceptions import NoScriptError, ResponseError
 from decisioning.domain import Event, Facts, Value
 from features.schema import Schema
 from stores.online.budgets import Want, holder
+from stores.online.deadline import within
 from stores.online.fresh import FRESH_SECONDS, pack_fresh
 from stores.online.gathering import Gathering
 from stores.online.layout import Keys, Pointer, Version, bucket_of, field_of, pack_event
-from stores.online.port import HISTORY_LIMIT, HISTORY_SECONDS, Damaged, PartDown, StoreDown
-from stores.online.reading import Found, facts, is_damage
+from stores.online.port import HISTORY_LIMIT, HISTORY_SECONDS, Damaged, PartDown, ReadOnly, StoreDown, TooSlow
+from stores.online.reading import Found, facts, is_damage, refuses_writes
 from stores.online.scripts import APPLY, APPLY_AND_COUNT, COUNT, REFRESH, REMEMBER, RESERVE
 from stores.online.wire import wire
 
@@ -68,11 +69,16 @@ class RedisStore:
         self._settled: deque[str] = deque(maxlen=10_000)
         """Events that are counted, and owed no more."""
 
-    async def read(self, user: str, schema: Schema, budgets: Sequence[str] = (), own: str = "") -> Facts:
-        return await self._guarded(self._read(user, schema, budgets, own))
+    async def read(
+        self, user: str, schema: Schema, budgets: Sequence[str] = (), own: str = "", *, timeout: float | None = None
+    ) -> Facts:
+        return await self._guarded(self._read(user, schema, budgets, own), timeout)
 
-    async def apply(self, event: Event, budgets: Sequence[str] = ()) -> bool:
-        return await self._guarded(self._apply(event, budgets))
+    async def apply(self, event: Event, budgets: Sequence[str] = (), *, timeout: float | None = None) -> bool:
+        try:
+            return await self._guarded(self._apply(event, budgets), timeout)
+        except TooSlow as error:  # where a node hangs, those whom it has wait for it, and nobody else
+            raise (PartDown(str(error)) if self._wire.has_others else error) from None
 
     async def refresh(self, user: str, values: Mapping[str, Value], at: float) -> int:
         args: list[Any] = [FRESH_SECONDS]
@@ -80,22 +86,31 @@ class RedisStore:
             args += [name, repr(float(at)), pack_fresh(value, at)]
         return await self._guarded(self._run(REFRESH, [self._keys.fresh(user)], args)) if values else 0
 
-    async def reserve(self, decision_id: str, wants: Sequence[Want], lasts: float) -> dict[str, int]:
+    async def reserve(
+        self, decision_id: str, wants: Sequence[Want], lasts: float, *, timeout: float | None = None
+    ) -> dict[str, int]:
         keys = [key for want in wants for key in self._keys.budget(want.budget)]
         args: list[str | int] = [self._now(), repr(float(lasts))]
         for want in wants:
             args += [holder(decision_id, want.offer), want.allowed]
-        short = await self._guarded(self._run(RESERVE, keys, args))
+        short = await self._guarded(self._run(RESERVE, keys, args), timeout)
         return {wants[place].budget: out for place, out in zip(short[::2], short[1::2], strict=True)}
 
-    async def recall(self, user: str, decision_id: str) -> bytes | None:
-        return await self._guarded(self._one("GET", self._keys.answer(user, decision_id)))
+    async def recall(self, user: str, decision_id: str, *, timeout: float | None = None) -> bytes | None:
+        return await self._guarded(self._one("GET", self._keys.answer(user, decision_id)), timeout)
 
     async def remember(
-        self, user: str, decision_id: str, answer: bytes, lasts: float, instead_of: bytes | None = None
+        self,
+        user: str,
+        decision_id: str,
+        answer: bytes,
+        lasts: float,
+        instead_of: bytes | None = None,
+        *,
+        timeout: float | None = None,
     ) -> bytes | None:
         args = [instead_of or b"", answer, max(1, int(lasts * 1000))]
-        return await self._guarded(self._run(REMEMBER, [self._keys.answer(user, decision_id)], args))
+        return await self._guarded(self._run(REMEMBER, [self._keys.answer(user, decision_id)], args), timeout)
 
     async def kill(self, offer: str) -> None:
         await self._guarded(self._one("SADD", self._keys.killed, offer))
@@ -113,13 +128,15 @@ class RedisStore:
     def _now(self) -> str:
         return repr(self._clock()) if self._clock else ""
 
-    async def _guarded(self, call: Awaitable[Any]) -> Any:
+    async def _guarded(self, call: Awaitable[Any], timeout: float | None = None) -> Any:
         """One deadline over everything, and StoreDown for whatever goes wrong, nonsense from the server included."""
+        seconds = self._timeout if timeout is None else timeout
         try:
-            async with asyncio.timeout(self._timeout):
-                return await call
+            return await within(seconds, call)
         except StoreDown:
             raise
+        except TimeoutError as error:
+            raise TooSlow(f"no answer within {seconds:.3g} s") from error
         except Exception as error:
             raise self._down(error) from error
 
@@ -141,7 +158,13 @@ class RedisStore:
         return answer
 
     def _down(self, error: Exception) -> StoreDown:
-        kind = Damaged if is_damage(error) else PartDown if self._wire.has_others else StoreDown
+        kind = StoreDown
+        if is_damage(error):
+            kind = Damaged
+        elif self._wire.has_others:
+            kind = PartDown
+        elif refuses_writes(error):
+            kind = ReadOnly
         return kind(f"{type(error).__name__}: {error}")
 
     # --- Reading

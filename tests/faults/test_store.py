@@ -78,17 +78,19 @@ def test_events_of_an_outage_are_accepted_logged_and_counted_once_it_is_over(ser
 
 
 @pytest.mark.parametrize("setting", [("maxmemory", "1"), ("min-replicas-to-write", "1")], ids=["full", "only read"])
-def test_a_store_that_takes_no_events_closes_caps_and_counts_them_when_it_does(serve, valkey, within, setting):
+def test_a_store_that_takes_no_writes_is_read_on_and_caps_know_of_what_waits(serve, valkey, within, setting):
     server = serve(valkey.url)
     assert server.decide()["offers"][0]["offer"] == "annual"
     with valkey.admin() as admin:
         before = admin.config_get(setting[0])[setting[0]]
         admin.config_set(*setting)
-        for number in range(2):
-            assert server.report(f"e{number}")["degraded"] == ["store:down"]
+        assert server.report("e0")["degraded"] == ["store:read_only"]
+        answer = server.decide()
+        assert (answer["offers"][0]["offer"], answer["degraded"]) == ("annual", ["store:read_only"])
+        assert server.report("e1")["degraded"] == ["store:read_only"]
         for _ in range(10):
             answer, seconds = timed(server.decide)
-            assert obeys_consent(answer), "nor would a cap that was reached show"
+            assert obeys_consent(answer), "a cap that was reached meanwhile"
             assert seconds < DEADLINE
         admin.config_set(setting[0], before)
     within(2.0, lambda: server.decide()["degraded"] == [])

@@ -76,9 +76,9 @@ def test_a_client_cannot_report_a_decision(server):
 def test_a_store_too_slow_for_the_deadline_counts_the_decision_in_the_background(server):
     apply = server.store.apply
 
-    async def slowly(*args):
+    async def slowly(*args, **more):
         await asyncio.sleep(0.12)
-        return await apply(*args)
+        return await apply(*args, **more)
 
     @told(server)
     async def story():
@@ -94,7 +94,7 @@ def test_a_store_too_slow_for_the_deadline_counts_the_decision_in_the_background
 def test_decisions_of_an_outage_are_counted_when_it_is_over(server):
     apply = server.store.apply
 
-    async def broken(*_):
+    async def broken(*_, **__):
         raise StoreDown("told to")
 
     @told(server)

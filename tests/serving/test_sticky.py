@@ -214,7 +214,7 @@ def test_a_sticky_answer_whose_unit_is_lost_is_shown_no_more():
     budget = Budget("few", frozenset({"gold"}), 1)
     server = Server(MemoryStore(), sticky_shop(budgets=(budget,)))
 
-    async def silent(*_):
+    async def silent(*_, **__):
         raise StoreDown("told to")
 
     @told(server)
@@ -266,10 +266,11 @@ def test_a_damaged_memory_is_no_memory_and_a_store_that_is_down_no_obstacle(serv
             server.store._answers[ann, first["decision_id"]] = (answer, float("inf"))
             assert (await server.decide("ann", "push"))["offers"] == first["offers"]
 
-        async def broken(*_):
+        async def broken(*_, **__):
             raise ConnectionError
 
         server.store.recall = broken
+        assert (await server.decide("ann", "push"))["offers"]
         answer = await server.decide("ann", "push")
         assert answer["degraded"] == ["store:down"]
         assert answer["offers"]

@@ -51,10 +51,19 @@ class Watched:
         return ask
 
 
+class Patient:
+    """A store that takes its time: so many requests at once are slower than any surface's deadline."""
+
+    def __init__(self, store) -> None:
+        self.store = store
+
+    def __getattr__(self, name: str):
+        return lambda *args, timeout=None: getattr(self.store, name)(*args)
+
+
 def test_a_race_for_the_last_units_shows_no_more_than_there_are(redis_url, own_namespace, release):
-    servers = [Server(RedisStore(redis_url, timeout=5.0, namespace=own_namespace), release) for _ in range(2)]
-    for server in servers:  # so many requests at once are slower than any surface's deadline
-        server.runtime.store._asked = patient(server.runtime.store._asked)
+    stores = [Patient(RedisStore(redis_url, timeout=5.0, namespace=own_namespace)) for _ in range(2)]
+    servers = [Server(store, release) for store in stores]
 
     @told(*servers)
     async def story():
@@ -68,10 +77,6 @@ def test_a_race_for_the_last_units_shows_no_more_than_there_are(redis_url, own_n
         assert await servers[0].out("few") == {"few": 10}
         assert await servers[1].shown("late") == ["plain"]
         assert all(map(replays, servers)), "the facts in the log are those of the final decision"
-
-
-def patient(asked):
-    return lambda call, schema, timeout: asked(call, schema, 5.0)
 
 
 def test_without_a_hard_budget_a_decision_is_one_round_trip_and_with_one_two(release):
@@ -95,7 +100,7 @@ def test_a_budget_that_runs_out_between_reading_and_reserving_counts_as_spent(re
         facts = await store.store.read("nobody", server.runtime.current.schema, ["few"])
         stale = replace(facts, budgets={"few": 3})
 
-        async def read(*_):
+        async def read(*_, **__):
             return stale
 
         store.read = read
@@ -217,7 +222,7 @@ def test_the_attempts_are_bounded_and_then_every_hard_budget_is_closed():
     class Mean(MemoryStore):
         asked = 0
 
-        async def reserve(self, decision_id, wants, lasts):
+        async def reserve(self, decision_id, wants, lasts, *, timeout=None):
             self.asked += 1
             return {want.budget: want.allowed for want in wants}
 
