@@ -1,0 +1,87 @@
+"""How fast a client may ask: one limit for all its keys and all workers of a server.
+
+Each worker counts what it let through itself, in shared memory, and adds up what all of them did: no lock, which a
+killed worker could leave closed, and nobody writes what another one writes too. So no request is forgotten; at the very
+limit, each of the other workers may let one more through at the same moment.
+"""
+
+import mmap
+from dataclasses import dataclass
+
+from stores.api_keys import MOST_CLIENTS, Client
+
+_COUNT_BITS = 20
+"""A count goes up to a limit's requests, a million at most, and what other workers let through besides."""
+_COUNT = (1 << _COUNT_BITS) - 1
+_WINDOW = (1 << 22) - 1
+"""Windows are numbered modulo this: only the one that runs and the one before it matter."""
+
+
+class Counts:
+    """Room for the counts of every client and worker. Make it before workers are forked.
+
+    A count is one word, written at once: the window's number, what was let through in the window before it, and in it.
+    """
+
+    def __init__(self, workers: int = 1) -> None:
+        """`workers`: how many may live at once."""
+        self.workers = workers
+        self.words = memoryview(mmap.mmap(-1, 8 * workers * MOST_CLIENTS)).cast("q")
+        self.worker = 0
+        """Which of them this process is: no other living one may be the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """One client's limit: `requests` at once, and as many in each `seconds` on the average.
+
+    A sliding window: what was let through in the window that runs, and of the one before it the part that still lies
+    within the last `seconds`, as if it had been spread over it evenly.
+    """
+
+    counts: Counts
+    client: int
+    requests: int
+    seconds: int
+
+    @classmethod
+    def of(cls, client: Client, counts: Counts) -> "Allowance | None":
+        limit = client.limit
+        return None if limit is None else cls(counts, client.place, limit.requests, limit.seconds)
+
+    def take(self, now: float) -> float:
+        """0 where there was room; else the seconds until there is, and nothing is taken. `now` is monotonic, and the
+        same clock in all workers."""
+        counts, moment = self.counts, now / self.seconds
+        number = int(moment)
+        window, before = number & _WINDOW, (number - 1) & _WINDOW
+        start = self.client * counts.workers
+        these = earlier = 0
+        for word in counts.words[start : start + counts.workers].tolist():
+            its_window = word >> 2 * _COUNT_BITS
+            if its_window == window:
+                these += word & _COUNT
+                earlier += word >> _COUNT_BITS & _COUNT
+            elif its_window == before:
+                earlier += word & _COUNT
+        passed = moment - number
+        if these + earlier * (1.0 - passed) + 1.0 > self.requests:
+            return self._wait(these, earlier, passed)
+        mine = start + counts.worker
+        counts.words[mine] = _one_more(counts.words[mine], window, before)
+        return 0.0
+
+    def _wait(self, these: int, earlier: int, passed: float) -> float:
+        """Seconds until one more fits, if nobody else takes it."""
+        room = self.requests - 1 - these
+        if room >= 0:  # once enough of the window before has gone by
+            return max(1.0 - room / earlier - passed, 0.0) * self.seconds
+        return (1.0 - passed + 1.0 - (self.requests - 1) / these) * self.seconds
+
+
+def _one_more(word: int, window: int, before: int) -> int:
+    its_window = word >> 2 * _COUNT_BITS
+    if its_window == window:
+        return word + 1
+    earlier = word & _COUNT if its_window == before else 0
+    return (window << _COUNT_BITS | earlier) << _COUNT_BITS | 1
