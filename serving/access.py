@@ -122,7 +122,7 @@ class Access:
                 429,
                 "too_many_requests",
                 "This client is over its limit of requests. Ask again after the seconds that Retry-After says.",
-                headers={"Retry-After": str(int(wait) + 1)},
+                headers={"Retry-After": str(int(wait + 0.01) + 1)},  # whole seconds, and rather one more
             )
         return caller
 
