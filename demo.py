@@ -128,6 +128,7 @@ class Demo:
     def _serve(self, steps: Steps, catalog: Catalog, url: str) -> None:
         """Serves in this thread, as the signals of a person arrive here, while another one pays the visits."""
         from serving.main import run
+        from serving.settings import Settings
 
         started = time.perf_counter()
 
@@ -135,7 +136,7 @@ class Demo:
             steps.seconds["serve"] = round(time.perf_counter() - started, 2)
             threading.Thread(target=self._visit, args=(steps, catalog, address), daemon=True).start()
 
-        run(self.home, "127.0.0.1", free_port(self.port), url, drain=0.0, on_ready=visit, quiet=True)
+        run(Settings(self.home, port=free_port(self.port), redis_url=url, drain=0.0, quiet=True), on_ready=visit)
         self.console.print("Stopped.")
 
     def _visit(self, steps: Steps, catalog: Catalog, address: str) -> None:

@@ -6,12 +6,15 @@ import sys
 from pathlib import Path
 
 from decisioning.errors import UserError
-from serving.main import DRAIN, run
+from serving.settings import DRAIN, Settings
 from stores.home import Home
 
 
 def main() -> None:
     """Options, or the environment variables that stand in for them."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # no arithmetic here is worth a thread, nor a fork with threads
+    from serving.supervisor import serve
+
     parser = argparse.ArgumentParser(
         prog="python -m serving",
         description="Serve decisions from a release folder.",
@@ -25,19 +28,24 @@ def main() -> None:
     parser.add_argument("--redis-url", default=env.get("REDIS_URL"), help="the online store [REDIS_URL]")
     parser.add_argument("--host", default=env.get("SEGUE_HOST", "127.0.0.1"), help="[SEGUE_HOST]")
     parser.add_argument("--port", type=int, default=env.get("SEGUE_PORT", "8080"), help="0 for any [SEGUE_PORT]")
+    parser.add_argument("--workers", type=int, default=env.get("SEGUE_WORKERS", 1), help="processes [SEGUE_WORKERS]")
     parser.add_argument("--drain", type=float, default=env.get("SEGUE_DRAIN", DRAIN), help="seconds [SEGUE_DRAIN]")
     told = parser.parse_args()
+    if told.workers < 1:
+        parser.error(f"--workers is {told.workers}: there must be one at least")
+    settings = Settings(
+        home=Home(Path(told.home)),
+        host=told.host,
+        port=told.port,
+        redis_url=told.redis_url,
+        releases=told.releases,
+        logs=told.logs,
+        catalog=told.catalog,
+        drain=told.drain,
+        workers=told.workers,
+    )
     try:
-        run(
-            Home(Path(told.home)),
-            told.host,
-            told.port,
-            told.redis_url,
-            releases=told.releases,
-            logs_folder=told.logs,
-            catalog=told.catalog,
-            drain=told.drain,
-        )
+        serve(settings)
     except UserError as error:
         print(error, file=sys.stderr)
         sys.exit(2)

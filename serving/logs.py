@@ -1,6 +1,7 @@
 """What the server says of itself: one JSON object per line on stderr. Never a user's id, never a request's body."""
 
 import logging
+import os
 import sys
 
 import structlog
@@ -10,6 +11,7 @@ def configure(level: int = logging.INFO) -> None:
     """For the whole process: structlog's own lines, and those of libraries that use `logging` (from WARNING up)."""
     shared: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
+        _add_process,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
@@ -29,3 +31,9 @@ def configure(level: int = logging.INFO) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
+
+
+def _add_process(logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Which of the server's processes says it."""
+    event["pid"] = os.getpid()
+    return event

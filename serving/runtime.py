@@ -2,19 +2,23 @@
 
 import asyncio
 import gc
+import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
+from msgspec import structs
 
 from decisioning.catalog import Catalog
 from decisioning.catalog_yaml import load_catalog
 from decisioning.domain import EventType, Facts, Request
 from decisioning.engine import Release, decide
 from features.schema import Schema
+from serving.about import row_of
+from serving.board import STARTING, Board
 from serving.breaker import GuardedStore
 from serving.exposition import FLUSH_EVERY, Exporter
 from serving.ids import RandomIds
@@ -26,7 +30,10 @@ from stores.log.event_log import Log
 from stores.online.units import Ledger
 from stores.releases import ReleaseStore
 
-POLL_EVERY = 0.5
+POLL_EVERY = 0.1
+SWITCH_SECONDS = 0.0005
+"""For which loading may keep the requests waiting at a time; Python's own choice is ten times as long."""
+WAIT = 0.02
 RETRY_AFTER = 10.0
 """Seconds before a release that did not load is tried again: its files may only just be on their way."""
 
@@ -70,6 +77,17 @@ def prepared(release: Release) -> Current:
     return current
 
 
+@contextmanager
+def giving_way() -> Iterator[None]:
+    """Within this, a thread that works hands over to one that waits more often than it usually would."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_SECONDS)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
+
+
 def rules_of(folder: Path) -> Release:
     """The catalog of a folder as a release without models. Raises UserError for a bad one."""
     catalog = load_catalog(read_catalog_files(folder))
@@ -87,6 +105,11 @@ class Runtime:
     releases: ReleaseStore | None = None
     catalog: Path | None = None
     """A catalog folder to decide by rules from, as long as there is no release."""
+    wanted: Callable[[], str | None] | None = None
+    """The release to use, from somebody who has tried it ("": none; None: not known yet). Else what `releases` says."""
+    board: Board = field(default_factory=lambda: Board(1))
+    place: int = 1
+    """Where on the board this process tells of itself."""
     clock: Callable[[], float] = time.time
     current: Current = NOTHING_LOADED
     draining: bool = False
@@ -99,6 +122,7 @@ class Runtime:
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _refused: tuple[str, float] = ("", 0.0)
     """The release that did not load, and when to try it again."""
+    _state: str = STARTING
 
     def __post_init__(self) -> None:
         self.exporter = Exporter(self.metrics)
@@ -109,7 +133,10 @@ class Runtime:
         return self.current is not NOTHING_LOADED and not self.draining
 
     async def start(self) -> None:
-        """Loads the current release, or else the catalog, and keeps following `current`."""
+        """Loads the release to use, or else the catalog, and keeps following."""
+        self.tell(STARTING)
+        while self.wanted is not None and self.wanted() is None:
+            await asyncio.sleep(WAIT)
         await self.refresh()
         if self.current is NOTHING_LOADED and self.catalog is not None:
             await self._load_rules(self.catalog)
@@ -130,21 +157,39 @@ class Runtime:
         gc.unfreeze()  # what was frozen may be collected when the process ends
 
     async def refresh(self) -> None:
-        """Follows `current` once. A release that does not load changes nothing."""
+        """Takes the release to use, if it is another one. A release that does not load changes nothing."""
         releases, release_id = self.releases, ""
         if releases is None:
             return
         try:
-            release_id = await asyncio.to_thread(releases.current) or ""
+            release_id = self._wanted() or ""
             if not release_id or self._is_settled(release_id):
                 return
-            loaded = await asyncio.to_thread(lambda: prepared(releases.load(release_id)))
+            with giving_way():
+                loaded = await asyncio.to_thread(lambda: prepared(releases.load(release_id)))
         except Exception as error:  # noqa: BLE001  a broken release is refused, whatever is broken about it
             if self._refused[0] != release_id or not release_id:
                 log.error("release_refused", release=release_id, why=str(error), kept=self.current.release.id)
             self._refused = (release_id, time.monotonic() + RETRY_AFTER)
             return
         self._swap(loaded)
+
+    def about(self) -> dict[str, object]:
+        """For `/version`: this process first, then all that serve with it."""
+        own = row_of(self.place, self.current.release)
+        workers = [structs.asdict(row) for row in self.board.rows()]
+        about = {"build": own.build, "release": own.release, "catalog": own.catalog, "models": own.models}
+        return {**about, "refused": self.board.verdict().refused or None, "workers": workers}
+
+    def tell(self, state: str) -> None:
+        """Says on the board what this process does, and by what."""
+        self._state = state
+        self.board.post(structs.replace(row_of(self.place, self.current.release), state=state))
+
+    def _wanted(self) -> str | None:
+        if self.wanted is not None:
+            return self.wanted()
+        return (self.releases.current() or "") if self.releases is not None else ""
 
     def _is_settled(self, release_id: str) -> bool:
         refused, until = self._refused
@@ -161,6 +206,7 @@ class Runtime:
     def _swap(self, loaded: Current) -> None:
         before, self.current = self.current, loaded
         models = sorted(scorer.label for scorer in loaded.release.scorers.values())
+        self.tell(self._state)
         log.info("release_loaded", release=loaded.release.id, before=before.release.id, models=models)
 
     async def _follow(self) -> None:

@@ -85,13 +85,12 @@ class ReleaseStore:
         Rolling back twice goes back twice. Raises UserError when there is no earlier release.
         """
         with self._locked():
-            current = self.current()
-            before = [release for release in self._stack() if release != current]
+            before = self.earlier()
             if not before:
                 raise UserError(f"There is no earlier release in {self._folder} to roll back to.")
-            self.files(before[-1])
-            self._move("rollback", before[-1], current, who, why, now)
-        return before[-1]
+            self.files(before[0])
+            self._move("rollback", before[0], self.current(), who, why, now)
+        return before[0]
 
     def current(self) -> str | None:
         pointer = self._folder / "current"
@@ -103,6 +102,11 @@ class ReleaseStore:
         if not file.exists():
             return ()
         return tuple(msgspec.json.decode(line, type=Move) for line in file.read_bytes().splitlines())
+
+    def earlier(self) -> list[str]:
+        """The releases that were in use before the current one, the latest first."""
+        current = self.current()
+        return list(dict.fromkeys(release for release in reversed(self._stack()) if release != current))
 
     def files(self, release: str) -> dict[str, bytes]:
         """Every file of a release but its manifest, by name, each checked. Raises UserError naming a damaged one."""

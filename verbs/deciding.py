@@ -41,10 +41,18 @@ def serve(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 8080,
     catalog: CatalogOption = None,
+    workers: Annotated[int, typer.Option(min=1, envvar="SEGUE_WORKERS", help="Processes; one a core.")] = 1,
+    drain: Annotated[
+        float, typer.Option(min=0.0, envvar="SEGUE_DRAIN", help="Seconds to answer on after SIGTERM, not ready.")
+    ] = 1.0,
     redis_url: RedisOption = None,
 ) -> None:
-    """Serve decisions until Ctrl-C: by the release in use, or by the rules alone with --catalog."""
-    from serving.main import run
+    """Serve decisions until Ctrl-C: by the release in use, or by the rules alone with --catalog.
+
+    SIGTERM drains, SIGHUP replaces the workers one by one.
+    """
+    from serving.settings import Settings
+    from serving.supervisor import serve as serve_by_workers
 
     where = Home(home)
     if catalog is None and not (where.releases / "current").is_file():
@@ -53,7 +61,9 @@ def serve(
             "rules alone with --catalog DIR."
         )
     with online_store(where, redis_url) as url:
-        run(where, host, port, url, catalog=catalog_folder(where, catalog), on_ready=welcome)
+        rules = catalog_folder(where, catalog)
+        settings = Settings(where, host, port, url, catalog=rules, drain=drain, workers=workers)
+        serve_by_workers(settings, on_ready=welcome)
 
 
 @deciding.command(epilog="Example: segue decide user-42 home_banner --context country=SE --explain")

@@ -1,0 +1,34 @@
+"""What a server says of itself: what was built, and what this process decides by."""
+
+import os
+import time
+from importlib.metadata import PackageNotFoundError, version
+
+from decisioning.engine import Release
+from serving.board import Row
+
+
+def build() -> str:
+    """What was built: the image's SEGUE_BUILD, else the installed version."""
+    if named := os.environ.get("SEGUE_BUILD"):
+        return named
+    try:
+        return version("segue")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def row_of(slot: int, release: Release) -> Row:
+    """The row of a worker that has just taken a release."""
+    models = {name: scorer.label for name, scorer in sorted(release.scorers.items())}
+    engines = {str(getattr(scorer, "engine", "none")) for scorer in release.scorers.values()} - {"none"}
+    return Row(
+        slot=slot,
+        pid=os.getpid(),
+        build=build(),
+        release=release.id,
+        catalog=release.catalog.hash,
+        models=models,
+        scorer="+".join(sorted(engines)) or "none",
+        since=time.time(),
+    )

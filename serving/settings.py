@@ -1,0 +1,40 @@
+"""What a server is told when it starts: by the command line, by the environment, or by a test."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from stores.home import Home
+
+DRAIN = 1.0
+"""Seconds for which `/readyz` says 503 while requests are still answered, so that a load balancer can look away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Paths default to those of `home`. Without `redis_url`, history and caps live in one process's memory."""
+
+    home: Home
+    host: str = "127.0.0.1"
+    port: int = 8080
+    """0 takes a free one."""
+    redis_url: str | None = None
+    releases: Path | None = None
+    logs: Path | None = None
+    catalog: Path | None = None
+    """Rules to decide by as long as there is no release."""
+    drain: float = DRAIN
+    workers: int = 1
+    quiet: bool = False
+    """Log warnings and errors only."""
+
+    @property
+    def releases_folder(self) -> Path:
+        return self.releases or self.home.releases
+
+    @property
+    def logs_folder(self) -> Path:
+        return self.logs or self.home.logs
+
+    @property
+    def catalog_folder(self) -> Path:
+        return self.catalog or self.home.catalog

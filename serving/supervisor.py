@@ -1,0 +1,282 @@
+"""The supervisor: a small process that owns the listening socket and keeps the workers alive.
+
+It answers no request and loads no release. It starts the scout and so many workers, each a fork of this process with
+the application already imported, starts anew those that die, replaces them one by one at SIGHUP, and ends them all
+when it is told to end. A child knows by the end of a pipe that the supervisor is gone.
+"""
+
+import gc
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from types import FrameType
+from typing import NoReturn
+
+import structlog
+from prometheus_client import multiprocess
+
+from decisioning.errors import UserError
+from serving import main
+from serving.board import FAILED, SERVING
+from serving.exposition import shared_folder
+from serving.scout import Scout
+from serving.server import CONNECTIONS_CLOSE_WITHIN
+from serving.settings import Settings
+from serving.shared import Shared
+from serving.worker import Order, work
+from stores.releases import ReleaseStore
+
+TICK = 0.05
+STABLE_SECONDS = 5.0
+"""A child that lived so long did not die of its start."""
+LONGEST_PAUSE = 5.0
+"""Before another start, where children die young: 0.1 s after the first, then twice as long each time."""
+MOST_STILLBORN = 5
+"""Children in a row that died before they served, while nobody else does, before the server gives up."""
+READY_WITHIN = 60.0
+"""For a worker to serve; a trial before that takes half of it at most."""
+KILL_AFTER = CONNECTIONS_CLOSE_WITHIN + 5.0
+"""Seconds that a child has to leave in, on top of the drain."""
+
+HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+log = structlog.get_logger()
+
+
+def serve(settings: Settings, on_ready: Callable[[str], None] | None = None) -> None:
+    """Serves by `settings.workers` processes until SIGTERM or SIGINT, then returns.
+
+    `on_ready` is called with the address once all of them answer. Call it from a process with one thread. Raises
+    UserError where the address can't be had, or where the workers can't start.
+    """
+    main.configure_log(settings)
+    with main.listen(settings) as listening, shared_folder() as metrics:
+        main.check(settings)
+        Supervisor(settings, Shared.make(settings.workers, metrics), listening, on_ready).run()
+
+
+@dataclass(slots=True)
+class Child:
+    """A process of ours: a worker, with its place on the board; or the scout, without one."""
+
+    pid: int
+    place: int | None
+    leash: int
+    """Our end of its pipe."""
+    began: float
+    has_served: bool = False
+    leaving: float | None = None
+    """From when on it is killed, once it was told to leave."""
+
+    @property
+    def kind(self) -> str:
+        return "scout" if self.place is None else "worker"
+
+    def tell(self, order: Order, seconds: float) -> None:
+        """Has it leave, within so many seconds."""
+        self.leaving = time.monotonic() + seconds
+        with suppress(OSError):  # it has ended already
+            os.write(self.leash, order)
+
+
+class Supervisor:
+    def __init__(
+        self,
+        settings: Settings,
+        shared: Shared,
+        listening: socket.socket,
+        on_ready: Callable[[str], None] | None = None,
+    ) -> None:
+        self._settings, self._shared, self._listening = settings, shared, listening
+        self._on_ready = on_ready
+        self._url = main.url_of(listening)
+        self._had_terminal = os.isatty(0)
+        self._children: list[Child] = []
+        self._heard: list[int] = []
+        self._old: list[Child] = []
+        """The workers that are to be replaced, one after the other."""
+        self._stops = 0
+        """How often it was told to end."""
+        self._is_up = False
+        self._stillborn = 0
+        self._young = 0
+        """Children in a row that did not live long."""
+        self._not_before = 0.0
+        self._fault: str | None = None
+
+    def run(self) -> None:
+        """Until it was told to end and all children have ended. Raises UserError where none can serve."""
+        gc.collect()
+        gc.freeze()  # the children share these pages for as long as nobody touches them
+        before = {one: signal.signal(one, self._hear) for one in HANDLED}
+        try:
+            while self._children or not self._stops:
+                self._step()
+                time.sleep(TICK)
+        finally:
+            for child in self._children:  # of a supervisor that fails: none, else
+                os.kill(child.pid, signal.SIGKILL)
+            for one, handler in before.items():
+                signal.signal(one, handler)
+            gc.unfreeze()
+        if self._fault is not None:
+            raise UserError(self._fault)
+
+    def _hear(self, sig: int, frame: FrameType | None) -> None:
+        self._heard.append(sig)
+
+    def _step(self) -> None:
+        while self._heard:
+            self._react(self._heard.pop(0))
+        self._bury()
+        self._enforce()
+        if not self._stops:
+            self._look()
+            self._fill()
+            self._roll()
+
+    def _react(self, sig: int) -> None:
+        if sig == signal.SIGHUP and not (self._had_terminal and not os.isatty(0)):
+            if not self._stops and not self._old:
+                self._old = self._workers()
+                log.info("rolling", workers=len(self._old))
+        elif sig == signal.SIGTERM and not self._stops:
+            self._stop(Order.DRAIN, self._settings.drain)
+        else:  # Ctrl-C, a terminal that is gone, or told again
+            self._stop(Order.LEAVE, 0.0)
+
+    def _stop(self, order: Order, seconds: float) -> None:
+        self._stops += 1
+        self._listening.close()
+        for child in self._children:
+            if child.place is None:
+                os.kill(child.pid, signal.SIGKILL)  # it has nothing to finish
+            child.tell(order, seconds + KILL_AFTER if self._stops < 3 else 0.0)
+
+    def _workers(self) -> list[Child]:
+        """Those that were not told to leave."""
+        return [child for child in self._children if child.place is not None and child.leaving is None]
+
+    def _look(self) -> None:
+        """Who serves by now; and once all do, says so."""
+        for child in self._workers():
+            row = self._shared.board.row(child.place or 0)
+            if not child.has_served and row is not None and row.state == SERVING:
+                child.has_served = True
+                self._stillborn = 0
+        if not self._is_up and sum(child.has_served for child in self._workers()) == self._settings.workers:
+            self._is_up = True
+            release = self._shared.board.approved()
+            log.info("serving", url=self._url, release=release or "none", workers=self._settings.workers)
+            if self._on_ready is not None:
+                self._on_ready(self._url)
+
+    def _fill(self) -> None:
+        """Starts what is missing: the scout, a worker that died, one that shall take another's place."""
+        wanted = self._settings.workers + (1 if self._old and self._old[0].leaving is None else 0)
+        while time.monotonic() >= self._not_before:
+            if all(child.place is not None for child in self._children):
+                self._start(None)
+            elif len(self._workers()) < wanted:
+                taken = {child.place for child in self._children}
+                self._start(next(place for place in self._shared.board.places if place not in taken))
+            else:
+                break
+
+    def _roll(self) -> None:
+        """One at a time: its successor serves before it leaves, and it has left before the next one's turn."""
+        if not self._old or self._old[0].leaving is not None:
+            return
+        if sum(child.has_served for child in self._workers()) > self._settings.workers:
+            self._old[0].tell(Order.RETIRE, KILL_AFTER)
+
+    def _enforce(self) -> None:
+        """Kills what does not leave in time, or never gets to serve."""
+        now = time.monotonic()
+        for child in self._children:
+            late = child.place is not None and not child.has_served and now > child.began + READY_WITHIN
+            if late or (child.leaving is not None and now > child.leaving):
+                log.error("killed", kind=child.kind, child=child.pid, why="it did not leave in time")
+                child.leaving = now + KILL_AFTER
+                os.kill(child.pid, signal.SIGKILL)
+
+    def _bury(self) -> None:
+        for child in list(self._children):
+            pid, status = os.waitpid(child.pid, os.WNOHANG)
+            if pid:
+                self._children.remove(child)
+                os.close(child.leash)
+                self._settle(child, status)
+                if child in self._old:
+                    self._old.remove(child)
+                    if not self._old:
+                        log.info("rolled")
+
+    def _settle(self, child: Child, status: int) -> None:
+        """What follows from the end of a child."""
+        why = ""
+        if child.place is not None:
+            row = self._shared.board.row(child.place)
+            why = row.why if row is not None and row.state == FAILED else ""
+            self._shared.board.clear(child.place)
+            if self._shared.metrics is not None:
+                multiprocess.mark_process_dead(child.place, str(self._shared.metrics))
+        if child.leaving is not None or self._stops:
+            return
+        lived = time.monotonic() - child.began
+        log.error("died", kind=child.kind, child=child.pid, how=_how(status), lived=round(lived, 1), why=why or None)
+        self._shared.board.note_restart()
+        self._young = self._young + 1 if lived < STABLE_SECONDS else 0
+        self._not_before = time.monotonic() + (min(0.1 * 2 ** (self._young - 1), LONGEST_PAUSE) if self._young else 0.0)
+        if child.place is not None and not child.has_served:
+            self._stillborn += 1
+            if self._old:
+                self._old = []
+                log.error("rolling_stopped", why="the new worker died before it served: the others stay as they are")
+        if (why or self._stillborn >= MOST_STILLBORN) and not any(one.has_served for one in self._children):
+            self._fault = why or (
+                f"The server gives up: {self._stillborn} workers in a row ended before they served (the last one: "
+                f"{_how(status)}). Its log says more."
+            )
+            self._stop(Order.LEAVE, 0.0)
+
+    def _start(self, place: int | None) -> None:
+        reading, writing = os.pipe()
+        signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+        pid = os.fork()
+        if pid == 0:
+            self._become(place, reading, writing)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
+        os.close(reading)
+        self._children.append(Child(pid, place, writing, time.monotonic()))
+
+    def _become(self, place: int | None, orders: int, leash: int) -> NoReturn:
+        """In the child: drops what is the supervisor's, and begins another life."""
+        try:
+            for one in HANDLED:
+                signal.signal(one, signal.SIG_DFL if one == signal.SIGTERM else signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
+            for other in (leash, *(child.leash for child in self._children)):  # else they would never see its end
+                os.close(other)
+            if place is not None:
+                work(self._settings, self._shared, place, self._listening, orders)
+            self._listening.close()
+            main.configure_log(self._settings)
+            Scout(ReleaseStore(self._settings.releases_folder), self._shared.board).follow(orders)
+        except BaseException:
+            log.exception("child_failed")
+        finally:
+            sys.stderr.flush()
+            os._exit(1)
+
+
+def _how(status: int) -> str:
+    """How a process ended, in words."""
+    if os.WIFSIGNALED(status):
+        return signal.Signals(os.WTERMSIG(status)).name
+    return f"exit code {os.WEXITSTATUS(status)}"

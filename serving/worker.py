@@ -1,0 +1,87 @@
+"""A worker: a process that the supervisor forked, which answers requests until it is told to leave."""
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import sys
+from enum import Enum
+from types import FrameType
+from typing import NoReturn
+
+import structlog
+from fastapi import FastAPI
+
+from decisioning.errors import UserError
+from serving import main
+from serving.app import create_app
+from serving.board import FAILED, Row
+from serving.exposition import Exporter
+from serving.runtime import Runtime
+from serving.server import Server
+from serving.settings import Settings
+from serving.shared import Shared
+
+log = structlog.get_logger()
+
+
+class Order(bytes, Enum):
+    """What the supervisor tells a worker through its pipe."""
+
+    DRAIN = b"d"
+    RETIRE = b"r"
+    LEAVE = b"l"
+
+
+class Worker(Server):
+    """Takes its orders from a pipe. When that is closed, the supervisor is dead, and the worker leaves."""
+
+    def __init__(
+        self, app: FastAPI, runtime: Runtime, listening: socket.socket, settings: Settings, orders: int
+    ) -> None:
+        super().__init__(app, runtime, listening, settings.drain)
+        self._orders = orders
+        self.is_orphan = False
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._orders, self._listen)
+        await super().startup(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """SIGTERM to one worker alone: its peers go on, and the supervisor starts another. Ctrl-C is not for it."""
+        if sig == signal.SIGTERM:
+            self._loop.call_soon_threadsafe(self.retire)
+
+    def _listen(self) -> None:
+        orders = os.read(self._orders, 16)
+        for order in orders:
+            {Order.DRAIN: self.drain, Order.RETIRE: self.retire, Order.LEAVE: self.leave}[Order(bytes([order]))]()
+        if not orders:
+            self._loop.remove_reader(self._orders)
+            self.is_orphan = True
+            log.error("supervisor_gone", why="it was killed: this worker answers what it has, and ends")
+            self.leave()
+
+
+def work(settings: Settings, shared: Shared, place: int, listening: socket.socket, orders: int) -> NoReturn:
+    """All of a worker's life, in the child of a fork. Ends the process: nothing of the parent's may run after it."""
+    code = 1
+    try:
+        main.configure_log(settings)
+        runtime = main.runtime_of(settings, shared, place)
+        runtime.wanted = shared.board.approved
+        runtime.exporter = Exporter(runtime.metrics, shared.metrics, place, shared.board)
+        worker = Worker(create_app(runtime), runtime, listening, settings, orders)
+        worker.run()
+        if worker.is_orphan and shared.metrics is not None:  # nobody else is left to do it
+            shutil.rmtree(shared.metrics, ignore_errors=True)
+        code = 0
+    except UserError as error:
+        shared.board.post(Row(slot=place, pid=os.getpid(), state=FAILED, why=str(error)))
+    except BaseException:
+        log.exception("worker_failed")
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
