@@ -1,10 +1,14 @@
-"""The web application: routes, body limits, and one form for every error. It decides nothing itself."""
+"""The web application: routes, body limits, and one form for every error. It decides nothing itself.
+
+The decision route is answered before routing and middleware (`serving.path`); the same route is here too, as FastAPI
+would have it: it is what the document at /openapi.json describes, and what the short way is held against.
+"""
 
 import asyncio
-import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager
-from importlib.metadata import PackageNotFoundError, version
+from time import perf_counter
+from typing import Any
 
 import msgspec
 import structlog
@@ -13,20 +17,54 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from serving import decide, events, openapi
-from serving.errors import ApiError
+from serving import decide, events, openapi, path
+from serving.about import build
+from serving.errors import ApiError, gone, internal, slow_body
 from serving.exposition import PAGE_TYPE
 from serving.runtime import Runtime
-from serving.schemas import MAX_DECISION_BYTES, MAX_EVENTS_BYTES, too_large
+from serving.schemas import DEADLINE, MAX_DECISION_BYTES, MAX_EVENTS_BYTES, check_length, read_patience, too_large
 
-BODY_SECONDS = 10.0
-"""How long a client may take to send a body."""
+TITLE = "Segue"
+NAMES = {
+    path.PATH: path.ROUTE,
+    "/v1/events": "events",
+    **{f"/{name}": name for name in ("healthz", "readyz", "version", "metrics", "docs", "openapi.json")},
+}
+"""Of the routes in metrics; whatever else is asked for is `other`."""
 
 log = structlog.get_logger()
 
 
-def create_app(runtime: Runtime) -> FastAPI:
-    """The API, version 1, over a runtime that it starts and stops."""
+class Application(FastAPI):
+    """FastAPI with a short way to the decision route."""
+
+    def __init__(self, runtime: Runtime, *, fast: bool, **more: Any) -> None:
+        super().__init__(**more)
+        self._runtime, self._fast = runtime, fast
+
+    async def __call__(self, scope: path.Scope, receive: path.Receive, send: path.Send) -> None:
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+        elif self._fast and scope["path"] == path.PATH and scope["method"] == "POST":
+            await path.answer(self._runtime, scope, receive, send)
+        else:
+            await self._counted(scope, receive, send)
+
+    async def _counted(self, scope: path.Scope, receive: path.Receive, send: path.Send) -> None:
+        """The ordinary way, with its answer in the figures."""
+        started = perf_counter()
+
+        async def sending(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                route = NAMES.get(scope["path"], "other")
+                self._runtime.metrics.answered(route, message["status"], perf_counter() - started)
+            await send(message)
+
+        await super().__call__(scope, receive, sending)
+
+
+def create_app(runtime: Runtime, *, fast: bool = True) -> Application:
+    """The API, version 1, over a runtime that it starts and stops. `fast`: whether decisions go the short way."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -34,17 +72,33 @@ def create_app(runtime: Runtime) -> FastAPI:
         yield
         await runtime.stop()
 
-    app = FastAPIOffline(title="Segue", description=openapi.ABOUT, version=build(), lifespan=lifespan, redoc_url=None)
+    app = Application(
+        runtime, fast=fast, title=TITLE, description=openapi.ABOUT, version=build(), lifespan=lifespan, docs_url=None,
+        redoc_url=None,
+    )  # fmt: skip
     _add_errors(app)
     _add_routes(app, runtime)
+    _add_page(app)
     openapi.install(app)
     return app
 
 
+def _add_page(app: FastAPI) -> None:
+    """The page of the document, which needs no script from a public address."""
+    pages = FastAPIOffline(title=TITLE, redoc_url=None)
+    app.router.routes.extend(one for one in pages.routes if one.path != app.openapi_url)  # type: ignore[attr-defined]
+
+
 def _add_routes(app: FastAPI, runtime: Runtime) -> None:
-    @app.post("/v1/decisions", **openapi.DECISIONS)
+    @app.post(path.PATH, **openapi.DECISIONS)
     async def decisions(request: Request) -> Response:
-        return _json(await decide.answer(runtime, await _body(request, MAX_DECISION_BYTES)))
+        deadline = request.headers.get(DEADLINE)
+        patience = read_patience(None if deadline is None else deadline.encode("latin-1"))
+        body = await _body(request, MAX_DECISION_BYTES)
+        found = await decide.made(runtime, body, patience, request.scope.get(path.ARRIVED))
+        path.written(runtime, found)
+        path.counted(runtime, found)
+        return _json(found.answer)
 
     @app.post("/v1/events", **openapi.EVENTS)
     async def take_events(request: Request) -> Response:
@@ -64,13 +118,7 @@ def _add_routes(app: FastAPI, runtime: Runtime) -> None:
 
     @app.get("/version", **openapi.VERSION)
     async def versions() -> Response:
-        release = runtime.current.release
-        models = {name: scorer.label for name, scorer in sorted(release.scorers.items())}
-        return _json(
-            msgspec.json.encode(
-                {"build": build(), "release": release.id, "catalog": release.catalog.hash, "models": models}
-            )
-        )
+        return _json(msgspec.json.encode(runtime.about()))
 
     @app.get("/metrics", **openapi.METRICS)
     async def metrics() -> Response:
@@ -80,18 +128,16 @@ def _add_routes(app: FastAPI, runtime: Runtime) -> None:
 
 async def _body(request: Request, limit: int) -> bytes:
     """The body, read no further than its limit. Raises ApiError: 413 for too large a one, 408 for too slow a one."""
-    length = request.headers.get("content-length", "")
-    if len(length) > 9 or (length.isdecimal() and int(length) > limit):
-        raise too_large(limit)
+    check_length(request.headers.get("content-length", "").encode("latin-1"), limit)
     body = b""
     try:
-        async with asyncio.timeout(BODY_SECONDS):
+        async with asyncio.timeout(path.BODY_SECONDS):
             async for chunk in request.stream():
                 body = body + chunk if body else chunk
                 if len(body) > limit:
                     raise too_large(limit)
     except TimeoutError:
-        raise ApiError(408, "slow_body", "The body took too long to arrive.") from None
+        raise slow_body() from None
     return body
 
 
@@ -105,18 +151,18 @@ def _add_errors(app: FastAPI) -> None:
             404: ("not_found", "There is no such path. See /docs."),
             405: ("method_not_allowed", "This path does not take that method. See /docs."),
         }.get(status, ("http", "The request can't be answered."))
-        return _error(ApiError(status, code, message), error.headers)
+        return _error(ApiError(status, code, message, headers=error.headers))
 
-    async def gone(request: Request, error: ClientDisconnect) -> Response:
-        return _error(ApiError(400, "disconnected", "The client went away before its body was complete."))
+    async def left(request: Request, error: ClientDisconnect) -> Response:
+        return _error(gone())
 
     async def failed(request: Request, error: Exception) -> Response:
         log.error("request_failed", path=request.scope["route"].path if "route" in request.scope else None)
-        return _error(ApiError(500, "internal", "This is a bug of the server."))
+        return _error(internal())
 
     app.add_exception_handler(ApiError, told)
     app.add_exception_handler(HTTPException, routing)
-    app.add_exception_handler(ClientDisconnect, gone)
+    app.add_exception_handler(ClientDisconnect, left)
     app.add_exception_handler(Exception, failed)
 
 
@@ -124,15 +170,5 @@ def _json(body: bytes) -> Response:
     return Response(body, media_type="application/json")
 
 
-def _error(error: ApiError, headers: dict[str, str] | None = None) -> Response:
-    return Response(error.body(), error.status, headers, media_type="application/json")
-
-
-def build() -> str:
-    """What was built: the image's SEGUE_BUILD, else the installed version."""
-    if named := os.environ.get("SEGUE_BUILD"):
-        return named
-    try:
-        return version("segue")
-    except PackageNotFoundError:
-        return "unknown"
+def _error(error: ApiError) -> Response:
+    return Response(error.body(), error.status, error.headers, media_type="application/json")

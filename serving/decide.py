@@ -28,6 +28,7 @@ FRESH_FOR = 300.0
 """Seconds for which an answer may be kept where the surface has no sticky period."""
 
 ENGINE_FAILED = "engine:failed"
+DRY_RUN, STICKY = "dry_run", "sticky"
 
 log = structlog.get_logger()
 
@@ -40,8 +41,12 @@ class Made:
     decision: Decision
     facts: Facts
     """What it was made of."""
+    now: float
+    """The moment that it was made for, in epoch seconds."""
     record: DecisionRecord | None
-    """For the log; None for a dry run, and for an answer that was given before."""
+    """For the log; None where it is no new decision."""
+    repeated: str | None
+    """Why it is no new decision: `DRY_RUN`, or `STICKY` for an answer that was given before."""
 
 
 @record
@@ -98,7 +103,8 @@ async def made(runtime: Runtime, body: bytes, patience: float | None = None, arr
         if decision.slate and current.release.plans[request.surface].counts_decisions:
             await runtime.store.record(decided(request, decision), wait.left())
     why = await _reasons(current, request, facts, decision) if sent.explain else None
-    return Made(encoded(decision, expires, why), decision, facts, record)
+    repeated = None if is_new else DRY_RUN if sent.dry_run else STICKY
+    return Made(encoded(decision, expires, why), decision, facts, now, record, repeated)
 
 
 async def _settle(
@@ -146,9 +152,7 @@ async def _known(
 async def _remember(desk: Desk, surface: Surface, decision: Decision, before: bytes | None) -> bytes | None:
     """Keeps the answer for the rest of the period. Of two requests at once the other is given the first one's."""
     request, answer = desk.request, sticky.given(surface, desk.request, decision)
-    return await desk.store.remember(
-        request.user, request.decision_id, answer, desk.lasts, before, desk.left()
-    )
+    return await desk.store.remember(request.user, request.decision_id, answer, desk.lasts, before, desk.left())
 
 
 def _surface(catalog: Catalog, sent: DecisionRequest) -> Surface:

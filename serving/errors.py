@@ -40,6 +40,19 @@ class ErrorAnswer(msgspec.Struct):
     error: ErrorDetail
 
 
+def internal() -> ApiError:
+    return ApiError(500, "internal", "This is a bug of the server.")
+
+
+def slow_body() -> ApiError:
+    return ApiError(408, "slow_body", "The body took too long to arrive.")
+
+
+def gone() -> ApiError:
+    """Nobody reads this answer."""
+    return ApiError(400, "disconnected", "The client went away before its body was complete.")
+
+
 def invalid(field: str | None, message: str) -> ApiError:
     return ApiError(422, INVALID, message, field)
 

@@ -1,6 +1,8 @@
 """The bodies of the API, version 1: what may be sent, and what is answered."""
 
+import re
 from datetime import datetime
+from functools import lru_cache
 from typing import Annotated, Any
 
 import msgspec
@@ -11,6 +13,12 @@ from serving.errors import ApiError, from_decoding, invalid
 MAX_DECISION_BYTES = 16 * 1024
 MAX_EVENTS_BYTES = 256 * 1024
 MAX_EVENTS = 1000
+
+DEADLINE = "Segue-Deadline"
+"""The header by which a client says how long it waits."""
+MAX_PATIENCE = 3_600_000
+"""Milliseconds."""
+_MILLISECONDS = re.compile(rb"[ \t]*([0-9]{1,7}(?:\.[0-9]{1,3})?)ms[ \t]*")
 
 Id = Annotated[str, Meta(min_length=1, max_length=256)]
 Name = Annotated[str, Meta(min_length=1, max_length=128)]
@@ -145,6 +153,26 @@ def split_events(body: bytes) -> list[msgspec.Raw]:
     if len(events) > MAX_EVENTS:
         raise invalid(None, f"There are too many events in one request: at most {MAX_EVENTS}.")
     return events
+
+
+@lru_cache(maxsize=256)
+def read_patience(deadline: bytes | None) -> float | None:
+    """The seconds that a client waits, by its header `Segue-Deadline`, such as `25ms`. None: it doesn't say.
+
+    Raises ApiError (422) for what is no such time.
+    """
+    if deadline is None:
+        return None
+    found = _MILLISECONDS.fullmatch(deadline)
+    if found is None or not 0 < (millis := float(found[1])) <= MAX_PATIENCE:
+        raise invalid(DEADLINE, f"The header {DEADLINE} is wrong: expected milliseconds, such as 25ms.")
+    return millis / 1000
+
+
+def check_length(told: bytes, limit: int) -> None:
+    """Raises ApiError (413) for a body whose `Content-Length` is over the limit. One that is no number says nothing."""
+    if len(told) > 9 or (told.isdigit() and int(told) > limit):
+        raise too_large(limit)
 
 
 def too_large(limit: int) -> ApiError:

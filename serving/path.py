@@ -1,0 +1,134 @@
+"""The decision route, answered before FastAPI's routing and middleware: its shortest way through ASGI.
+
+What comes of it, byte for byte, is what the ordinary route of `serving.app` gives (`create_app(fast=False)`, which a
+test holds against this one). It saves what a framework does to a request between the socket and `decide`.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+import structlog
+
+from serving import decide
+from serving.decide import Made
+from serving.errors import ApiError, gone, internal, slow_body
+from serving.runtime import Runtime
+from serving.schemas import MAX_DECISION_BYTES, check_length, read_patience, too_large
+
+PATH = "/v1/decisions"
+ROUTE = "decisions"
+"""The route's name in metrics."""
+BODY_SECONDS = 10.0
+"""How long a client may take to send a body."""
+
+ARRIVED = "segue.arrived"
+"""Where the connection puts the moment, by `perf_counter`, at which a request came in."""
+PROMISE = "segue.promise"
+"""The extension of a connection that keeps the deadlines of bodies and takes an answer after its ASGI call is over:
+`reply = promise()`, and some time later `reply(status, headers, body)`."""
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+Promise = Callable[[], Callable[[int, Headers, bytes], None]]
+
+NONE: Mapping[str, Any] = {}
+_JSON = (b"content-type", b"application/json")
+
+log = structlog.get_logger()
+
+
+async def answer(runtime: Runtime, scope: Scope, receive: Receive, send: Send) -> None:
+    """One POST to the route."""
+    started = scope.get(ARRIVED) or perf_counter()
+    promise = scope.get("extensions", NONE).get(PROMISE)
+    try:
+        found = await _made(runtime, scope, receive, promise is not None)
+    except ApiError as error:
+        await _refuse(error, promise, send)
+        runtime.metrics.answered(ROUTE, error.status, perf_counter() - started)
+        return
+    except Exception:
+        log.error("request_failed", path=PATH)
+        await _refuse(internal(), promise, send)
+        runtime.metrics.answered(ROUTE, 500, perf_counter() - started)
+        raise  # so that whoever runs the application sees it
+    headers = [(b"content-length", b"%d" % len(found.answer)), _JSON]
+    if promise is not None and found.record is not None:
+        runtime.journal.keep(found.record, partial(promise(), 200, headers, found.answer))
+    else:
+        written(runtime, found)
+        await _send(promise, send, 200, headers, found.answer)
+    counted(runtime, found)
+    runtime.metrics.answered(ROUTE, 200, perf_counter() - started)
+
+
+def written(runtime: Runtime, found: Made) -> None:
+    """Puts a decision into the log, where it belongs there, before its answer may leave."""
+    if found.record is not None:
+        runtime.journal.write(found.record)
+
+
+def counted(runtime: Runtime, found: Made) -> None:
+    """Adds a decision to the figures."""
+    if found.repeated is not None:
+        runtime.metrics.repeated[found.repeated] += 1
+    else:
+        as_of = found.facts.as_of
+        runtime.metrics.decided(found.decision, None if as_of is None else found.now - as_of)
+
+
+async def _made(runtime: Runtime, scope: Scope, receive: Receive, is_guarded: bool) -> Made:
+    """Raises ApiError for a request that can't be answered with a decision."""
+    deadline = length = None
+    for name, value in scope["headers"]:  # of a header that comes twice, the first counts
+        if name == b"content-length" and length is None:
+            length = value
+        elif name == b"segue-deadline" and deadline is None:
+            deadline = value
+    patience = read_patience(deadline)
+    check_length(length or b"", MAX_DECISION_BYTES)
+    return await decide.made(runtime, await _body(receive, is_guarded), patience, scope.get(ARRIVED))
+
+
+async def _body(receive: Receive, is_guarded: bool) -> bytes:
+    """The body, read no further than its limit. Raises ApiError: 413 for too large a one, 408 for too slow a one."""
+    if is_guarded:
+        return await _read(receive)
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await _read(receive)
+    except TimeoutError:
+        raise slow_body() from None
+
+
+async def _read(receive: Receive) -> bytes:
+    body = b""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise gone()
+        if part := message.get("body"):
+            body = body + part if body else part
+            if len(body) > MAX_DECISION_BYTES:
+                raise too_large(MAX_DECISION_BYTES)
+        if not message.get("more_body"):
+            return body
+
+
+async def _refuse(error: ApiError, promise: Promise | None, send: Send) -> None:
+    body = error.body()
+    more = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in error.headers.items()]
+    await _send(promise, send, error.status, [*more, (b"content-length", b"%d" % len(body)), _JSON], body)
+
+
+async def _send(promise: Promise | None, send: Send, status: int, headers: Headers, body: bytes) -> None:
+    if promise is not None:
+        promise()(status, headers, body)
+        return
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,284 @@
+"""The short way to a decision: it answers what the ordinary route answers, byte for byte, and writes down the same."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count
+
+import pytest
+from asgi import Answered, Asked, ask
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from decisioning.identity import user_key
+from features.schema import Schema
+from serving import path
+from serving.app import create_app
+from serving.breaker import GuardedStore
+from serving.runtime import Current, Runtime
+from stores.log.decision_log import decode
+from stores.log.event_log import MemoryLog
+from stores.online.memory_store import MemoryStore
+from stores.publishing.publish import publish
+
+SECRET = b"a secret for tests, 32 bytes lon"
+NOW = 1_800_000_000.0
+BODY = {"user_id": "ann", "surface": "banner", "context": {"device": "phone"}}
+
+
+class Way:
+    """A server of its own: all of them start from the same, and are asked the same."""
+
+    def __init__(self, release, *, fast: bool, promises: bool = False) -> None:
+        self.log = MemoryLog()
+        numbers = count(1)
+        self.runtime = Runtime(
+            secret=SECRET,
+            store=GuardedStore(stocked(release.catalog)),
+            decisions=self.log,
+            events=MemoryLog(),
+            clock=lambda: NOW,
+            fresh=lambda: f"{next(numbers):032x}",
+            current=Current.of(release),
+        )
+        self._app = create_app(self.runtime, fast=fast)
+        self._promises = promises
+
+    async def ask(self, asked: Asked) -> Answered:
+        return await ask(self._app, asked, promises=self._promises)
+
+    def written(self) -> list:
+        """What is in the log, but for how long it took."""
+        return [replace(decode(line), durations={}) for line in self.log.lines]
+
+    def figures(self) -> tuple:
+        metrics = self.runtime.metrics
+        metrics.sort_out()
+        # A request for another path is no matter of this route.
+        mine = {key: times for key, times in metrics.requests.items() if key[0] == path.ROUTE}
+        return mine, dict(metrics.repeated), dict(metrics.decisions), dict(metrics.degraded), dict(metrics.draws)
+
+
+def stocked(catalog) -> MemoryStore:
+    schema = Schema.of(catalog.features)
+    store = MemoryStore(clock=lambda: NOW)
+    rows = [(user_key(SECRET, "ann"), schema.pack({"consent": True, "sessions": 4}))]
+    publish(store, rows, schema=schema, as_of=NOW - 3600, snapshot_id="snap-1", count=1)
+    return store
+
+
+@pytest.fixture
+def runner() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+@pytest.fixture
+def ways(release, runner) -> tuple[Way, Way, Way]:
+    """The ordinary route; the short way; the short way with a connection that takes answers later."""
+
+    async def made() -> tuple[Way, Way, Way]:
+        return Way(release, fast=False), Way(release, fast=True), Way(release, fast=True, promises=True)
+
+    return runner.run(made())
+
+
+def same(runner: asyncio.Runner, ways: tuple[Way, ...], asked: Asked) -> Answered:
+    """What all of them answer."""
+    answers = [runner.run(way.ask(asked)) for way in ways]
+    assert answers[1] == answers[0]
+    assert answers[2] == answers[0]
+    return answers[0]
+
+
+# --- What is sent ---
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+NAMES = st.sampled_from(["device", "genres", "is_roaming", "battery", "queue", "started", "locale", "nobody's"])
+CONTEXT = st.dictionaries(NAMES, JSON | st.sampled_from(["phone", "tv", "jazz", "sv-SE", 1, 0.5]), max_size=3)
+VALID = st.fixed_dictionaries(
+    {"user_id": st.sampled_from(["ann", "bob", "ünknøwn"]), "surface": st.sampled_from(["banner", "shelf", "sticky"])},
+    optional={
+        "context": st.just({"device": "phone", "locale": "sv"}) | CONTEXT,
+        "slots": st.integers(-1, 4),
+        "exclude": st.lists(st.sampled_from(["annual", "student", "none such"]), max_size=3),
+        "dry_run": st.booleans(),
+        "explain": st.booleans(),
+    },
+)
+FIELDS = st.sampled_from(["user_id", "surface", "context", "slots", "exclude", "dry_run", "explain", "typo"])
+HOSTILE = st.builds(lambda valid, more: {**valid, **more}, VALID, st.dictionaries(FIELDS, JSON, min_size=1, max_size=2))
+TEXT = (VALID | VALID | HOSTILE | JSON).map(lambda value: json.dumps(value).encode("utf-8", "surrogatepass"))
+BODIES = TEXT | st.builds(lambda body, junk: body + junk, TEXT, st.binary(max_size=3)) | st.binary(max_size=60)
+LARGE = st.sampled_from([16_383, 16_384, 16_385, 17_000]).map(lambda size: json.dumps(BODY).encode().ljust(size))
+DEADLINES = st.sampled_from([b"25ms", b"0.5ms", b" 7ms\t", b"0ms", b"-1ms", b"25", b"1e3ms", b"9" * 50, b"\xe9", b""])
+LENGTHS = st.sampled_from([b"0", b"17000", b"16384", b"9" * 10, b"-1", b"x", b"\xb2", b"", b"+5"])
+HEADERS = st.lists(
+    st.tuples(st.just(b"segue-deadline"), DEADLINES | st.binary(max_size=6))
+    | st.tuples(st.just(b"content-length"), LENGTHS)
+    | st.tuples(st.sampled_from([b"authorization", b"content-type", b"accept"]), st.binary(max_size=12)),
+    max_size=3,
+).map(tuple)
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> Asked:
+    body = draw(BODIES | LARGE)
+    cuts = sorted(draw(st.lists(st.integers(0, len(body)), max_size=2)))
+    chunks = tuple(body[start:end] for start, end in zip([0, *cuts], [*cuts, len(body)], strict=True))
+    return Asked(chunks, draw(HEADERS), leaves=draw(st.sampled_from([False] * 9 + [True])))
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(asked=requests())
+def test_any_request_gets_the_same_answer_by_both_ways(runner, ways, asked):
+    answer = same(runner, ways, asked)
+    assert answer.status in (200, 400, 404, 413, 422)
+    assert answer.raised is None
+    ordinary, fast, later = ways
+    assert fast.written() == later.written() == ordinary.written()
+    assert fast.figures() == later.figures() == ordinary.figures()
+
+
+def test_the_requests_of_the_test_above_are_of_every_kind():
+    """Or it would prove little."""
+    found: Counter = Counter()
+
+    @settings(max_examples=300, deadline=None, database=None, derandomize=True)
+    @given(asked=requests())
+    def look(asked):
+        body = b"".join(asked.chunks)
+        found["many chunks"] += len(asked.chunks) > 1
+        found["leaves"] += asked.leaves
+        found["large"] += len(body) > 16_384
+        found["deadline"] += any(name == b"segue-deadline" for name, _ in asked.headers)
+        found["valid"] += b'"user_id"' in body and b'"surface"' in body
+
+    look()
+    assert all(times >= 5 for times in found.values()), found
+    assert found["valid"] > 50
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "post", "TRACE"])
+def test_other_methods_are_refused_as_everywhere(runner, ways, method):
+    answer = same(runner, ways, Asked(method=method))
+    assert answer.status == 405
+    assert (b"allow", b"POST") in answer.headers
+
+
+@pytest.mark.parametrize(
+    "near", ["/v1/decisions/", "/v1/Decisions", "//v1/decisions", "/v1/decisions/x", "/v1/decision"]
+)
+def test_paths_that_are_nearly_right_are_answered_by_the_routes(runner, ways, near):
+    answer = same(runner, ways, Asked([json.dumps(BODY).encode()], path=near))
+    assert answer.status in (307, 404)
+
+
+@pytest.mark.parametrize("header", [b"25ms", b"0.5ms", b" 3600000ms"])
+def test_a_client_may_say_how_long_it_waits(runner, ways, header):
+    body = json.dumps(BODY).encode()
+    assert same(runner, ways, Asked([body], ((b"segue-deadline", header),))).status == 200
+
+
+@pytest.mark.parametrize(
+    "header", [b"", b"25", b"25s", b"0ms", b"-5ms", b"1e3ms", b"nan ms", b"infms", b"99999999ms", b"\xff"]
+)
+def test_a_deadline_that_is_none_is_422_and_named(runner, ways, header):
+    answer = same(runner, ways, Asked([json.dumps(BODY).encode()], ((b"segue-deadline", header),)))
+    assert answer.status == 422
+    error = json.loads(answer.body)["error"]
+    assert error["field"] == "Segue-Deadline"
+    assert error["message"] == "The header Segue-Deadline is wrong: expected milliseconds, such as 25ms."
+
+
+class Waited:
+    """A store that tells how long it was given."""
+
+    def __init__(self, store: GuardedStore) -> None:
+        self._store, self.given = store, []
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    async def read(self, user, schema, budgets, timeout):
+        self.given.append(timeout)
+        return await self._store.read(user, schema, budgets, timeout)
+
+
+@pytest.mark.parametrize(
+    ("header", "least", "most"),
+    [(None, 0.02, 0.03), (b"60000ms", 0.02, 0.03), (b"12ms", 0.005, 0.012), (b"2ms", 0.002, 0.002)],
+)
+def test_only_a_deadline_shorter_than_the_surfaces_counts(runner, release, header, least, most):
+    async def run() -> list[float]:
+        way = Way(release, fast=True)
+        way.runtime.store = waited = Waited(way.runtime.store)
+        headers = () if header is None else ((b"segue-deadline", header),)
+        assert (await way.ask(Asked([json.dumps(BODY).encode()], headers))).status == 200
+        return waited.given
+
+    (given_time,) = runner.run(run())
+    assert least <= given_time <= most
+
+
+@pytest.mark.parametrize("promises", [False, True])
+def test_what_a_request_waited_before_counts_towards_its_deadline(runner, release, promises):
+    async def run() -> list[float]:
+        way = Way(release, fast=True, promises=promises)
+        way.runtime.store = waited = Waited(way.runtime.store)
+        app = create_app(way.runtime)
+
+        async def late(scope, receive, send):
+            await app(scope | {path.ARRIVED: path.perf_counter() - 1.0}, receive, send)
+
+        await ask(late, Asked([json.dumps(BODY).encode()]), promises=promises)
+        return waited.given
+
+    assert runner.run(run()) == [0.005], "a last look at the store is always taken"
+
+
+def test_a_body_that_does_not_come_is_408(runner, ways, monkeypatch):
+    monkeypatch.setattr(path, "BODY_SECONDS", 0.02)
+    ordinary, fast, _ = ways  # the third one's connection minds the time itself
+    answers = [runner.run(way.ask(Asked([b"{", b""], stalls=True))) for way in (ordinary, fast)]
+    assert answers[0] == answers[1]
+    assert answers[0].status == 408
+
+
+def test_a_bug_is_500_in_the_one_form_and_is_raised_for_the_server_to_see(runner, ways, monkeypatch):
+    async def broken(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("serving.decide.made", broken)
+    answer = same(runner, ways, Asked([json.dumps(BODY).encode()]))
+    assert (answer.status, answer.raised) == (500, "ZeroDivisionError")
+    assert json.loads(answer.body)["error"]["code"] == "internal"
+
+
+def test_an_answer_leaves_when_its_record_is_in_the_log_and_not_before(runner, release):
+    way = Way(release, fast=True, promises=True)
+    body = json.dumps(BODY).encode()
+    seen: list[int] = []
+    extend = way.log.extend
+
+    def watched(lines) -> None:
+        seen.append(sum(one.done() for one in asked))
+        extend(lines)
+
+    way.log.extend = watched
+    asked: list[asyncio.Task] = []
+
+    async def run() -> list[Answered]:
+        asked.extend(asyncio.create_task(way.ask(Asked([body]))) for _ in range(3))
+        return await asyncio.gather(*asked)
+
+    answers = runner.run(run())
+    assert [one.status for one in answers] == [200] * 3
+    assert seen == [0], "one write for all three, and before any of them is answered"
+    assert len(way.log.lines) == 3
