@@ -103,7 +103,7 @@ def _scored_by(
         priors = plan.priors(names)
         return priors, priors, frozenset()
     found = scorer.score(values, plan.surface.name, names) if personal else scorer.prior(plan.surface.name, names)
-    labels = frozenset({scorer.label}) if personal else frozenset()
+    labels = frozenset({scorer.label}) if personal and scorer.label else frozenset()
     whole = len(found.p_convert) == len(found.effect) == len(names)
     if whole and isfinite(sum(found.effect)) and isfinite(sum(found.p_convert)):
         return found.p_convert, found.effect, labels

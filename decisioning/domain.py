@@ -69,6 +69,19 @@ class Source(StrEnum):
     NONE = "none"
 
 
+class Rung(StrEnum):
+    """How much work a server that is behind still puts into a decision, from the top down."""
+
+    MODEL = "model"
+    """All of it."""
+    CACHED = "cached"
+    """No model is asked: scores that were given to the user before take their place, or else priors."""
+    PRIOR = "prior"
+    """No score is personal."""
+    FALLBACK = "fallback"
+    """Nothing is read, and nothing but the surface's fallback is looked at."""
+
+
 class Stage(StrEnum):
     """The steps at which an offer can be dropped, in the order in which they are evaluated; then: not good enough."""
 
@@ -143,6 +156,26 @@ class Request:
 
 
 @record
+class Known:
+    """Scores that a model gave to a user before."""
+
+    offers: tuple[str, ...]
+    p_convert: tuple[float, ...]
+    """Of the offers, in their order."""
+    effect: tuple[float, ...] = ()
+    """The same; empty where it is `p_convert` itself."""
+
+
+@record
+class Shed:
+    """What a decision had to do without, because the server was behind. Without it no decision could be made again."""
+
+    rung: Rung
+    known: Mapping[str, Known] = field(default_factory=dict)
+    """By the model's label: what was used in place of the model. What it does not name got its prior."""
+
+
+@record
 class Facts:
     """All that `decide` reads about a user besides the request. What could not be read says so."""
 
@@ -161,6 +194,8 @@ class Facts:
     fresh: Mapping[str, float] = field(default_factory=dict)
     """The features whose value is newer than the snapshot's, each with the moment that it describes. One that counts
     events on from an older value describes that value's moment."""
+    shed: Shed | None = None
+    """None for a decision that all the work was put into."""
 
 
 @record
@@ -178,7 +213,7 @@ class Scorer(Protocol):
 
     @property
     def label(self) -> str:
-        """Name and version for people and logs, such as "upsell/3"."""
+        """Name and version for people and logs, such as "upsell/3"; empty for scores that no model gave."""
         ...
 
     def score(self, features: Mapping[str, Value], surface: str, offers: Sequence[str]) -> Scores:

@@ -9,7 +9,20 @@ from functools import cached_property
 
 from decisioning.arbitration import Ranking, arbitrate, choice, order
 from decisioning.catalog import Catalog, Factor
-from decisioning.domain import MILLION, NOTHING, Decision, Facts, Policy, Request, Scorer, Shown, Source, Value, record
+from decisioning.domain import (
+    MILLION,
+    NOTHING,
+    Decision,
+    Facts,
+    Policy,
+    Request,
+    Rung,
+    Scorer,
+    Shown,
+    Source,
+    Value,
+    record,
+)
 from decisioning.errors import UserError
 from decisioning.experiments import Assignment, ablated
 from decisioning.exploration import certain, chosen, mixture
@@ -17,6 +30,7 @@ from decisioning.factors import Factors
 from decisioning.identity import draw
 from decisioning.knowledge import Knowledge
 from decisioning.plan import Screen, SurfacePlan
+from decisioning.recalled import recalled
 from decisioning.slate import Company
 
 
@@ -67,6 +81,11 @@ class Case:
     arms: Mapping[str, str]
     holdout: str | None
 
+    @property
+    def scorers(self) -> Mapping[str, Scorer]:
+        """What scores the offers: the release's models, or what takes their place where the server was behind."""
+        return recalled(self.release.scorers, self.facts.shed)
+
 
 def decide(release: Release, request: Request, facts: Facts) -> Decision:
     """Which offers this user sees: drop what the rules forbid, score and rank what is left, draw.
@@ -74,8 +93,10 @@ def decide(release: Release, request: Request, facts: Facts) -> Decision:
     Raises UserError for a surface that the catalog does not have; nothing else, for facts of the declared types.
     """
     case = examine(release, request, facts)
+    if facts.shed is not None and facts.shed.rung is Rung.FALLBACK:
+        return _fall_back(case, None)
     simple = case.holdout is not None
-    ranking = rank(case, release.scorers, simple=simple)
+    ranking = rank(case, case.scorers, simple=simple)
     fate = draw(release.salt, request.decision_id)
     ghost = _ghost(case, fate) if simple else None
     if not ranking.left.names:
@@ -127,11 +148,14 @@ def rank(case: Case, scorers: Mapping[str, Scorer], *, simple: bool = False, fac
 
 
 def _policy(case: Case, ranking: Ranking, first: str, fate: int) -> Policy:
-    """The mixture over what is left. A challenger's choice counts only where it is among that."""
+    """The mixture over what is left. A challenger's choice counts only where it is among that.
+
+    Where the server was behind, no challenger was asked, so that none has a share of the draw.
+    """
     release, surface = case.release, case.plan.surface
     actions = (*ranking.left.names, NOTHING) if surface.allow_nothing else ranking.left.names
     challenger = None
-    if release.challengers:
+    if release.challengers and case.facts.shed is None:
         theirs = choice(rank(case, release.rivals), surface, case.request.user, release.id)
         challenger = theirs if theirs in actions else None
     exploration = release.catalog.exploration
@@ -143,7 +167,7 @@ def _ghost(held: Case, fate: int) -> str:
     release, request = held.release, held.request
     arms = release.assignment.arms(request.user, held.screen.audiences)
     case = Case(release, held.plan, request, held.facts, held.values, held.screen, arms, None)
-    full = rank(case, release.scorers)
+    full = rank(case, case.scorers)
     if not full.left.names:
         return _fallback(case) or NOTHING
     first = choice(full, case.plan.surface, request.user, release.id)

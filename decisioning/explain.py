@@ -6,16 +6,20 @@ from dataclasses import dataclass, replace
 from decisioning.arbitration import Ranking, order
 from decisioning.catalog import Catalog
 from decisioning.conditions import AllOf, conjuncts
-from decisioning.domain import NOTHING, Candidate, Decision, Facts, Reason, Request, Source, Stage
+from decisioning.domain import NOTHING, Candidate, Decision, Facts, Reason, Request, Rung, Source, Stage
 from decisioning.engine import Case, Release, examine, rank
 from decisioning.identity import sticky_until
 from decisioning.plan import Rule
 from decisioning.reasons import Contest, kept, missed, moment, reason, reasons
+from decisioning.recalled import recalled
 from decisioning.remedy import least_change
 from decisioning.supposed import Remembering, Supposed
 from decisioning.words import Failure, words
 
 _STAGES = {stage: position for position, stage in enumerate(Stage)}
+
+OVERLOAD = "overload"
+"""What stands for the rule where no offer but the fallback was looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +49,14 @@ def explain(
     Without `changes` the least change of each offer is not looked for, which is most of the work.
     """
     case = examine(release, request, facts)
-    ranking = rank(case, release.scorers, simple=case.holdout is not None)
+    ranking = rank(case, case.scorers, simple=case.holdout is not None)
     kept_until = _kept_until(case, decision)
     shown = {one.offer for one in decision.slate}
     dropped = [why for why in _dropped(case, ranking, kept_until) if why.offer not in shown]
     dropped.sort(key=lambda why: (_STAGES[why.stage], why.offer))
+    if facts.shed is not None and facts.shed.rung is Rung.FALLBACK:
+        unseen = tuple(_unseen(name) for name in ranking.left.names if name not in shown)
+        return Explanation((), tuple(dropped), unseen, None)
     outranked = _outranked(case, ranking, decision, kept_until)
     found = Explanation(_candidates(case, ranking), tuple(dropped), tuple(outranked), kept_until)
     if not changes:
@@ -63,7 +70,7 @@ def with_changes(release: Release, request: Request, facts: Facts, explanation: 
 
     One at a time, as each may take a millisecond: so a server can see to others in between.
     """
-    scorers = {name: Remembering(scorer) for name, scorer in release.scorers.items()}
+    scorers = {name: Remembering(scorer) for name, scorer in recalled(release.scorers, facts.shed).items()}
     for why in explanation.fates:
         offer = release.catalog.offers[why.offer]
         supposed = Supposed(release, scorers, request, facts, offer, kept_until=explanation.kept_until or 0.0)
@@ -121,6 +128,10 @@ def _outranked(case: Case, ranking: Ranking, decision: Decision, kept_until: flo
     return [kept(offer, kept_until) for offer in (*others, *sorted(ranking.below)) if offer not in slate]
 
 
+def _unseen(offer: str) -> Reason:
+    return Reason(offer, Stage.OUTRANKED, OVERLOAD, "the server was behind and looked at the fallback alone")
+
+
 # --- In a line --------------------------------------------------------------------------------------------------------
 
 
@@ -133,6 +144,8 @@ def headline(catalog: Catalog, decision: Decision, explanation: Explanation) -> 
         return "Nothing: the draw explored showing no offer." if explored else "Nothing: no offer is left or worth it."
     first = decision.slate[0]
     if decision.source is Source.FALLBACK:
+        if any(one.rule == OVERLOAD for one in explanation.outranked):
+            return f"{first.offer}: the fallback of {decision.surface}, as the server was behind."
         return f"{first.offer}: the fallback of {decision.surface}, as every other offer was dropped."
     factors = next(one for one in explanation.candidates if one.offer == first.offer)
     told = f"{first.offer}: {_factors(catalog, factors)}"

@@ -116,7 +116,7 @@ class _Judge:
         """The least new lever with which the offer comes first."""
         case = examine(self._release, request, self._contender.known(request, facts))
         simple, plan, catalog = case.holdout is not None, case.plan, self._release.catalog
-        ranking = rank(case, self._release.scorers, simple=simple)
+        ranking = rank(case, case.scorers, simple=simple)
         mine = self._score(ranking, plan.surface.min_p_convert)
         if mine is None:
             return inf
