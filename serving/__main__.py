@@ -29,6 +29,13 @@ def main() -> None:
     parser.add_argument("--host", default=env.get("SEGUE_HOST", "127.0.0.1"), help="[SEGUE_HOST]")
     parser.add_argument("--port", type=int, default=env.get("SEGUE_PORT", "8080"), help="0 for any [SEGUE_PORT]")
     parser.add_argument("--workers", type=int, default=env.get("SEGUE_WORKERS", 1), help="processes [SEGUE_WORKERS]")
+    parser.add_argument("--keys", type=Path, default=env.get("SEGUE_KEYS"), help="file of API keys [SEGUE_KEYS]")
+    parser.add_argument(
+        "--open",
+        action="store_true",
+        default=env.get("SEGUE_OPEN") == "1",
+        help="without keys, answer strangers too [SEGUE_OPEN=1]",
+    )
     parser.add_argument("--drain", type=float, default=env.get("SEGUE_DRAIN", DRAIN), help="seconds [SEGUE_DRAIN]")
     told = parser.parse_args()
     if told.workers < 1:
@@ -41,6 +48,8 @@ def main() -> None:
         releases=told.releases,
         logs=told.logs,
         catalog=told.catalog,
+        keys=told.keys,
+        open_to_all=told.open,
         drain=told.drain,
         workers=told.workers,
     )

@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import structlog
 from prometheus_client import (
@@ -28,6 +28,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 
+from serving.board import Board
 from serving.metrics import Count, Level, Metrics, Spread
 
 FLUSH_EVERY = 0.2
@@ -42,24 +43,6 @@ _FILES = {"counter": 2**20, "histogram": 2**20, "gauge_livesum": 2**16, "gauge_l
 
 log = structlog.get_logger()
 disable_created_metrics()  # twice the series, and the multiprocess mode has none
-
-
-class Worker(Protocol):
-    """One worker, as the others know it."""
-
-    slot: int
-    pid: int
-    release: str
-    models: Sequence[str]
-    state: str
-
-
-class Board(Protocol):
-    """Where workers tell each other what they serve."""
-
-    restarts: int
-
-    def rows(self) -> Sequence[Worker]: ...
 
 
 @contextmanager
@@ -166,7 +149,10 @@ class Exporter:
         return generate_latest(registry) + generate_latest(workers)
 
     def _counter(self, count: Count) -> Family[Counter]:
-        return Family(Counter(count.name, count.help, count.labels, registry=self._registry), count.labels)
+        made = Family(Counter(count.name, count.help, count.labels, registry=self._registry), count.labels)
+        for labels in count.known:  # told as 0 from the start: an increase from nothing would be no increase
+            made.series(labels)
+        return made
 
     def _histogram(self, spread: Spread) -> Family[BulkHistogram]:
         made = BulkHistogram(spread.name, spread.help, spread.labels, registry=self._registry, buckets=spread.bounds)
@@ -178,22 +164,31 @@ class Exporter:
         return Family(made, level.labels)
 
 
+_WORKER = ["worker", "build", "release", "catalog", "state"]
+
+
 class Workers(Collector):
-    """What each worker serves. Read from the board at each scrape, so that nothing of a dead one is told."""
+    """What each worker serves, and what became of releases: as the board has it now, and so nothing of the dead."""
 
     def __init__(self, board: Board) -> None:
         self._board = board
 
     def collect(self) -> Iterator[Metric]:
-        info = GaugeMetricFamily("segue_worker_info", "A living worker.", labels=["worker", "release", "state"])
-        models = GaugeMetricFamily("segue_worker_model_info", "A model that it uses.", labels=["worker", "model"])
+        info = GaugeMetricFamily("segue_worker_info", "A living worker.", labels=_WORKER)
+        models = GaugeMetricFamily(
+            "segue_worker_model_info", "A model that it uses.", labels=["worker", "model", "scorer"]
+        )
         for one in self._board.rows():
-            info.add_metric([str(one.slot), one.release, one.state], 1)
-            for model in one.models:
-                models.add_metric([str(one.slot), model], 1)
+            info.add_metric([str(one.slot), one.build, one.release, one.catalog, one.state], 1)
+            for model in one.models.values():
+                models.add_metric([str(one.slot), model, one.scorer], 1)
         yield info
         yield models
-        yield CounterMetricFamily("segue_worker_restarts", "Workers started again.", value=self._board.restarts)
+        yield CounterMetricFamily("segue_worker_restarts", "Processes started again.", value=self._board.restarts)
+        verdict = self._board.verdict()
+        yield CounterMetricFamily("segue_refused_releases", "Releases that no worker took.", value=verdict.refusals)
+        refused = "1: the release that is wanted was refused, and another one serves."
+        yield GaugeMetricFamily("segue_release_refused", refused, value=float(bool(verdict.refused)))
 
 
 def _has_room(folder: Path, slot: int) -> bool:

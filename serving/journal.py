@@ -26,6 +26,11 @@ class Journal:
         self._records: list[DecisionRecord] = []
         self._then: list[Callable[[], object]] = []
 
+    @property
+    def waiting(self) -> int:
+        """Records that are to be written."""
+        return len(self._records)
+
     def write(self, record: DecisionRecord) -> None:
         """Puts a record into the log now."""
         self._records.append(record)

@@ -38,7 +38,7 @@ def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> No
     configure_log(settings)
     listening = listen(settings)  # first: nothing is opened for a server that can't be reached
     url = url_of(listening)
-    runtime = runtime_of(settings, Shared.make(1))
+    runtime = runtime_of(settings, Shared.make(settings))
 
     def serving() -> None:
         log.info("serving", url=url, release=runtime.current.release.id)
@@ -82,6 +82,7 @@ def url_of(listening: socket.socket) -> str:
 def runtime_of(settings: Settings, shared: Shared, place: int = 1) -> Runtime:
     """What a process answers requests with. Opens logs and sockets: after any fork."""
     folder = settings.logs_folder
+    shared.access.counts.worker = place
     return Runtime(
         secret=settings.home.secret(),
         store=GuardedStore(_store(settings)),
@@ -89,6 +90,7 @@ def runtime_of(settings: Settings, shared: Shared, place: int = 1) -> Runtime:
         events=EventLog(folder / "events", alert=partial(_alert, "events")),
         releases=ReleaseStore(settings.releases_folder),
         catalog=settings.catalog_folder,
+        access=shared.access,
         board=shared.board,
         place=place,
     )

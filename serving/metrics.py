@@ -5,7 +5,7 @@ words of our own or of the catalog, never a client's text: each makes a series t
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 
 from decisioning.domain import Decision
 
@@ -15,16 +15,20 @@ _HOUR, _DAY = 3600.0, 86_400.0
 AGE_BOUNDS = (300.0, _HOUR, 6 * _HOUR, 12 * _HOUR, _DAY, 1.5 * _DAY, 2 * _DAY, 3 * _DAY, 7 * _DAY, 14 * _DAY, 30 * _DAY)
 CHANCE_BOUNDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75)
 
+_CHOICES = ("champion", "challenger", "exploration", "holdout", "none")
+_FATES = ("accepted", "duplicate", "rejected")
+_LOGS = ("decisions", "events")
+
 
 class Count(defaultdict[Hashable, int]):
     """Things that happened, by the values of its labels: a word where it has one label, a tuple where more, () if none.
 
-    Count with `count[labels] += 1`.
+    Count with `count[labels] += 1`. `known`: the labels that are told from the start, as far as that can be said.
     """
 
-    def __init__(self, name: str, help: str, *labels: str) -> None:
+    def __init__(self, name: str, help: str, *labels: str, known: Sequence[Hashable] = ()) -> None:
         super().__init__(int)
-        self.name, self.help, self.labels = name, help, labels
+        self.name, self.help, self.labels, self.known = name, help, labels, known
 
 
 class Spread(defaultdict[Hashable, list[float]]):
@@ -53,18 +57,19 @@ class Metrics:
         self.decisions = Count("segue_decisions", "New decisions, by what chose them.", "surface", "source")
         self.degraded = Count("segue_degraded_decisions", "New decisions, by what they lacked.", "reason")
         self.repeated = Count("segue_repeated_decisions", "Answers that are no new decision.", "why")
-        self.draws = Count("segue_draws", "New decisions, by whose choice was drawn.", "choice")
+        self.draws = Count("segue_draws", "New decisions, by whose choice was drawn.", "choice", known=_CHOICES)
         self.rungs = Count("segue_decision_rungs", "Decisions, by the rung that load left them.", "rung")
         self.p_convert = Spread("segue_shown_p_convert", "Predicted for the first offer.", CHANCE_BOUNDS, "model")
         self.feature_age = Spread("segue_feature_age_seconds", "Of the user's features.", AGE_BOUNDS)
         self.store_reads = Count("segue_store_reads", "Reads of the online store.", "outcome")
         self.breaker = Level("segue_store_breakers", "Workers, by their breaker's state.", "state")
+        self.breaker_changes = Count("segue_store_breaker_changes", "States that breakers entered.", "state")
         self.backlog = Level("segue_store_backlog_events", "Events that wait for the store.")
-        self.events = Count("segue_events", "Events, by what became of them.", "outcome")
+        self.store_missed = Count("segue_store_missed_events", "Events that no counter knows: too many waited.")
+        self.events = Count("segue_events", "Events, by what became of them.", "outcome", known=_FATES)
         self.degraded_events = Count("segue_degraded_event_requests", "Reports that lacked something.", "reason")
         self.log_queue = Level("segue_log_queue_lines", "Lines that wait to be written.", "log")
-        self.log_dropped = Count("segue_log_dropped_lines", "Lines that could not be written.", "log")
-        self.refused = Count("segue_refused_loads", "What did not load; the last good one stays.", "what")
+        self.log_dropped = Count("segue_log_dropped_lines", "Lines that could not be written.", "log", known=_LOGS)
         self.keys_unreadable = Level("segue_keys_unreadable", "1: the file of keys can't be read.", over="max")
         self.look: Callable[[], None] = lambda: None
         self._made: dict[tuple[str, str, tuple[str, ...], str], int] = defaultdict(int)

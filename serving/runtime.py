@@ -18,12 +18,14 @@ from decisioning.domain import EventType, Facts, Request
 from decisioning.engine import Release, decide
 from features.schema import Schema
 from serving.about import row_of
+from serving.access import Access
 from serving.board import STARTING, Board
 from serving.breaker import GuardedStore
 from serving.exposition import FLUSH_EVERY, Exporter
 from serving.ids import RandomIds
 from serving.journal import Journal
 from serving.metrics import Metrics
+from serving.standing import Standing
 from serving.stopwatch import Stopwatch, watched
 from stores.catalog_files import read_catalog_files
 from stores.log.event_log import Log
@@ -33,6 +35,7 @@ from stores.releases import ReleaseStore
 POLL_EVERY = 0.1
 SWITCH_SECONDS = 0.0005
 """For which loading may keep the requests waiting at a time; Python's own choice is ten times as long."""
+KEYS_EVERY = 0.5
 WAIT = 0.02
 RETRY_AFTER = 10.0
 """Seconds before a release that did not load is tried again: its files may only just be on their way."""
@@ -107,6 +110,8 @@ class Runtime:
     """A catalog folder to decide by rules from, as long as there is no release."""
     wanted: Callable[[], str | None] | None = None
     """The release to use, from somebody who has tried it ("": none; None: not known yet). Else what `releases` says."""
+    access: Access = field(default_factory=Access)
+    """Who may call; without a file of keys, everybody."""
     board: Board = field(default_factory=lambda: Board(1))
     place: int = 1
     """Where on the board this process tells of itself."""
@@ -125,12 +130,13 @@ class Runtime:
     _state: str = STARTING
 
     def __post_init__(self) -> None:
-        self.exporter = Exporter(self.metrics)
         self.journal = Journal(self.decisions)
+        self.metrics.look = Standing(self)
+        self.exporter = Exporter(self.metrics)
 
     @property
     def is_ready(self) -> bool:
-        return self.current is not NOTHING_LOADED and not self.draining
+        return self.current is not NOTHING_LOADED and not self.draining and self.access.lets_somebody_in
 
     async def start(self) -> None:
         """Loads the release to use, or else the catalog, and keeps following."""
@@ -141,7 +147,7 @@ class Runtime:
         if self.current is NOTHING_LOADED and self.catalog is not None:
             await self._load_rules(self.catalog)
         await self.store.warm(self.current.schema)
-        self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._flush())]
+        self._tasks = [asyncio.create_task(one) for one in (self._follow(), self._follow_keys(), self._flush())]
 
     async def stop(self) -> None:
         self.draining = True
@@ -213,6 +219,11 @@ class Runtime:
         while True:
             await asyncio.sleep(POLL_EVERY)
             await self.refresh()
+
+    async def _follow_keys(self) -> None:
+        while True:
+            await asyncio.to_thread(self.access.refresh)
+            await asyncio.sleep(KEYS_EVERY)
 
     async def _flush(self) -> None:
         while True:

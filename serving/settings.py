@@ -22,6 +22,10 @@ class Settings:
     logs: Path | None = None
     catalog: Path | None = None
     """Rules to decide by as long as there is no release."""
+    keys: Path | None = None
+    """The file of API keys, which must be there; else the one of `home`, if it is there."""
+    open_to_all: bool = False
+    """Whether a server without keys may listen where others can reach it."""
     drain: float = DRAIN
     workers: int = 1
     quiet: bool = False
@@ -30,6 +34,10 @@ class Settings:
     @property
     def releases_folder(self) -> Path:
         return self.releases or self.home.releases
+
+    @property
+    def keys_file(self) -> Path:
+        return self.keys or self.home.keys
 
     @property
     def logs_folder(self) -> Path:

@@ -24,6 +24,7 @@ from decisioning.errors import UserError
 from serving import main
 from serving.board import FAILED, SERVING
 from serving.exposition import shared_folder
+from serving.runtime import KEYS_EVERY
 from serving.scout import Scout
 from serving.server import CONNECTIONS_CLOSE_WITHIN
 from serving.settings import Settings
@@ -57,7 +58,7 @@ def serve(settings: Settings, on_ready: Callable[[str], None] | None = None) -> 
     main.configure_log(settings)
     with main.listen(settings) as listening, shared_folder() as metrics:
         main.check(settings)
-        Supervisor(settings, Shared.make(settings.workers, metrics), listening, on_ready).run()
+        Supervisor(settings, Shared.make(settings, metrics), listening, on_ready).run()
 
 
 @dataclass(slots=True)
@@ -108,6 +109,7 @@ class Supervisor:
         """Children in a row that did not live long."""
         self._not_before = 0.0
         self._fault: str | None = None
+        self._keys_at = 0.0
 
     def run(self) -> None:
         """Until it was told to end and all children have ended. Raises UserError where none can serve."""
@@ -136,9 +138,16 @@ class Supervisor:
         self._bury()
         self._enforce()
         if not self._stops:
+            self._follow_keys()
             self._look()
             self._fill()
             self._roll()
+
+    def _follow_keys(self) -> None:
+        """So that a worker that is started later has the last good keys, also while their file is damaged."""
+        if time.monotonic() >= self._keys_at:
+            self._keys_at = time.monotonic() + KEYS_EVERY
+            self._shared.access.refresh()
 
     def _react(self, sig: int) -> None:
         if sig == signal.SIGHUP and not (self._had_terminal and not os.isatty(0)):

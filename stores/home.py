@@ -44,6 +44,10 @@ class Home:
         return self.path / "kill-switches.jsonl"
 
     @property
+    def keys(self) -> Path:
+        return self.path / "keys.json"
+
+    @property
     def valkey(self) -> Path:
         return self.path / "valkey"
 
