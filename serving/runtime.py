@@ -26,6 +26,7 @@ from serving.ids import RandomIds
 from serving.journal import Journal
 from serving.metrics import Metrics
 from serving.standing import Standing
+from serving.pressure import Pressure
 from serving.stopwatch import Stopwatch, watched
 from stores.catalog_files import read_catalog_files
 from stores.log.event_log import Log
@@ -112,6 +113,8 @@ class Runtime:
     """The release to use, from somebody who has tried it ("": none; None: not known yet). Else what `releases` says."""
     access: Access = field(default_factory=Access)
     """Who may call; without a file of keys, everybody."""
+    pressure: Pressure = field(default_factory=Pressure)
+    """How far behind this process is."""
     board: Board = field(default_factory=lambda: Board(1))
     place: int = 1
     """Where on the board this process tells of itself."""

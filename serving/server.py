@@ -12,6 +12,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from serving.board import CLOSED, DRAINING, SERVING
+from serving.pressure import Pressure
+from serving.protocol import protocol
 from serving.runtime import Runtime
 
 CONNECTIONS_CLOSE_WITHIN = 10
@@ -23,11 +25,11 @@ OUT_OF_FILES = 0.2
 log = structlog.get_logger()
 
 
-def config(app: FastAPI) -> uvicorn.Config:
+def config(app: FastAPI, pressure: Pressure) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=protocol(pressure),
         ws="none",
         log_config=None,
         access_log=False,
@@ -111,7 +113,7 @@ class Server(uvicorn.Server):
         drain: float,
         on_serving: Callable[[], None] = lambda: None,
     ) -> None:
-        super().__init__(config(app))
+        super().__init__(config(app, runtime.pressure))
         self._runtime, self._listening = runtime, listening
         self._drain, self._on_serving = drain, on_serving
         self._acceptor: Acceptor | None = None

@@ -1,0 +1,193 @@
+"""One request and its answer: the ASGI side of a connection."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from serving.errors import ApiError
+
+if TYPE_CHECKING:
+    from serving.protocol import Protocol
+
+Headers = Iterable[tuple[bytes, bytes]]
+Reply = Callable[[int, Headers, bytes], None]
+
+INTERNAL = ApiError(500, "internal", "This is a bug of the server.")
+WITHOUT_BODY = (204, 304)
+
+log = logging.getLogger("uvicorn.error")
+
+
+class Exchange:
+    """What uvicorn calls a cycle, and leaner.
+
+    The body is nearly always whole before the application starts, so that nothing has to be awaited; an answer may go
+    out in one write, and after the application has returned (`promise`); no event is made that nobody waits for.
+    """
+
+    __slots__ = (
+        "_connection", "_is_chunked", "_is_head", "_is_promised", "_waiter", "arrived", "body", "has_begun",
+        "is_answered", "is_gone", "is_whole", "keep_alive", "scope", "task", "wants_continue",
+    )  # fmt: skip
+
+    def __init__(
+        self, connection: "Protocol", scope: dict[str, Any], *, keep_alive: bool, wants_continue: bool
+    ) -> None:
+        self._connection, self.scope = connection, scope
+        self.keep_alive, self.wants_continue = keep_alive, wants_continue
+        self.body: bytes | None = b""
+        """What has come in and was not asked for yet; None once the application has got the last of it."""
+        self.is_whole = False
+        """Whether the whole body has come in."""
+        self.has_begun = self.is_answered = self.is_gone = False
+        self.arrived = 0.0
+        self.task: asyncio.Task[None] | None = None
+        self._is_head, self._is_chunked = scope["method"] == "HEAD", False
+        self._is_promised = False
+        self._waiter: asyncio.Future[None] | None = None
+        scope["extensions"] = {"segue.promise": self.promise}
+
+    async def run(self, app: Callable[..., Any]) -> None:
+        """Lets the application answer. Where it fails, the client gets a 500 if nothing has been sent yet."""
+        try:
+            await app(self.scope, self.receive, self.send)
+        except Exception:
+            log.exception("The application failed.")
+            self._is_promised = False
+        finally:
+            self._connection.tasks.discard(self.task)  # type: ignore[arg-type]
+        if self.is_answered or self.is_gone or self._is_promised:
+            return
+        if self.has_begun:
+            self._connection.transport.abort()  # half an answer must not look like a whole one
+        else:
+            self.fail(INTERNAL)
+
+    # --- What the application calls
+
+    async def receive(self) -> dict[str, Any]:
+        if self.wants_continue and not self.has_begun:
+            self.wants_continue = False
+            self._connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        while not (self.is_gone or self.is_answered or self.body or (self.is_whole and self.body is not None)):
+            self._connection.flow.resume_reading()
+            await self._news()
+        if self.is_gone or self.is_answered:
+            return {"type": "http.disconnect"}
+        body, self.body = self.body, None if self.is_whole else b""
+        return {"type": "http.request", "body": body, "more_body": not self.is_whole}
+
+    async def send(self, message: dict[str, Any]) -> None:
+        if self._connection.flow.write_paused and not self.is_gone:
+            await self._connection.flow.drain()
+        if self.is_gone or self.is_answered:
+            return
+        if message["type"] == "http.response.start":
+            self._begin(message["status"], message.get("headers", ()), b"")
+        else:
+            self._go_on(message.get("body", b""), is_last=not message.get("more_body", False))
+
+    def promise(self) -> Reply:
+        """For who answers later: `reply(status, headers, body)` sends all of it in one write.
+
+        The headers have to name length and type. The application may return before; it has to reply at some time.
+        """
+        self._is_promised = True
+        return self._reply
+
+    # --- What the connection calls
+
+    def feed(self, body: bytes) -> None:
+        self.body = self.body + body if self.body else body
+        self._tell()
+
+    def complete(self) -> None:
+        self.is_whole = True
+        self._tell()
+
+    def leave(self) -> None:
+        """The client has gone."""
+        self.is_gone = True
+        self._tell()
+
+    def fail(self, error: ApiError) -> None:
+        """Answers with an error, the last answer of its connection."""
+        self.keep_alive = False
+        body = error.body()
+        self._reply(error.status, error_headers(error, len(body)), body)
+
+    def refuse(self, error: ApiError) -> None:
+        """Answers with an error, after which the connection goes on."""
+        body = error.body()
+        self._reply(error.status, error_headers(error, len(body)), body)
+
+    # --- Inner life
+
+    def _reply(self, status: int, headers: Headers, body: bytes) -> None:
+        if self.is_gone or self.has_begun:
+            return
+        self._begin(status, headers, body)
+        self._finish()
+
+    def _tell(self) -> None:
+        """Wakes whoever waits in `receive`."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def _news(self) -> None:
+        self._waiter = self._connection.loop.create_future()
+        await self._waiter
+
+    def _begin(self, status: int, headers: Headers, body: bytes) -> None:
+        if self.has_begun:
+            raise RuntimeError("The answer has begun already.")
+        self.has_begun = True
+        standing, closes = self._connection.standing_headers()
+        parts = [STATUS_LINE[status], standing]
+        has_length = status in WITHOUT_BODY or self._is_head
+        for name, value in headers:
+            if b"\n" in value or b"\r" in value:
+                raise RuntimeError("A header of the answer has several lines.")
+            match name.lower():
+                case b"connection":
+                    closes = closes or value.lower() == b"close"
+                    continue
+                case b"content-length" | b"transfer-encoding":
+                    has_length = True
+            parts += (name, b": ", value, b"\r\n")
+        if not has_length and self.scope["http_version"] == "1.1":
+            self._is_chunked = True
+            parts.append(b"transfer-encoding: chunked\r\n")
+        # What is left of a body would be taken for the next request; without a length the end is the connection's.
+        self.keep_alive = self.keep_alive and not closes and self.is_whole and (has_length or self._is_chunked)
+        parts += (b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n", b"" if self._is_head else body)
+        self._connection.transport.write(b"".join(parts))
+
+    def _go_on(self, body: bytes, *, is_last: bool) -> None:
+        if not self.has_begun:
+            raise RuntimeError("An answer begins with its status.")
+        if self._is_head:
+            body = b""
+        elif self._is_chunked:
+            body = (b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + (b"0\r\n\r\n" if is_last else b"")
+        if body:
+            self._connection.transport.write(body)
+        if is_last:
+            self._finish()
+
+    def _finish(self) -> None:
+        self.is_answered = True
+        self._tell()
+        self._connection.answered(self)
+
+
+def error_headers(error: ApiError, length: int) -> list[tuple[bytes, bytes]]:
+    """Of an error that the connection itself sends."""
+    return [
+        *[(name.lower().encode(), value.encode()) for name, value in error.headers.items()],
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % length),
+    ]
