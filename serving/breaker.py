@@ -22,7 +22,9 @@ from serving.circuit import Circuit, State
 from stores.online.budgets import Want
 from stores.online.port import Damaged, OnlineStore, PartDown, ReadOnly, StoreDown, TooSlow
 
-PROBE_TIMEOUT = 0.5
+PROBE_TIMEOUT = 0.1
+"""Seconds: hardly more than a request would wait, so that a store too slow for requests is not taken for a well one."""
+WARM_TIMEOUT = 0.5
 PROBE_LASTS = 1.0
 NO_FEATURES = Schema(())
 LAST_WORDS_WITHIN = 1.0
@@ -51,6 +53,8 @@ class GuardedStore:
         self._circuit = Circuit(self._mend)
         self._backlog = Backlog()
         self._killed: frozenset[str] = frozenset()
+        self._is_behind = False
+        """Whether writes are not answered in time, though reads are: then they wait their turn in the backlog."""
         self._writing: set[asyncio.Task[None]] = set()
 
     @property
@@ -79,12 +83,14 @@ class GuardedStore:
     @property
     def trouble(self) -> str:
         """What `degraded` says of an event that is not counted yet."""
-        return READ_ONLY if self._circuit.state is State.READ_ONLY else DOWN
+        if self._circuit.state is State.READ_ONLY:
+            return READ_ONLY
+        return SLOW if self._is_behind and not self.is_down else DOWN
 
     async def warm(self, schema: Schema) -> None:
         """Connects before the first request would have to, or learns that the store is down."""
         try:
-            facts = await self._store.read("probe", schema, timeout=PROBE_TIMEOUT)
+            facts = await self._store.read("probe", schema, timeout=WARM_TIMEOUT)
         except Exception as error:  # noqa: BLE001  the server starts without its store
             self._circuit.enter(State.OPEN, _why(error))
         else:
@@ -144,7 +150,7 @@ class GuardedStore:
 
         None also where the user's keys are damaged: no repetition would help.
         """
-        if self._circuit.state is not State.CLOSED or self._backlog.concerns(event.user):
+        if self._circuit.state is not State.CLOSED or self._is_behind or self._backlog.concerns(event.user):
             self._backlog.add(event, budgets)
             return None
         good = self._circuit.good
@@ -153,6 +159,7 @@ class GuardedStore:
         except Exception as error:  # noqa: BLE001  the event is in the log already
             if isinstance(error, TooSlow) and good == self._circuit.good:
                 error = StoreDown("a write was not answered in time, nor was anything else meanwhile")
+            self._is_behind |= isinstance(error, TooSlow)
             self._judged(error, writing=True)
             if isinstance(error, Damaged):
                 log.error("event_refused", why=str(error))
@@ -213,6 +220,7 @@ class GuardedStore:
                 await self._backlog.catch_up(self._store, AT_ONCE)
                 self._circuit.enter(State.CLOSED)  # reads know of what waits still
             await self._backlog.catch_up(self._store)
+            self._is_behind = False
         except Exception as error:  # noqa: BLE001
             self._judged(error, writing=True)
         return self._circuit.state is State.CLOSED and not self._backlog

@@ -40,7 +40,15 @@ class Found:
     """For each of them, the units spent and those on lease, in turns."""
 
 
-_NO_WRITES = ("OOM ", "READONLY ", "MISCONF ", "NOREPLICAS ", "NOPERM ")
+_NO_WRITES = (
+    "OOM ",
+    "READONLY ",
+    "MISCONF ",
+    "NOREPLICAS ",
+    "NOPERM ",
+    "ACL failure in script",
+    "ERR ACL failure in script",
+)
 
 
 def refuses_writes(error: object) -> bool:

@@ -8,12 +8,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 import redis
+from proxy import proxy
+from stand import USERS, Stand
 
 from decisioning.catalog_yaml import load_catalog
 from decisioning.identity import user_key
@@ -45,6 +47,7 @@ caps:
   per_offer: {max: 2, per: 1d, by: offer, only: {group: upgrade}}
 exploration: {uniform: 0.0}
 """
+SCHEMA = Schema.of(load_catalog({"all.yaml": CATALOG}).features)
 
 
 class Server:
@@ -82,25 +85,24 @@ class Server:
         return [line["event"] for line in self.lines]
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
+def a_home(path: Path) -> Home:
     """Holds one release: rules only."""
-    home = Home(tmp_path / "home")
+    home = Home(path)
     releases = ReleaseStore(home.releases)
     release = releases.publish({"catalog/all.yaml": CATALOG}, who="test", why="test", now=0.0)
     releases.activate(release, expected=None, who="test", why="test", now=0.0)
     return home
 
 
-@pytest.fixture
-def serve(home: Home) -> Iterator[Callable[..., Server]]:
-    """Starts servers: `serve(redis_url, *options)`. They are gone after the test."""
+@contextmanager
+def servers_of(home: Home) -> Iterator[Callable[..., Server]]:
+    """Starts servers: `serve(redis_url, *options, **environment)`. They are gone afterwards."""
     started: list[Server] = []
 
-    def start(redis_url: str, *options: str) -> Server:
+    def start(redis_url: str, *options: str, **environment: str) -> Server:
         command = [sys.executable, "-m", "serving", "--home", home.path, "--port", "0", "--drain", "0", *options]
-        environment = os.environ | {"REDIS_URL": redis_url}
-        process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE, text=True)
+        variables = os.environ | {"REDIS_URL": redis_url} | environment
+        process = subprocess.Popen(command, cwd=REPOSITORY, env=variables, stderr=subprocess.PIPE, text=True)
         try:
             started.append(Server(process))
         except BaseException:
@@ -119,16 +121,24 @@ class Valkey:
     """A real one, that can be killed, stopped and started again with its data."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
-        self._folder, self._stack = folder, stack
+        self.folder, self._stack = folder, stack
         self.start()
 
     def start(self) -> None:
-        self.url = self._stack.enter_context(running(self._folder))
+        self.url = self._stack.enter_context(running(self.folder))
         with redis.Redis.from_url(self.url) as client:
             self._pid = client.info("server")["process_id"]
 
     def admin(self) -> redis.Redis:
         return redis.Redis.from_url(self.url)
+
+    @contextmanager
+    def boss(self) -> Iterator[redis.Redis]:
+        """An administrator on one connection, whom no rule and no pause for the default user concerns."""
+        with redis.Redis.from_url(self.url, single_connection_client=True) as boss:
+            boss.execute_command("ACL SETUSER boss on nopass ~* &* +@all")
+            boss.execute_command("AUTH boss any")
+            yield boss
 
     def save(self) -> None:
         with self.admin() as client:
@@ -144,16 +154,42 @@ class Valkey:
         os.kill(self._pid, signal.SIGCONT)
 
 
-@pytest.fixture
-def valkey(tmp_path: Path, home: Home) -> Iterator[Valkey]:
-    """Knows one user, `ann`, who consented."""
+@contextmanager
+def valkey_of(folder: Path, home: Home) -> Iterator[Valkey]:
+    """Knows `ann` and the users of a stand, who consented, and `noah`, who did not."""
     with ExitStack() as stack:
-        valkey = Valkey(tmp_path / "valkey", stack)
-        schema = Schema.of(load_catalog({"all.yaml": CATALOG}).features)
-        rows = [(user_key(home.secret(), "ann"), schema.pack({"consent": True}))]
-        publish(valkey.url, rows, schema=schema, as_of=time.time(), snapshot_id="snap-1", count=1)
+        valkey = Valkey(folder, stack)
+        consents = {"ann": True, "noah": False, **dict.fromkeys(USERS, True)}
+        rows = [(user_key(home.secret(), user), SCHEMA.pack({"consent": said})) for user, said in consents.items()]
+        publish(valkey.url, rows, schema=SCHEMA, as_of=time.time(), snapshot_id="snap-1", count=len(rows))
         valkey.save()
         yield valkey
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return a_home(tmp_path / "home")
+
+
+@pytest.fixture
+def serve(home: Home) -> Iterator[Callable[..., Server]]:
+    with servers_of(home) as serve:
+        yield serve
+
+
+@pytest.fixture
+def valkey(tmp_path: Path, home: Home) -> Iterator[Valkey]:
+    with valkey_of(tmp_path / "valkey", home) as valkey:
+        yield valkey
+
+
+@pytest.fixture(scope="module")
+def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
+    """One server, one Valkey and a proxy between them for a whole module. Each test asks for users of its own."""
+    folder = tmp_path_factory.mktemp("stand")
+    home = a_home(folder / "home")
+    with valkey_of(folder / "valkey", home) as valkey, proxy(valkey.url) as between, servers_of(home) as serve:
+        yield Stand(serve(between.url), valkey, between, home)
 
 
 @pytest.fixture

@@ -1,129 +1,171 @@
-"""The online store dies, hangs, or talks nonsense while a real server serves: every request is answered."""
+"""The online store can't be read: dead, hanging, refusing, loading, talking nonsense. Every request is answered."""
 
-import socketserver
-import threading
+import os
+import subprocess
+import sys
 import time
+from contextlib import contextmanager
 
 import pytest
+from redis import Redis
+from redis.exceptions import BusyLoadingError, RedisError
+from stand import shown
 
-DEADLINE = 0.25
-"""Far above the surface's 30 ms, and far below what a client library would wait for a dead store."""
+from serving.circuit import PROBE_EVERY
+from stores.embedded import LEASH, embedded_binary
 
+LEASHED = [sys.executable, "-I", "-S", "-c", LEASH, str(os.getpid()), embedded_binary()]
+"""A server of the embedded kind, gone with this process."""
 
-def timed(decide) -> tuple[dict, float]:
-    started = time.monotonic()
-    return decide(), time.monotonic() - started
-
-
-def obeys_consent(answer: dict) -> bool:
-    """Without the user's features nobody can know of consent: only the fallback is left."""
-    return answer["source"] == "fallback" and [one["offer"] for one in answer["offers"]] == ["generic"]
-
-
-def test_a_killed_store_leaves_rules_and_fallbacks_and_comes_back_within_two_seconds(serve, valkey, within):
-    server = serve(valkey.url)
-    before = server.decide()
-    assert (before["source"], before["degraded"]) == ("rules", [])
-    assert before["offers"][0]["offer"] == "annual"
-
-    valkey.kill()
-    for _ in range(50):
-        answer, seconds = timed(server.decide)
-        assert answer["degraded"] == ["store:down"]
-        assert obeys_consent(answer)
-        assert seconds < DEADLINE
-    unguarded = server.decide("strip")
-    assert unguarded["source"] == "rules"
-    assert unguarded["offers"][0]["offer"] == "poster", "what needs no fact is still shown"
-    assert server.http.get("/readyz").status_code == 200, "readiness never depends on the store"
-
-    valkey.start()
-    within(2.0, lambda: server.decide()["degraded"] == [])
-    assert server.decide()["offers"][0]["offer"] == "annual"
-    assert server.events().count("store_down") == 1
+LOST = {"store:down", "store:slow"}
+"""What `degraded` may say of the store: the first requests of a fault may still wait for an answer."""
 
 
-def test_a_store_that_hangs_is_given_up_at_the_deadline_and_used_again_when_it_answers(serve, valkey, within):
-    server = serve(valkey.url)
-    server.decide()
-    valkey.freeze()
-    try:
-        for _ in range(20):
-            answer, seconds = timed(server.decide)
-            assert answer["degraded"] in (["store:slow"], ["store:down"])
-            assert obeys_consent(answer)
-            assert seconds < DEADLINE
-        assert answer["degraded"] == ["store:down"], "the breaker is open by now: nobody waits"
-    finally:
-        valkey.thaw()
-    within(2.0, lambda: server.decide()["degraded"] == [])
-
-
-def test_events_of_an_outage_are_accepted_logged_and_counted_once_it_is_over(serve, valkey, within, home):
-    server = serve(valkey.url)
-    server.report("e1")
+@contextmanager
+def killed(valkey):
     valkey.save()
     valkey.kill()
-    during = server.report("e2")
-    assert (during["accepted"], during["degraded"]) == (1, ["store:down"])
-    assert server.report("e2")["accepted"] == 1
-    valkey.start()
-    within(2.0, lambda: server.decide()["degraded"] == [])
-    reasons = {one["offer"]: one["stage"] for one in server.decide(explain=True)["reasons"]}
-    assert reasons["annual"] == "cap", "two impressions fill it: the one before the outage and the one within"
-    assert server.report("e2")["duplicates"] == 1
-    logged = b"".join(file.read_bytes() for file in (home.logs / "events").iterdir())
-    assert logged.count(b'"e1"') == 1
-    assert logged.count(b'"e2"') == 3, "the log has every report; readers count an event_id once"
+    try:
+        yield
+    finally:
+        valkey.start()
 
 
-@pytest.mark.parametrize("setting", [("maxmemory", "1"), ("min-replicas-to-write", "1")], ids=["full", "only read"])
-def test_a_store_that_takes_no_writes_is_read_on_and_caps_know_of_what_waits(serve, valkey, within, setting):
-    server = serve(valkey.url)
-    assert server.decide()["offers"][0]["offer"] == "annual"
-    with valkey.admin() as admin:
-        before = admin.config_get(setting[0])[setting[0]]
-        admin.config_set(*setting)
-        assert server.report("e0")["degraded"] == ["store:read_only"]
-        answer = server.decide()
-        assert (answer["offers"][0]["offer"], answer["degraded"]) == ("annual", ["store:read_only"])
-        assert server.report("e1")["degraded"] == ["store:read_only"]
-        for _ in range(10):
-            answer, seconds = timed(server.decide)
-            assert obeys_consent(answer), "a cap that was reached meanwhile"
-            assert seconds < DEADLINE
-        admin.config_set(setting[0], before)
-    within(2.0, lambda: server.decide()["degraded"] == [])
-    reasons = {one["offer"]: one["stage"] for one in server.decide(explain=True)["reasons"]}
-    assert reasons["annual"] == "cap", "what was reported meanwhile counts"
+@contextmanager
+def frozen(valkey):
+    valkey.freeze()
+    try:
+        yield
+    finally:
+        valkey.thaw()
+
+
+def test_a_store_that_is_killed(stand):
+    stand.endures(killed(stand.valkey), says=LOST)
+
+
+def test_a_store_that_hangs(stand):
+    stand.endures(frozen(stand.valkey), says=LOST)
+
+
+def test_a_store_that_refuses_connections(stand):
+    stand.endures(stand.between.fault("refuse"), says=LOST)
+
+
+def test_a_store_that_resets_connections(stand):
+    stand.endures(stand.between.fault("reset"), says=LOST)
+
+
+def test_a_store_that_swallows_whatever_it_is_sent(stand):
+    stand.endures(stand.between.fault("swallow"), says=LOST)
+
+
+def test_a_store_that_answers_garbage(stand):
+    stand.endures(stand.between.fault("garble"), says=LOST)
+
+
+def test_a_store_that_is_cut_off_in_the_middle_of_an_answer(stand):
+    stand.endures(stand.between.fault("cut"), says=LOST)
+
+
+def test_a_store_that_has_too_many_clients(stand):
+    @contextmanager
+    def crowded():
+        with Redis.from_url(stand.valkey.url, single_connection_client=True) as admin:
+            admin.config_set("maxclients", 1)
+            admin.execute_command("CLIENT KILL TYPE normal SKIPME yes")
+            with pytest.raises(RedisError, match="max number of clients"), stand.valkey.admin() as another:
+                another.ping()
+            try:
+                yield
+            finally:
+                admin.config_set("maxclients", 10_000)
+
+    stand.endures(crowded(), says=LOST)
+
+
+def test_a_store_whose_user_may_do_nothing(stand):
+    @contextmanager
+    def forbidden():
+        with stand.valkey.boss() as boss:
+            boss.execute_command("ACL SETUSER default -@all")
+            try:
+                yield
+            finally:
+                boss.execute_command("ACL SETUSER default +@all")
+
+    stand.endures(forbidden(), says=LOST)
+
+
+def test_a_store_that_pauses_all_its_clients(stand):
+    @contextmanager
+    def paused(seconds: float = 3.0):
+        with stand.valkey.admin() as admin:
+            admin.client_pause(int(seconds * 1000))
+        ends = time.monotonic() + seconds
+        yield
+        assert time.monotonic() < ends, "a machine too busy for this test: the pause was over before the questions were"
+        time.sleep(ends - time.monotonic())
+
+    stand.endures(paused(), says=LOST, rounds=5)
+
+
+def test_a_store_that_loads_its_data(stand, tmp_path):
+    """For seconds after it started it answers LOADING: here it takes a millisecond for each of its keys."""
+
+    @contextmanager
+    def loading():
+        with stand.valkey.admin() as admin:
+            admin.mset({f"other:{number}": number for number in range(20_000)})
+        with killed(stand.valkey):
+            place = tmp_path / "s"
+            command = [*LEASHED, "--port", "0", "--unixsocket", place, "--dir", stand.valkey.folder, "--save", ""]
+            command += ["--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024"]
+            server = subprocess.Popen([*command, "--dbfilename", "valkey.rdb"], stdout=subprocess.DEVNULL)
+            try:
+                with Redis.from_url(f"unix://{place}") as client:
+                    stand.until(lambda: answers(client, BusyLoadingError), seconds=10.0)
+                    stand.between.point(f"unix://{place}")
+                    yield
+                    assert answers(client, BusyLoadingError)
+            finally:
+                server.kill()
+                server.wait()
+        stand.between.point(stand.valkey.url)
+
+    stand.endures(loading(), says=LOST)
+
+
+def answers(client: Redis, error: type[Exception]) -> bool:
+    try:
+        client.get("any")
+    except error:
+        return True
+    except RedisError:
+        return False
+    return False
 
 
 def test_a_server_starts_without_its_store_and_finds_it_later(serve, valkey, within):
     valkey.kill()
     server = serve(valkey.url)
-    assert obeys_consent(server.decide())
+    assert shown(server.decide()) == ["generic"]
+    assert shown(server.decide("strip")) == ["poster"], "what needs no fact is still shown"
     valkey.start()
     within(2.0, lambda: server.decide()["degraded"] == [])
 
 
-class Nonsense(socketserver.BaseRequestHandler):
-    def handle(self) -> None:
-        while self.request.recv(4096):
-            self.request.sendall(b"HTTP/1.1 400 this is no Redis\r\n\r\n\x00\xff")
-
-
-@pytest.fixture
-def nonsense():
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Nonsense) as liar:
-        liar.daemon_threads = True
-        threading.Thread(target=liar.serve_forever, daemon=True).start()
-        yield f"redis://127.0.0.1:{liar.server_address[1]}"
-        liar.shutdown()
-
-
-def test_a_store_that_talks_nonsense_is_a_store_that_is_down(serve, nonsense):
-    server = serve(nonsense)
-    for _ in range(5):
-        answer, seconds = timed(server.decide)
-        assert obeys_consent(answer)
-        assert seconds < DEADLINE
+def test_no_request_reconnects_and_so_none_waits_for_a_connection(stand):
+    """With a store that takes connections and resets each: as many attempts as probes, however many requests come."""
+    user = stand.user()
+    stand.ask(user)
+    stand.seconds, before, started = [], stand.between.connects, time.monotonic()
+    with stand.between.fault("reset"):
+        for number in range(400):
+            stand.ask(user)
+            if number % 8 == 0:
+                stand.report(f"reset{number}", user, type="click")
+        seconds = time.monotonic() - started
+        assert stand.between.connects - before <= 4 + 2 * seconds / PROBE_EVERY
+    assert stand.was_in_time()
+    stand.until(lambda: stand.is_well(user))

@@ -202,9 +202,14 @@ def test_a_write_that_is_slow_while_others_are_answered_only_waits(moody, monkey
         moody.mood = "well"
         assert (await read(store)).features
         assert await writing is None
-        assert (store.state, store.waiting) == (State.CLOSED, 1)
+        assert (store.state, store.waiting, store.trouble) == (State.CLOSED, 1, "store:slow")
+        other = replace(EVENT, user="another", event_id="f")
+        before = moody.writes
+        assert await store.apply(other, ()) is None
+        assert moody.writes == before, "nobody else waits for as long"
         await until(is_well(store))
-        assert moody.applied == [EVENT]
+        assert moody.applied == [EVENT, other]
+        assert await store.apply(replace(other, event_id="g"), ())
 
     guarded(moody, story)
 

@@ -1,0 +1,105 @@
+"""One server, its store and a proxy between them, shared by the tests of many faults; and what must hold in each."""
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from itertools import count
+from typing import Any
+
+from stores.online.layout import Keys
+
+USERS = tuple(f"user{number}" for number in range(100))
+PROMPT = 0.25
+"""Far above the surfaces' deadline of 30 ms, and far below what a client library would wait for a dead store."""
+LATEST = 1.0
+RECOVERED_WITHIN = 2.0
+
+
+def shown(answer: dict) -> list[str]:
+    return [one["offer"] for one in answer["offers"]]
+
+
+class Stand:
+    """`server`, `valkey` and `home` as tests/faults/conftest.py makes them; `between`: the proxy."""
+
+    def __init__(self, server: Any, valkey: Any, between: Any, home: Any) -> None:
+        self.server, self.valkey, self.between, self.home = server, valkey, between, home
+        self._users, self._numbers = iter(USERS), count()
+        self.seconds: list[float] = []
+        """How long each request took."""
+
+    def user(self) -> str:
+        """Somebody who consented, and of whom nothing is known yet."""
+        return next(self._users)
+
+    def ask(self, user: str, surface: str = "banner", **more: Any) -> dict:
+        """A decision. It is a 200, whatever is down."""
+        started = time.monotonic()
+        answer = self.server.decide(surface, user_id=user, **more)
+        self.seconds.append(time.monotonic() - started)
+        return answer
+
+    def report(self, event_id: str, user: str, **more: Any) -> dict:
+        """An impression of `annual`, accepted whatever is down."""
+        answer = self.server.report(event_id, user_id=user, **more)
+        assert (answer["accepted"], answer["rejected"]) == (1, [])
+        return answer
+
+    def said(self, event: str) -> int:
+        """How often the server's own log says so."""
+        return self.server.events().count(event)
+
+    def until(self, holds: Callable[[], Any], seconds: float = RECOVERED_WITHIN) -> None:
+        started = time.monotonic()
+        while not holds():
+            assert time.monotonic() - started < seconds, f"not so within {seconds} s"
+            time.sleep(0.02)
+
+    def is_well(self, user: str = "ann") -> bool:
+        return self.ask(user)["degraded"] == []
+
+    def is_capped(self, user: str) -> bool:
+        """Whether the two impressions of `annual` that its cap allows are counted, by the store and whole."""
+        answer = self.ask(user, explain=True)
+        return (
+            answer["degraded"] == []
+            and {"annual": "cap"}.items() <= {one["offer"]: one["stage"] for one in answer["reasons"]}.items()
+        )
+
+    def was_in_time(self) -> bool:
+        """Every request: up to one in ten may have met a busy machine, and none a client library's time-out."""
+        late = sum(seconds > PROMPT for seconds in self.seconds)
+        return late <= len(self.seconds) / 10 and max(self.seconds) < LATEST
+
+    def endures(self, fault: AbstractContextManager, *, says: set[str], rounds: int = 15) -> None:
+        """What the matrix asks where the store can't be read, from before the fault until after it.
+
+        Every request is answered in time and says what is missing; consent, caps, hard budgets and the kill switches
+        that were read last hold; the breaker opens; what is reported meanwhile is counted once, within two seconds of
+        the end.
+        """
+        user, number = self.user(), next(self._numbers)
+        with self.valkey.admin() as admin:
+            admin.delete(*Keys().budget("few"))
+            admin.sadd("segue:killed", "poster")
+            assert (shown(self.ask(user)), shown(self.ask(user, "deal"))) == (["annual"], ["scarce"])
+            assert shown(self.ask(user, "strip")) == ["generic"]
+            downs, self.seconds = self.said("store_down"), []
+            with fault:
+                for _ in range(rounds):
+                    for surface, offer in (("banner", "generic"), ("deal", "plenty"), ("strip", "generic")):
+                        answer = self.ask(user, surface)
+                        assert shown(answer) == [offer]
+                        assert {one for one in answer["degraded"] if one.startswith("store:")} <= says
+                        assert answer["degraded"]
+                events = [f"{kind}{number}" for kind in ("first", "second", "first")]
+                for event in events:
+                    assert set(self.report(event, user)["degraded"]) <= says
+                assert self.server.http.get("/readyz").status_code == 200, "readiness never depends on the store"
+                self.until(lambda: self.said("store_down") > downs)
+            assert self.was_in_time()
+            self.until(lambda: self.is_well(user))
+            self.until(lambda: self.is_capped(user))
+            assert [self.report(event, user)["duplicates"] for event in events] == [1, 1, 1]
+            admin.srem("segue:killed", "poster")
+            assert shown(self.ask(user, "strip")) == ["poster"]
