@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help setup setup-dev demo demo-check test test-heavy bench-decide bench-learning bench-pipeline lint format lock clean
+.PHONY: help setup setup-dev demo demo-check test test-heavy bench bench-peers bench-decide bench-learning bench-pipeline lint format lock clean
 
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -62,6 +62,13 @@ bench-decide: .venv-bench/.stamp  ## How long decisions take, beside their targe
 
 bench-pipeline: setup-dev .venv-peers/feast/.stamp  ## What snapshots, publishing, the log and batches come to, beside their targets and Feast
 	@$(BIN)/python -m benchmarks.pipeline $(ARGS)
+
+bench: setup-dev  ## Segue's server beside an echo, a raw socket and the same service by hand, against floors and aims
+	@$(BIN)/python -m benchmarks.serving $(ARGS)
+
+PEERS := feast mlflow bentoml ray_serve mlserver
+bench-peers: setup-dev $(PEERS:%=.venv-peers/%/.stamp)  ## The same beside Feast, MLflow, BentoML, Ray Serve and MLServer
+	@$(BIN)/python -m benchmarks.serving --only peers $(ARGS)
 
 bench-learning: setup-dev  ## What learning, the gate, what-if and the simulator come to, beside their targets
 	@$(BIN)/python -m benchmarks.learning $(ARGS)

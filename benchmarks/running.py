@@ -14,7 +14,7 @@ from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parents[1]
 SERVER_CORE, LOAD_CORE = 0, 1
-START_SECONDS, STOP_SECONDS = 120.0, 30.0
+START_SECONDS, STOP_SECONDS = 60.0, 30.0
 CONNECTIONS = 16
 
 
@@ -93,6 +93,7 @@ def load(
 ) -> dict[str, Any]:
     """What the load client found; `cpu_us`: CPU time of the processes of `watch` together, by request."""
     words = ["--port", port, "--bodies", bodies, "--seconds", seconds, "--connections", connections, "--path", path]
+    words += ["--warm", min(0.5, seconds)]
     words += [word for pid in watch for word in ("--watch", pid)] + [
         word for one in headers for word in ("--header", one)
     ]

@@ -215,7 +215,7 @@ def application(home: Home, url: str) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await stock(redis)
+        await stock(redis, len(shop.offers))
         with tempfile.TemporaryFile("w", buffering=1 << 16) as app.state.log:
             yield
         await redis.aclose()
@@ -267,11 +267,11 @@ def application(home: Home, url: str) -> FastAPI:
     return app
 
 
-async def stock(redis: Redis) -> None:
+async def stock(redis: Redis, offers: int) -> None:
     """The users of the shop, as this service would keep them."""
     now = time.time()
     async with redis.pipeline(transaction=False) as write:
-        for number, visit in enumerate(visits(USERS, 50)):
+        for number, visit in enumerate(visits(USERS, offers)):
             plain = {n: sorted(v) if isinstance(v, frozenset) else v for n, v in visit.facts.features.items()}
             write.set(f"hand:features:{user_id(number)}", json.dumps(plain))
             past = [[e.type, e.offer, e.surface, e.at - visit.request.now + now] for e in visit.facts.history]

@@ -1,0 +1,22 @@
+"""A BentoML service for the reference model: run in the environment of requirements/peers/bentoml.txt.
+
+`bentoml serve bentoml_service:Scorer` with GIVEN in the environment: one worker, no reload, no access log.
+"""
+
+import os
+from pathlib import Path
+
+import bentoml
+import lightgbm
+import numpy as np
+
+
+@bentoml.service(workers=1, traffic={"timeout": 30}, logging={"access": {"enabled": False}}, metrics={"enabled": True})
+class Scorer:
+    def __init__(self) -> None:
+        self.booster = lightgbm.Booster(model_file=Path(os.environ["GIVEN"]) / "model.txt")
+
+    @bentoml.api
+    async def predict(self, rows: list[list[float | None]]) -> list[float]:
+        """Scores; `async`, as one request's work is shorter than a hop to a thread and back."""
+        return self.booster.predict(np.array(rows, float), num_threads=1).tolist()
