@@ -12,17 +12,19 @@ from typing import Any
 
 import msgspec
 import structlog
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from serving import decide, events, openapi, path
 from serving.about import build
+from serving.access import ANY, Caller
 from serving.errors import ApiError, gone, internal, slow_body
 from serving.exposition import PAGE_TYPE
 from serving.runtime import Runtime
 from serving.schemas import DEADLINE, MAX_DECISION_BYTES, MAX_EVENTS_BYTES, check_length, read_patience, too_large
+from stores.api_keys import DECIDE, EVENTS, METRICS
 
 TITLE = "Segue"
 NAMES = {
@@ -90,17 +92,22 @@ def _add_page(app: FastAPI) -> None:
 
 
 def _add_routes(app: FastAPI, runtime: Runtime) -> None:
+    def admitted(scope: str) -> Any:
+        async def admit(request: Request) -> Caller:
+            return runtime.access.admit(_bytes(request, "authorization"), scope)
+
+        return Depends(admit)
+
     @app.post(path.PATH, **openapi.DECISIONS)
-    async def decisions(request: Request) -> Response:
-        deadline = request.headers.get(DEADLINE)
-        patience = read_patience(None if deadline is None else deadline.encode("latin-1"))
+    async def decisions(request: Request, caller: Caller = admitted(DECIDE)) -> Response:
+        patience = read_patience(_bytes(request, DEADLINE))
         body = await _body(request, MAX_DECISION_BYTES)
-        found = await decide.made(runtime, body, patience, request.scope.get(path.ARRIVED))
+        found = await decide.made(runtime, body, caller, patience, request.scope.get(path.ARRIVED))
         path.written(runtime, found)
         path.counted(runtime, found)
         return _json(found.answer)
 
-    @app.post("/v1/events", **openapi.EVENTS)
+    @app.post("/v1/events", dependencies=[admitted(EVENTS)], **openapi.EVENTS)
     async def take_events(request: Request) -> Response:
         return _json(await events.answer(runtime, await _body(request, MAX_EVENTS_BYTES)))
 
@@ -112,15 +119,17 @@ def _add_routes(app: FastAPI, runtime: Runtime) -> None:
     async def readyz() -> Response:
         if runtime.draining:
             raise ApiError(503, "draining", "The server is shutting down.")
+        if not runtime.access.lets_somebody_in:
+            raise ApiError(503, "keys_unreadable", "The server can't read its keys, and lets nobody in until it can.")
         if not runtime.is_ready:
             raise ApiError(503, "no_release", "No release and no catalog is loaded.")
         return _json(msgspec.json.encode({"status": "ready", "release": runtime.current.release.id}))
 
-    @app.get("/version", **openapi.VERSION)
+    @app.get("/version", dependencies=[admitted(ANY)], **openapi.VERSION)
     async def versions() -> Response:
         return _json(msgspec.json.encode(runtime.about()))
 
-    @app.get("/metrics", **openapi.METRICS)
+    @app.get("/metrics", dependencies=[admitted(METRICS)], **openapi.METRICS)
     async def metrics() -> Response:
         runtime.exporter.flush()
         return Response(await asyncio.to_thread(runtime.exporter.page), media_type=PAGE_TYPE)
@@ -128,7 +137,7 @@ def _add_routes(app: FastAPI, runtime: Runtime) -> None:
 
 async def _body(request: Request, limit: int) -> bytes:
     """The body, read no further than its limit. Raises ApiError: 413 for too large a one, 408 for too slow a one."""
-    check_length(request.headers.get("content-length", "").encode("latin-1"), limit)
+    check_length(_bytes(request, "content-length"), limit)
     body = b""
     try:
         async with asyncio.timeout(path.BODY_SECONDS):
@@ -139,6 +148,12 @@ async def _body(request: Request, limit: int) -> bytes:
     except TimeoutError:
         raise slow_body() from None
     return body
+
+
+def _bytes(request: Request, name: str) -> bytes | None:
+    """A header as it came."""
+    value = request.headers.get(name)
+    return None if value is None else value.encode("latin-1")
 
 
 def _add_errors(app: FastAPI) -> None:

@@ -12,6 +12,7 @@ from decisioning.catalog import Catalog, Surface
 from decisioning.domain import Decision, Facts, Reason, Request, Source, decided, record
 from decisioning.explain import explain, with_changes
 from decisioning.identity import decision_id, sticky_until, user_key
+from serving.access import ANYBODY, Caller
 from serving.answers import encoded
 from serving.breaker import GuardedStore
 from serving.context import read_context
@@ -19,6 +20,7 @@ from serving.errors import ApiError, invalid
 from serving.runtime import Current, Runtime
 from serving.schemas import DecisionRequest, read_decision
 from serving.units import Decide, Desk
+from stores.api_keys import EXPLAIN
 from stores.log.decision_log import CHALLENGER, DecisionRecord
 from stores.online import sticky
 
@@ -70,14 +72,23 @@ async def answer(runtime: Runtime, body: bytes) -> bytes:
     return found.answer
 
 
-async def made(runtime: Runtime, body: bytes, patience: float | None = None, arrived: float | None = None) -> Made:
-    """Decides. Raises ApiError for a request that is not valid; nothing else, whatever is down.
+async def made(
+    runtime: Runtime,
+    body: bytes,
+    caller: Caller = ANYBODY,
+    patience: float | None = None,
+    arrived: float | None = None,
+) -> Made:
+    """Decides. Raises ApiError for a request that is not valid, or not the caller's to make; nothing else, whatever is
+    down.
 
     `patience`: the seconds that the client waits, where these are fewer than the surface's deadline. `arrived`: when
     the request came in, by `perf_counter`.
     """
     started = perf_counter()
     sent = read_decision(body)
+    if sent.explain or sent.dry_run:
+        caller.require(EXPLAIN)
     current, now = runtime.current, runtime.clock()  # one release and one moment for the whole decision
     surface = _surface(current.release.catalog, sent)
     request, ignored = _request(runtime, current.release.catalog, surface, sent, now)

@@ -6,7 +6,7 @@ import msgspec
 from fastapi import FastAPI
 
 from serving.errors import ErrorAnswer
-from serving.schemas import DecisionAnswer, DecisionRequest, EventRequest, EventsAnswer
+from serving.schemas import DEADLINE, DecisionAnswer, DecisionRequest, EventRequest, EventsAnswer
 
 ABOUT = """Which offer should this user see here, now? Ask `/v1/decisions`; report what followed to `/v1/events`.
 
@@ -83,21 +83,57 @@ def _errors(**described: str) -> dict[int | str, dict[str, Any]]:
     }
 
 
+_SECURITY = {"security": [{"key": []}]}
+_KEY = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "An API key of this server. One that has no keys answers without.",
+}
+_LATER = {"Retry-After": {"description": "Seconds after which to ask again", "schema": {"type": "integer"}}}
+
+
+def _guarded(scope: str, **described: str) -> dict[int | str, dict[str, Any]]:
+    """What a route may answer besides what it is for, where it asks for a key with a scope."""
+    if scope:
+        described["_403"] = f"The key lacks the scope {scope}"
+    answers = _errors(
+        _401="No key, or one that is not known",
+        _429="The client is over its limit of requests",
+        _503="Too many requests for now, or the keys can't be read",
+        **described,
+    )
+    for status in (429, 503):
+        answers[status]["headers"] = _LATER
+    return dict(sorted(answers.items()))
+
+
 DECISIONS: dict[str, Any] = {
     "summary": "The next best offer for a user on a surface",
     "description": "An unknown user is a valid request: defaults apply, and `degraded` says so.",
     "operation_id": "decide",
     "openapi_extra": {
-        "requestBody": {"required": True, "content": _content(_ref(DecisionRequest), decision=_DECISION_REQUEST)}
+        "parameters": [
+            {
+                "name": DEADLINE,
+                "in": "header",
+                "required": False,
+                "description": "How long the client waits, where that is shorter than the surface's deadline",
+                "schema": {"type": "string", "pattern": r"^[1-9][0-9]{0,5}(\.[0-9]{1,3})?ms$"},
+                "example": "25ms",
+            }
+        ],
+        "requestBody": {"required": True, "content": _content(_ref(DecisionRequest), decision=_DECISION_REQUEST)},
+        **_SECURITY,
     },
     "responses": {
         200: {"description": "The decision", "content": _content(_ref(DecisionAnswer), decision=_DECISION_ANSWER)},
-        **_errors(
+        **_guarded(
+            "decide, or explain where `explain` or `dry_run` is set",
             _400="Not valid JSON",
             _404="No such surface; the message lists the known ones",
             _408="The body arrived too slowly",
             _413="The body is larger than 16 kB",
-            _422="A field is missing or wrong",
+            _422="A field is missing or wrong, or the header Segue-Deadline is",
         ),
     },
 }
@@ -114,11 +150,13 @@ EVENTS: dict[str, Any] = {
                 one=_EVENT,
                 many=[_EVENT, _CONVERSION],
             ),
-        }
+        },
+        **_SECURITY,
     },
     "responses": {
         200: {"description": "What was taken", "content": _content(_ref(EventsAnswer), events=_EVENTS_ANSWER)},
-        **_errors(
+        **_guarded(
+            "events",
             _400="Not valid JSON",
             _408="The body arrived too slowly",
             _413="The body is larger than 256 kB",
@@ -139,13 +177,19 @@ READYZ = _status(
     {"status": "ready", "release": "4be1a07c9d2f"},
     _503="Not ready: the message says why",
 )
-VERSION = _status(
+VERSION: dict[str, Any] = _status(
     "Build, release, catalog and models",
     {"build": "0.1.0", "release": "4be1a07c9d2f", "catalog": "c0ffee", "models": {"upsell": "upsell/3"}},
 )
+VERSION["openapi_extra"] = _SECURITY
+VERSION["responses"] |= _guarded("")
 METRICS: dict[str, Any] = {
     "summary": "What all workers of this server counted, for Prometheus",
-    "responses": {200: {"description": "Prometheus's text format", "content": {"text/plain": {}}}},
+    "responses": {
+        200: {"description": "Prometheus's text format", "content": {"text/plain": {}}},
+        **_guarded("metrics"),
+    },
+    "openapi_extra": _SECURITY,
 }
 
 
@@ -156,7 +200,9 @@ def install(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         document = generate()  # FastAPI keeps it, so this adds to one and the same document
         _, schemas = msgspec.json.schema_components(_SCHEMAS, ref_template="#/components/schemas/{name}")
-        document.setdefault("components", {}).setdefault("schemas", {}).update(schemas)
+        components = document.setdefault("components", {})
+        components.setdefault("schemas", {}).update(schemas)
+        components["securitySchemes"] = {"key": _KEY}
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]

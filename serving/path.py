@@ -17,6 +17,7 @@ from serving.decide import Made
 from serving.errors import ApiError, gone, internal, slow_body
 from serving.runtime import Runtime
 from serving.schemas import MAX_DECISION_BYTES, check_length, read_patience, too_large
+from stores.api_keys import DECIDE
 
 PATH = "/v1/decisions"
 ROUTE = "decisions"
@@ -84,15 +85,19 @@ def counted(runtime: Runtime, found: Made) -> None:
 
 async def _made(runtime: Runtime, scope: Scope, receive: Receive, is_guarded: bool) -> Made:
     """Raises ApiError for a request that can't be answered with a decision."""
-    deadline = length = None
+    authorization = deadline = length = None
     for name, value in scope["headers"]:  # of a header that comes twice, the first counts
-        if name == b"content-length" and length is None:
+        if name == b"authorization" and authorization is None:
+            authorization = value
+        elif name == b"content-length" and length is None:
             length = value
         elif name == b"segue-deadline" and deadline is None:
             deadline = value
+    caller = runtime.access.admit(authorization, DECIDE)
     patience = read_patience(deadline)
-    check_length(length or b"", MAX_DECISION_BYTES)
-    return await decide.made(runtime, await _body(receive, is_guarded), patience, scope.get(ARRIVED))
+    check_length(length, MAX_DECISION_BYTES)
+    body = await _body(receive, is_guarded)
+    return await decide.made(runtime, body, caller, patience, scope.get(ARRIVED))
 
 
 async def _body(receive: Receive, is_guarded: bool) -> bytes:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
+from pathlib import Path
 
 import pytest
 from asgi import Answered, Asked, ask
@@ -15,9 +16,11 @@ from hypothesis import strategies as st
 from decisioning.identity import user_key
 from features.schema import Schema
 from serving import path
+from serving.access import Access
 from serving.app import create_app
 from serving.breaker import GuardedStore
 from serving.runtime import Current, Runtime
+from stores.api_keys import DECIDE, EVENTS, EXPLAIN, KeyFile, Limit
 from stores.log.decision_log import decode
 from stores.log.event_log import MemoryLog
 from stores.online.memory_store import MemoryStore
@@ -25,13 +28,14 @@ from stores.publishing.publish import publish
 
 SECRET = b"a secret for tests, 32 bytes lon"
 NOW = 1_800_000_000.0
+WAYS = [(False, False), (True, False), (True, True)]
 BODY = {"user_id": "ann", "surface": "banner", "context": {"device": "phone"}}
 
 
 class Way:
     """A server of its own: all of them start from the same, and are asked the same."""
 
-    def __init__(self, release, *, fast: bool, promises: bool = False) -> None:
+    def __init__(self, release, *, fast: bool, promises: bool = False, keys: Path | None = None) -> None:
         self.log = MemoryLog()
         numbers = count(1)
         self.runtime = Runtime(
@@ -41,8 +45,10 @@ class Way:
             events=MemoryLog(),
             clock=lambda: NOW,
             fresh=lambda: f"{next(numbers):032x}",
+            access=Access(keys, clock=lambda: 1.0, now=lambda: NOW),
             current=Current.of(release),
         )
+        self.runtime.access.refresh()
         self._app = create_app(self.runtime, fast=fast)
         self._promises = promises
 
@@ -75,12 +81,32 @@ def runner() -> Iterator[asyncio.Runner]:
         yield runner
 
 
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory) -> KeyFile:
+    """The file of keys of a server that is not open to everybody."""
+    return KeyFile(tmp_path_factory.mktemp("keys") / "keys.json")
+
+
+@pytest.fixture(scope="module")
+def authorizations(keys) -> dict[str, bytes]:
+    """Of clients that may do everything, decide only, report only, and ask four times in an hour."""
+    told = {"who": "test", "now": NOW}
+    issued = {
+        "all": keys.add("all", (DECIDE, EXPLAIN, EVENTS), **told),
+        "decide": keys.add("decide", (DECIDE,), **told),
+        "events": keys.add("events", (EVENTS,), **told),
+        "limited": keys.add("limited", (DECIDE,), limit=Limit(4, 3600), **told),
+    }
+    return {name: b"Bearer " + one.text.encode() for name, one in issued.items()}
+
+
 @pytest.fixture
 def ways(release, runner) -> tuple[Way, Way, Way]:
     """The ordinary route; the short way; the short way with a connection that takes answers later."""
 
     async def made() -> tuple[Way, Way, Way]:
-        return Way(release, fast=False), Way(release, fast=True), Way(release, fast=True, promises=True)
+        ways = [Way(release, fast=fast, promises=later) for fast, later in WAYS]
+        return ways[0], ways[1], ways[2]
 
     return runner.run(made())
 
@@ -91,6 +117,17 @@ def same(runner: asyncio.Runner, ways: tuple[Way, ...], asked: Asked) -> Answere
     assert answers[1] == answers[0]
     assert answers[2] == answers[0]
     return answers[0]
+
+
+@pytest.fixture
+def guarded_ways(release, runner, keys, authorizations) -> tuple[Way, Way, Way]:
+    """The same, of servers that ask for a key."""
+
+    async def made() -> tuple[Way, Way, Way]:
+        ways = [Way(release, fast=fast, promises=later, keys=keys.path) for fast, later in WAYS]
+        return ways[0], ways[1], ways[2]
+
+    return runner.run(made())
 
 
 # --- What is sent ---
@@ -117,7 +154,7 @@ HOSTILE = st.builds(lambda valid, more: {**valid, **more}, VALID, st.dictionarie
 TEXT = (VALID | VALID | HOSTILE | JSON).map(lambda value: json.dumps(value).encode("utf-8", "surrogatepass"))
 BODIES = TEXT | st.builds(lambda body, junk: body + junk, TEXT, st.binary(max_size=3)) | st.binary(max_size=60)
 LARGE = st.sampled_from([16_383, 16_384, 16_385, 17_000]).map(lambda size: json.dumps(BODY).encode().ljust(size))
-DEADLINES = st.sampled_from([b"25ms", b"0.5ms", b" 7ms\t", b"0ms", b"-1ms", b"25", b"1e3ms", b"9" * 50, b"\xe9", b""])
+DEADLINES = st.sampled_from([b"25ms", b"1.5ms", b" 7ms\t", b"0ms", b"-1ms", b"25", b"1e3ms", b"9" * 50, b"\xe9", b""])
 LENGTHS = st.sampled_from([b"0", b"17000", b"16384", b"9" * 10, b"-1", b"x", b"\xb2", b"", b"+5"])
 HEADERS = st.lists(
     st.tuples(st.just(b"segue-deadline"), DEADLINES | st.binary(max_size=6))
@@ -146,7 +183,51 @@ def test_any_request_gets_the_same_answer_by_both_ways(runner, ways, asked):
     assert fast.figures() == later.figures() == ordinary.figures()
 
 
-def test_the_requests_of_the_test_above_are_of_every_kind():
+WHO = st.sampled_from(["all", "all", "decide", "events", "limited", None, b"Bearer x", b"Basic \xff", b""])
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(asked=requests(), who=WHO)
+def test_so_it_is_where_the_server_asks_for_keys(runner, guarded_ways, authorizations, asked, who):
+    header = authorizations[who] if isinstance(who, str) else who
+    headers = asked.headers if header is None else ((b"authorization", header), *asked.headers)
+    answer = same(runner, guarded_ways, replace(asked, headers=headers))
+    assert answer.raised is None
+    if isinstance(header, bytes) and who not in authorizations:
+        assert answer.status == 401
+    ordinary, fast, later = guarded_ways
+    assert fast.written() == later.written() == ordinary.written()
+    assert fast.figures() == later.figures() == ordinary.figures()
+
+
+@pytest.mark.parametrize(
+    ("who", "more", "statuses"),
+    [
+        ("all", {"explain": True}, [200]),
+        ("decide", {}, [200]),
+        ("decide", {"explain": True}, [403]),
+        ("decide", {"dry_run": True}, [403]),
+        ("events", {}, [403]),
+        ("nobody", {}, [401]),
+        ("limited", {}, [200] * 4 + [429]),
+    ],
+)
+def test_each_key_may_do_what_it_is_for(runner, guarded_ways, authorizations, who, more, statuses):
+    headers = ((b"authorization", authorizations.get(who, b"Bearer segue_nobody")),)
+    body = json.dumps(BODY | more).encode()
+    answers = [same(runner, guarded_ways, Asked([body], headers)) for _ in statuses]
+    assert [one.status for one in answers] == statuses
+    last = dict(answers[-1].headers)
+    assert (b"www-authenticate" in last) == (answers[-1].status in (401, 403))
+    assert (b"retry-after" in last) == (answers[-1].status == 429)
+
+
+def test_a_caller_without_a_key_is_refused_before_the_body_is_read(runner, guarded_ways):
+    asked = Asked([b"{", b""], stalls=True)
+    assert same(runner, guarded_ways, asked).status == 401
+
+
+def test_the_requests_of_these_tests_are_of_every_kind():
     """Or it would prove little."""
     found: Counter = Counter()
 
@@ -180,21 +261,23 @@ def test_paths_that_are_nearly_right_are_answered_by_the_routes(runner, ways, ne
     assert answer.status in (307, 404)
 
 
-@pytest.mark.parametrize("header", [b"25ms", b"0.5ms", b" 3600000ms"])
+@pytest.mark.parametrize("header", [b"25ms", b"1.5ms", b" 999999.999ms\t"])
 def test_a_client_may_say_how_long_it_waits(runner, ways, header):
     body = json.dumps(BODY).encode()
     assert same(runner, ways, Asked([body], ((b"segue-deadline", header),))).status == 200
 
 
 @pytest.mark.parametrize(
-    "header", [b"", b"25", b"25s", b"0ms", b"-5ms", b"1e3ms", b"nan ms", b"infms", b"99999999ms", b"\xff"]
+    "header", [b"", b"25", b"25s", b"0ms", b"0.5ms", b"-5ms", b"1e3ms", b"nan ms", b"infms", b"99999999ms", b"\xff"]
 )
 def test_a_deadline_that_is_none_is_422_and_named(runner, ways, header):
     answer = same(runner, ways, Asked([json.dumps(BODY).encode()], ((b"segue-deadline", header),)))
     assert answer.status == 422
     error = json.loads(answer.body)["error"]
     assert error["field"] == "Segue-Deadline"
-    assert error["message"] == "The header Segue-Deadline is wrong: expected milliseconds, such as 25ms."
+    assert (
+        error["message"] == "The header Segue-Deadline is wrong: expected milliseconds from 1 to 999999, such as 25ms."
+    )
 
 
 class Waited:
