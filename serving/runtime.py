@@ -19,14 +19,14 @@ from decisioning.engine import Release, decide
 from features.schema import Schema
 from serving.about import row_of
 from serving.access import Access
-from serving.board import STARTING, Board
+from serving.board import STARTING, Board, Row
 from serving.breaker import GuardedStore
 from serving.exposition import FLUSH_EVERY, Exporter
 from serving.ids import RandomIds
 from serving.journal import Journal
 from serving.metrics import Metrics
-from serving.standing import Standing
 from serving.pressure import Pressure
+from serving.standing import Standing
 from serving.stopwatch import Stopwatch, watched
 from stores.catalog_files import read_catalog_files
 from stores.log.event_log import Log
@@ -130,12 +130,13 @@ class Runtime:
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _refused: tuple[str, float] = ("", 0.0)
     """The release that did not load, and when to try it again."""
-    _state: str = STARTING
+    _row: Row = field(init=False)
 
     def __post_init__(self) -> None:
         self.journal = Journal(self.decisions)
         self.metrics.look = Standing(self)
         self.exporter = Exporter(self.metrics)
+        self._row = row_of(self.place, self.current.release)
 
     @property
     def is_ready(self) -> bool:
@@ -188,12 +189,12 @@ class Runtime:
         own = row_of(self.place, self.current.release)
         workers = [structs.asdict(row) for row in self.board.rows()]
         about = {"build": own.build, "release": own.release, "catalog": own.catalog, "models": own.models}
-        return {**about, "refused": self.board.verdict().refused or None, "workers": workers}
+        return {"worker": self.place, **about, "refused": self.board.verdict().refused or None, "workers": workers}
 
     def tell(self, state: str) -> None:
         """Says on the board what this process does, and by what."""
-        self._state = state
-        self.board.post(structs.replace(row_of(self.place, self.current.release), state=state))
+        self._row = structs.replace(self._row, state=state)
+        self.board.post(self._row)
 
     def _wanted(self) -> str | None:
         if self.wanted is not None:
@@ -214,8 +215,10 @@ class Runtime:
 
     def _swap(self, loaded: Current) -> None:
         before, self.current = self.current, loaded
+        state = self._row.state
         models = sorted(scorer.label for scorer in loaded.release.scorers.values())
-        self.tell(self._state)
+        self._row = row_of(self.place, loaded.release)
+        self.tell(state)
         log.info("release_loaded", release=loaded.release.id, before=before.release.id, models=models)
 
     async def _follow(self) -> None:

@@ -210,7 +210,8 @@ class Supervisor:
         for child in self._children:
             late = child.place is not None and not child.has_served and now > child.began + READY_WITHIN
             if late or (child.leaving is not None and now > child.leaving):
-                log.error("killed", kind=child.kind, child=child.pid, why="it did not leave in time")
+                why = "it did not leave in time" if child.leaving is not None else "it never began to serve"
+                log.error(f"{child.kind}_killed", killed=child.pid, why=why)
                 child.leaving = now + KILL_AFTER
                 os.kill(child.pid, signal.SIGKILL)
 
@@ -238,7 +239,7 @@ class Supervisor:
         if child.leaving is not None or self._stops:
             return
         lived = time.monotonic() - child.began
-        log.error("died", kind=child.kind, child=child.pid, how=_how(status), lived=round(lived, 1), why=why or None)
+        log.error(f"{child.kind}_died", died=child.pid, how=_how(status), lived=round(lived, 1), why=why or None)
         self._shared.board.note_restart()
         self._young = self._young + 1 if lived < STABLE_SECONDS else 0
         self._not_before = time.monotonic() + (min(0.1 * 2 ** (self._young - 1), LONGEST_PAUSE) if self._young else 0.0)
@@ -257,12 +258,19 @@ class Supervisor:
     def _start(self, place: int | None) -> None:
         reading, writing = os.pipe()
         signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
-        pid = os.fork()
-        if pid == 0:
-            self._become(place, reading, writing)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
-        os.close(reading)
-        self._children.append(Child(pid, place, writing, time.monotonic()))
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._become(place, reading, writing)
+        except OSError as error:
+            log.error("fork_failed", why=error.strerror)
+            self._not_before = time.monotonic() + LONGEST_PAUSE
+            os.close(writing)
+        else:
+            self._children.append(Child(pid, place, writing, time.monotonic()))
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
+            os.close(reading)
 
     def _become(self, place: int | None, orders: int, leash: int) -> NoReturn:
         """In the child: drops what is the supervisor's, and begins another life."""

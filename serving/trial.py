@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from decisioning.catalog import Catalog
 from decisioning.domain import Decision, Facts, Request, Scores
@@ -12,6 +12,7 @@ from decisioning.errors import UserError
 from features.schema import Schema
 from models.artifact import Golden, Model
 from models.encoding import features_json
+from models.predictors import Constant
 from stores.releases import SCHEMA, ReleaseStore
 
 ALIKE = 1e-12
@@ -56,21 +57,28 @@ def _check_features(model: Model, catalog: Catalog) -> None:
 
 def _check_scores(model: Model, catalog: Catalog) -> None:
     """Probabilities where there should be some; and not the same for everybody and everything."""
-    offers = tuple(offer for offer in catalog.offers)
+    offers = tuple(catalog.offers)
     for row in model.golden:
         _check_probabilities(model, model.score(row.features, row.surface, row.offers))
     for surface in catalog.surfaces:
         _check_probabilities(model, model.score({}, surface, offers))
         _check_probabilities(model, model.prior(surface, offers))
-    learned = [p for row in model.golden for p in _learned(model, row)]
-    if model.shrinkage > 0.0 and len(learned) > 1 and max(learned) - min(learned) <= ALIKE:
+    if model.shrinkage > 0.0 and model.predictor.kind != Constant.kind:
+        _check_learned([p for row in model.golden for p in _learned(model, row)], model)
+
+
+def _check_learned(learned: Sequence[float], model: Model) -> None:
+    """Something to say of somebody, and not the same of everybody."""
+    known = [p for p in learned if p == p]
+    if learned and not known:
+        raise UserError(f"Model {model.label} gives no number for anybody: train it again.")
+    if len(known) > 1 and max(known) - min(known) <= ALIKE:
         raise UserError(f"Model {model.label} scores every user and every offer alike: train it again.")
 
 
-def _learned(model: Model, row: Golden) -> Iterator[float]:
-    """What the learner itself says, calibrated, of each offer that it has something to say of."""
-    raw = model.raw(row.features, row.surface, row.offers)
-    return (p for p in model.calibration.each(list(raw.values())) if p == p)
+def _learned(model: Model, row: Golden) -> Sequence[float]:
+    """What the learner itself says of each offer, calibrated; NaN where it has nothing to say."""
+    return model.calibration.each(list(model.raw(row.features, row.surface, row.offers).values()))
 
 
 def _check_probabilities(model: Model, scores: Scores) -> None:
