@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager
 from time import perf_counter
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import structlog
@@ -99,7 +99,7 @@ def _add_routes(app: FastAPI, runtime: Runtime) -> None:
         return Depends(admit)
 
     @app.post(path.PATH, **openapi.DECISIONS)
-    async def decisions(request: Request, caller: Caller = admitted(DECIDE)) -> Response:
+    async def decisions(request: Request, caller: Annotated[Caller, admitted(DECIDE)]) -> Response:
         patience = read_patience(_bytes(request, DEADLINE))
         body = await _body(request, MAX_DECISION_BYTES)
         found = await decide.made(runtime, body, caller, patience, request.scope.get(path.ARRIVED))
