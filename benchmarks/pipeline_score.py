@@ -161,7 +161,7 @@ def verbs(users: int, timed: Callable[[Callable[[], object]], float] | None = No
         scored = clock(lambda: score_all(asked(Path(folder) / "scores"), Local(PROCESSES)))
         say("segue decide-all")
         with running(home.valkey) as url:
-            store = partial(RedisStore, url, timeout=30.0, gathers=True)
+            store = partial(RedisStore, url, timeout=30.0)
             options = {"store": store, "secret": home.secret(), "log": home.logs / "decisions", "lease": 3600.0}
             decided = clock(lambda: decide_all(asked(Path(folder) / "decisions"), Local(PROCESSES), **options))
     return {"score_users_per_s": round(users / scored), "decide_all_users_per_s": round(users / decided)}

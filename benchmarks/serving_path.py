@@ -32,6 +32,8 @@ from benchmarks.timing import figure, say
 MANY_OFFERS = 1_000
 ROUNDS, SECONDS = 9, 2.0
 BOTH = (SERVER_CORE, LOAD_CORE)
+UNREAD = f"Authorization: Bearer segue_{'0' * 43}"
+"""What the others are sent where Segue gets its key: requests of the same size for everybody."""
 SHOWN = ("per_second", "cpu_us", "p50_ms", "p99_ms")
 PACKAGES = ("fastapi", "pydantic", "uvicorn", "uvloop", "httptools", "redis", "hiredis", "lightgbm", "numpy", "msgspec")
 
@@ -63,9 +65,9 @@ class Subject:
 def segue(shop: Shop, url: str, workers: int = 1, *, on_both: bool = False) -> Iterator[Subject]:
     """Our own server. On both cores it has 16 connections for each worker."""
     cores = BOTH if on_both else (SERVER_CORE,)
-    with serving(shop, url, workers, cores) as (pid, port):
+    with serving(shop, url, workers, cores) as (pid, port, headers):
         load_cores = BOTH if on_both else (LOAD_CORE,)
-        yield Subject(port, pid, shop.bodies, CONNECTIONS * workers, load_cores=load_cores)
+        yield Subject(port, pid, shop.bodies, CONNECTIONS * workers, headers=headers, load_cores=load_cores)
 
 
 @contextmanager
@@ -76,7 +78,7 @@ def rival(name: str, shop: Shop, url: str) -> Iterator[Subject]:
     body = shop.bodies.read_bytes().partition(b"\n")[0]
     with tempfile.TemporaryFile() as said, process([*command, "--shop", shop.path, "--redis", url], said) as server:
         until(lambda: answers(port, "/v1/decisions", body), server, said)
-        yield Subject(port, server.pid, shop.bodies)
+        yield Subject(port, server.pid, shop.bodies, headers=(UNREAD,))
 
 
 def in_turns(subjects: Mapping[str, Subject], rounds: int, seconds: float) -> list[dict[str, dict[str, Any]]]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks import shop_model, workload
 from benchmarks.many_users import tcp_server
@@ -30,6 +30,7 @@ from decisioning.catalog_yaml import load_catalog
 from decisioning.domain import Event
 from decisioning.identity import user_key
 from features.schema import Schema
+from stores.api_keys import DECIDE, MOST_REQUESTS, KeyFile, Limit
 from stores.home import Home
 from stores.online.redis_store import RedisStore
 from stores.publishing.publish import publish
@@ -139,18 +140,29 @@ async def _apply(url: str, events: Sequence[Event]) -> None:
     await store.close()
 
 
+class Serving(NamedTuple):
+    """A server that runs. `headers`: what each request needs besides the usual ones: its API key."""
+
+    pid: int
+    port: int
+    headers: tuple[str, ...]
+
+
 @contextmanager
-def serving(shop: Shop, url: str, workers: int = 1, cores: Sequence[int] = (SERVER_CORE,)) -> Iterator[tuple[int, int]]:
-    """The real server: its process id and its port. What it writes is gone with it."""
+def serving(shop: Shop, url: str, workers: int = 1, cores: Sequence[int] = (SERVER_CORE,)) -> Iterator[Serving]:
+    """The real server, which asks for a key and keeps to its limit. What it writes is gone with it."""
     command = [sys.executable, "-m", "segue", "serve", "--port", 0]
     if workers > 1:
         command += ["--workers", workers]
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as said:
         home = Home(Path(folder))
         home.releases.symlink_to(shop.home.releases)
+        keys, limit = KeyFile(home.keys), Limit(MOST_REQUESTS, seconds=1)
+        key = keys.add("shop", [DECIDE], limit=limit, who="benchmark", now=time.time()).text
         more = {"SEGUE_HOME": folder, "SEGUE_SECRET": shop.home.secret().hex(), "REDIS_URL": url}
         with process(command, said, cores=cores, more=more) as server:
-            yield server.pid, int(until(lambda: PORT.search(text_of(said)), server, said)[1])
+            port = int(until(lambda: PORT.search(text_of(said)), server, said)[1])
+            yield Serving(server.pid, port, (f"Authorization: Bearer {key}",))
 
 
 def main() -> None:
@@ -166,13 +178,18 @@ def main() -> None:
     words.add_argument("--show", action="store_true", help="print the last answer")
     asked = words.parse_args()
     shop = prepared(asked.folder, asked.offers)
-    with stocked(shop) as url, serving(shop, url, asked.workers) as (pid, port):
+    with stocked(shop) as url, serving(shop, url, asked.workers) as (pid, port, headers):
         if asked.serve_only:
-            print(f"pid {pid}, http://127.0.0.1:{port}, {url}, bodies in {shop.bodies}", flush=True)
+            print(f"pid {pid}, http://127.0.0.1:{port}, {url}, bodies in {shop.bodies}, {headers[0]}", flush=True)
             with suppress(KeyboardInterrupt):
                 time.sleep(3600)
             return
-        asking = {"seconds": asked.seconds, "connections": asked.connections, "rate": asked.open_loop}
+        asking = {
+            "seconds": asked.seconds,
+            "connections": asked.connections,
+            "rate": asked.open_loop,
+            "headers": headers,
+        }
         for _ in range(asked.rounds):
             found = load(port, shop.bodies, [pid], **asking)
             print(line(found), flush=True)
