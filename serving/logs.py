@@ -19,7 +19,7 @@ def configure(level: int = logging.INFO) -> None:
     structlog.configure(
         processors=[*shared, render],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),  # one write a line: several processes share stderr
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(

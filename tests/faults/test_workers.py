@@ -1,0 +1,224 @@
+"""Several workers behind one port: what becomes of requests when workers come, go, are killed, or lose their parent."""
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import httpx
+import pytest
+from activating import activate, in_use
+from steady_load import SteadyLoad
+
+from stores.log import reader as log_reader
+from stores.log.decision_log import decode
+
+REPOSITORY = Path(__file__).parents[2]
+STRIP = {"surface": "strip"}
+
+
+@pytest.fixture
+def pair(serve):
+    """A server of two workers."""
+    return serve("", "--workers", "2", "--drain", "0.5")
+
+
+def workers(server) -> list[dict]:
+    return server.http.get("/version").json()["workers"]
+
+
+def pids(server) -> set[int]:
+    return {one["pid"] for one in workers(server) if one["state"] == "serving"}
+
+
+def load(server, clients: int = 4) -> SteadyLoad:
+    return SteadyLoad(server.http.base_url.host, server.http.base_url.port, STRIP, clients)
+
+
+def lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def logged(home) -> set[str]:
+    return {decode(line).decision.decision_id for line in log_reader.read(home.logs / "decisions")}
+
+
+def test_version_tells_of_every_worker_whoever_answers(pair):
+    told = workers(pair)
+    assert [one["state"] for one in told] == ["serving", "serving"]
+    assert len({one["pid"] for one in told}) == 2
+    assert len({one["release"] for one in told}) == 1
+    assert pair.process.pid not in {one["pid"] for one in told}
+
+
+def test_connections_that_stay_open_are_spread_over_the_workers(pair):
+    answering: Counter[int] = Counter()
+    with ExitStack() as stack:
+        for _ in range(16):
+            client = stack.enter_context(closing(http.client.HTTPConnection(*address(pair), timeout=10)))
+            client.request("GET", "/version")
+            answering[json.loads(client.getresponse().read())["worker"]] += 1
+    assert min(answering.values()) >= 4, answering
+    assert len(answering) == 2
+
+
+def address(server) -> tuple[str, int]:
+    return server.http.base_url.host, server.http.base_url.port
+
+
+def test_a_rolling_restart_under_load_fails_no_request(pair, home, within):
+    before = pids(pair)
+    with load(pair) as asked:
+        asked.more(200)
+        pair.process.send_signal(signal.SIGHUP)
+        within(30.0, lambda: "rolled" in pair.events())
+        asked.more(200)
+    assert asked.failed == []
+    assert {one.status for one in asked.answers} == {200}
+    assert len(pids(pair)) == 2
+    assert pids(pair).isdisjoint(before)
+    assert not any(map(lives, before))
+    assert {one.answer["decision_id"] for one in asked.answers} <= logged(home)
+
+
+def test_a_worker_that_is_told_to_end_leaves_without_a_failed_request_and_is_replaced(pair, within):
+    gone = min(pids(pair))
+    with load(pair) as asked:
+        asked.more(100)
+        os.kill(gone, signal.SIGTERM)
+        within(20.0, lambda: not lives(gone) and len(pids(pair)) == 2)
+        asked.more(100)
+    assert asked.failed == []
+    assert {one.status for one in asked.answers} == {200}
+
+
+def test_kill_9_of_a_worker_costs_what_it_was_answering_and_nothing_more(pair, home, within):
+    victim = min(pids(pair))
+    with load(pair) as asked:
+        asked.more(100)
+        os.kill(victim, signal.SIGKILL)
+        within(20.0, lambda: "worker_died" in pair.events() and len(pids(pair)) == 2)
+        asked.more(100)
+    assert victim not in pids(pair)
+    assert len(asked.failed) <= 4, "one request at most of each client was in the hands of the one that died"
+    assert {one.status for one in asked.answers} == {200}
+    pair.process.send_signal(signal.SIGTERM)
+    assert pair.process.wait(20) == 0
+    assert not list((home.logs / "decisions").glob("*.open.jsonl")), "what the dead one wrote was sealed by the next"
+    assert {one.answer["decision_id"] for one in asked.answers} <= logged(home)
+
+
+def test_sigterm_under_load_answers_on_for_a_while_and_loses_nothing_that_was_answered(pair, home, within):
+    with load(pair) as asked:
+        asked.more(100)
+        told = time.monotonic()
+        pair.process.send_signal(signal.SIGTERM)
+        within(5.0, lambda: not_ready(pair))
+        asked.more(20)
+        assert pair.process.wait(20) == 0
+    assert {one.status for one in asked.answers} == {200}
+    assert [one for one in asked.answers if one.at > told + 0.2], "it answered on, while it was not ready"
+    assert {one.answer["decision_id"] for one in asked.answers} <= logged(home)
+    assert "supervisor_gone" not in pair.events()
+    assert "worker_killed" not in pair.events()
+
+
+def not_ready(server) -> bool:
+    answer = httpx.get(f"{server.http.base_url}/readyz")
+    return answer.status_code == 503 and answer.headers["connection"] == "close"
+
+
+def test_told_a_second_time_it_ends_at_once(serve, within):
+    server = serve("", "--workers", "2", "--drain", "60")
+    server.process.send_signal(signal.SIGTERM)
+    within(5.0, lambda: not_ready(server))
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(15) == 0
+
+
+def test_ctrl_c_reaches_every_process_at_once_and_ends_the_server_well(home):
+    command = [sys.executable, "-m", "serving", "--home", home.path, "--port", "0", "--workers", "2"]
+    with subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True, start_new_session=True) as server:
+        assert any(json.loads(line)["event"] == "serving" for line in server.stderr)
+        os.killpg(server.pid, signal.SIGINT)  # as a terminal does
+        rest = [json.loads(line)["event"] for line in server.stderr]
+        assert server.wait(20) == 0
+    assert not {"worker_failed", "worker_died", "worker_killed", "child_failed", "supervisor_gone"} & set(rest)
+
+
+def test_kill_9_of_the_supervisor_leaves_no_orphan_and_a_free_port(pair, home, within):
+    left = pids(pair)
+    host, port = address(pair)
+    last = pair.decide("strip")["decision_id"]
+    pair.process.kill()
+    within(20.0, lambda: not any(map(lives, left)))
+    assert pair.events().count("supervisor_gone") == 2
+    assert last in logged(home)
+    assert not list((home.logs / "decisions").glob("*.open.jsonl"))
+    command = [sys.executable, "-m", "serving", "--home", home.path, "--host", host, "--port", str(port)]
+    with subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True) as successor:
+        try:
+            assert any(json.loads(line)["event"] == "serving" for line in successor.stderr)
+        finally:
+            successor.terminate()
+
+
+def test_workers_that_cannot_start_stop_a_rolling_restart_and_the_old_ones_serve_on(pair, home, within):
+    before = pids(pair)
+    key = (home.path / "secret.key").read_text()
+    (home.path / "secret.key").write_text("no key")
+    pair.process.send_signal(signal.SIGHUP)
+    within(20.0, lambda: "rolling_stopped" in pair.events())
+    (home.path / "secret.key").write_text(key)
+    assert pids(pair) == before
+    assert pair.decide("strip")["offers"]
+
+
+STILLBORN = """
+import os, sys
+from serving import supervisor
+supervisor.work = lambda *told: os._exit(7)
+sys.argv[1:] = {arguments}
+from serving.__main__ import main
+main()
+"""
+
+
+def test_workers_that_die_at_once_again_and_again_end_the_server_with_a_clear_message(home):
+    arguments = ["--home", str(home.path), "--port", "0", "--workers", "2"]
+    command = [sys.executable, "-c", STILLBORN.format(arguments=arguments)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "The server gives up: 5 workers in a row ended before they served (the last one: exit code 7)" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_secret_that_is_no_key_is_one_clear_sentence(home):
+    (home.path / "secret.key").write_text("no key")
+    command = [sys.executable, "-m", "serving", "--home", home.path, "--port", "0", "--workers", "2"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "is no key" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_scout_that_is_killed_is_replaced_and_releases_are_followed_on(pair, home, within):
+    scout = next(pid for pid in children(pair.process.pid) if pid not in pids(pair))
+    os.kill(scout, signal.SIGKILL)
+    within(10.0, lambda: "scout_died" in pair.events())
+    files = in_use(home)
+    new = activate(home, {"catalog/all.yaml": files["catalog/all.yaml"].replace(b"poster", b"placard")})
+    within(20.0, lambda: {one["release"] for one in workers(pair)} == {new})
+
+
+def children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
