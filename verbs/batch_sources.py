@@ -60,7 +60,7 @@ def store_opener(home: Home, redis_url: str | None, *, without: bool) -> Iterato
         yield WithoutStore(frozenset(offer for offer, is_off in last.items() if is_off))
         return
     with online_store(home, redis_url) as url:
-        open_store = partial(RedisStore, url, timeout=TIMEOUT, namespace=home.namespace, gathers=True)
+        open_store = partial(RedisStore, url, timeout=TIMEOUT, namespace=home.namespace)
         try:
             asyncio.run(_probe(open_store))
         except StoreDown as error:

@@ -6,75 +6,44 @@ commands fail at once, until it answers again or another node has taken its slot
 """
 
 import asyncio
-import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
+from time import monotonic
 from typing import Any
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
-from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseError
+from redis.exceptions import AskError, ClusterDownError, MovedError
 
 from stores.connect import Address
-from stores.online.wire import Command, Server
+from stores.online.door import Door
+from stores.online.server import Server
+from stores.online.wire import Command, command, words
 
 LOOK_EVERY = 0.2
-HANGING_AFTER = 0.1
-"""A node that answered nothing for so many seconds hangs, …"""
-HANGING_ASKS = 3
-"""… where it was asked at least so often meanwhile: one answer late may be our own doing."""
+LAYOUT = command(("CLUSTER", "SLOTS"))
+ASKING = command(("ASKING",))
 
 Place = tuple[str, int]
 """Host and port."""
-
-
-class NodeDown(ConnectionError):
-    """The node that has these slots is down."""
+Sent = list[tuple[list[int], "asyncio.Future[list[Any]]"]]
+"""Which commands went to one node, and the answers to come."""
 
 
 class Node(Server):
-    """One server of a cluster, and whether it answers."""
+    """One server of a cluster."""
 
-    def __init__(self, place: Place, options: dict[str, Any], timeout: float) -> None:
-        super().__init__({**options, "host": place[0], "port": place[1]}, timeout)
+    def __init__(self, place: Place, door: Door, timeout: float) -> None:
+        super().__init__(door.at(*place), timeout)
         self.place = place
-        self.is_down = False
-        self._silent_since: float | None = None
-        self._silent = 0
-
-    async def ask(self, *commands: Command) -> list[Any]:
-        if self.is_down:
-            return [NodeDown(f"{self.place[0]}:{self.place[1]} is down")] * len(commands)
-        started = time.monotonic()
-        try:
-            answers = await super().ask(*commands)
-        except asyncio.CancelledError:  # somebody's deadline passed
-            self._note_silence(started)
-            raise
-        self.is_down = isinstance(answers[-1], Exception) and not isinstance(answers[-1], ResponseError)
-        self._silent_since, self._silent = None, 0
-        return answers
-
-    async def answers(self) -> bool:
-        """Whether it is well, asked again."""
-        (said,) = await super().ask(("PING",))
-        if said == b"PONG":
-            self.is_down, self._silent_since, self._silent = False, None, 0
-        return not self.is_down
-
-    def _note_silence(self, since: float) -> None:
-        self._silent += 1
-        self._silent_since = since if self._silent_since is None else self._silent_since
-        lasting = time.monotonic() - self._silent_since
-        self.is_down = self._silent >= HANGING_ASKS and lasting >= HANGING_AFTER
 
 
 class Cluster:
-    """`found`: some of its nodes. `timeout`: seconds to wait for a connection, or a word."""
+    """`found`: some of its nodes. `timeout`: as for a `Server`."""
 
     is_one_server = False
 
     def __init__(self, found: Address, timeout: float) -> None:
-        self._seeds, self._options, self._timeout = found.nodes, found.options(timeout), timeout
+        self._seeds, self._door, self._timeout = found.nodes, Door.of(found), timeout
         self._nodes: dict[Place, Node] = {}
         self._owners: list[Node | None] = []
         """By slot; empty until the cluster has told."""
@@ -88,22 +57,9 @@ class Cluster:
     def has_others(self) -> bool:
         return any(not node.is_down for node in self._owning)
 
-    async def ask(self, *commands: Command) -> list[Any]:
-        try:
-            if not self._owners:
-                await self._look()
-            owners = [self._owners[_slot(command)] for command in commands]
-            answers = await _ask_each([(owner, (command,)) for owner, command in zip(owners, commands, strict=True)])
-            moved = [n for n, answer in enumerate(answers) if isinstance(answer, AskError)]
-            if moved:
-                again = await _ask_each([self._follow(answers[n], owners[n], commands[n]) for n in moved])
-                for n, answer in zip(moved, again, strict=True):
-                    answers[n] = answer
-            return answers
-        except OSError as error:
-            return [error] * len(commands)
-        finally:
-            self._watch()
+    def ask(self, *commands: Command, due: float) -> Coroutine[Any, Any, list[Any]]:
+        sent = self._send(commands, due) if self._owners else None
+        return self._answers(commands, due, sent)
 
     async def close(self) -> None:
         for task in (self._looking, self._watching):
@@ -114,26 +70,61 @@ class Cluster:
         for node in self._nodes.values():
             await node.close()
 
-    def _follow(self, moved: AskError, asked: Node | None, command: Command) -> tuple[Node, tuple[Command, ...]]:
-        """Where a command has to be sent instead. A slot that moved for good is sent there from now on."""
-        host = moved.host or (asked.place[0] if asked else self._seeds[0][0])
-        node = self._node((host, moved.port))
+    # --- One question
+
+    def _send(self, commands: Sequence[Command], due: float) -> Sent:
+        """Each node gets all of its commands at once."""
+        by_node: dict[Node | None, list[int]] = {}
+        for number, one in enumerate(commands):
+            by_node.setdefault(self._owners[_slot(one)], []).append(number)
+        return [
+            (numbers, _ask(node, [commands[number] for number in numbers], due)) for node, numbers in by_node.items()
+        ]
+
+    async def _answers(self, commands: Sequence[Command], due: float, sent: Sent | None) -> list[Any]:
+        """Whoever gives up here leaves answers behind that nobody looks at."""
+        try:
+            if sent is None:
+                await self._look(due)
+                sent = self._send(commands, due)
+            found: list[Any] = [None] * len(commands)
+            for numbers, answers in sent:
+                for number, answer in zip(numbers, await answers, strict=True):
+                    found[number] = answer
+            moved = [number for number, answer in enumerate(found) if isinstance(answer, AskError)]
+            again = [self._follow(found[number], commands[number], due) for number in moved]
+            for number, answers in zip(moved, again, strict=True):
+                found[number] = (await answers)[-1]
+            return found
+        except OSError as error:
+            return [error] * len(commands)
+        finally:
+            self._watch()
+
+    def _follow(self, moved: AskError, one: Command, due: float) -> "asyncio.Future[list[Any]]":
+        """Asks where a command has to be sent instead. A slot that moved for good is sent there from now on."""
+        asked = self._owners[moved.slot_id]
+        node = self._node((moved.host or (asked.place[0] if asked else self._seeds[0][0]), moved.port))
         if not isinstance(moved, MovedError):
-            return node, (("ASKING",), command)
+            return node.ask(ASKING, one, due=due)
         self._owners[moved.slot_id] = node
         self._look_soon()
-        return node, (command,)
+        return node.ask(one, due=due)
 
     def _node(self, place: Place) -> Node:
         if place not in self._nodes:
-            self._nodes[place] = Node(place, self._options, self._timeout)
+            self._nodes[place] = Node(place, self._door, self._timeout)
         return self._nodes[place]
 
     # --- Who has which slots
 
-    async def _look(self) -> None:
-        """Asks the cluster for its layout; of many callers at once one does. Raises ConnectionError."""
-        await asyncio.shield(self._look_soon())
+    async def _look(self, due: float) -> None:
+        """Asks the cluster for its layout; of many callers at once one does. Raises OSError, TimeoutError too."""
+        looking = self._look_soon()
+        done, _ = await asyncio.wait({looking}, timeout=due - monotonic())
+        if not done:
+            raise TimeoutError("the cluster has not told its layout in time")
+        looking.result()
 
     def _look_soon(self) -> "asyncio.Task[None]":
         if self._looking is None or self._looking.done():
@@ -144,7 +135,7 @@ class Cluster:
     async def _learn(self) -> None:
         known = [node for node in self._nodes.values() if not node.is_down]
         for node in (*known, *map(self._node, self._seeds)):
-            (ranges,) = await node.ask(("CLUSTER", "SLOTS"))
+            (ranges,) = await node.ask(LAYOUT, due=monotonic() + self._timeout)
             if isinstance(ranges, list) and ranges:
                 await self._arrange(ranges, node)
                 return
@@ -168,41 +159,22 @@ class Cluster:
     async def _until_well(self) -> None:
         while self._is_unwell():
             await asyncio.sleep(LOOK_EVERY)
-            down = [node for node in self._nodes.values() if node.is_down]
-            with suppress(Exception):
-                await asyncio.gather(*(node.answers() for node in down), self._look())
+            with suppress(OSError):
+                await self._look(monotonic() + self._timeout)
 
     def _is_unwell(self) -> bool:
         return self._has_gaps or any(node.is_down for node in self._nodes.values())
 
 
-async def _ask_each(asked: Sequence[tuple[Node | None, tuple[Command, ...]]]) -> list[Any]:
-    """The last answer of each group of commands. Each node gets all of its commands in one write."""
-    by_node: dict[Node | None, list[int]] = {}
-    for number, (node, _) in enumerate(asked):
-        by_node.setdefault(node, []).append(number)
-    found: list[Any] = [None] * len(asked)
-
-    async def ask(node: Node | None, numbers: list[int]) -> None:
-        answers = await _ask(node, [command for number in numbers for command in asked[number][1]])
-        for number in numbers:
-            group, answers = answers[: len(asked[number][1])], answers[len(asked[number][1]) :]
-            found[number] = group[-1]
-
-    if len(by_node) == 1:
-        (only,) = by_node.items()
-        await ask(*only)
-    else:
-        await asyncio.gather(*(ask(node, numbers) for node, numbers in by_node.items()))
-    return found
+def _ask(node: Node | None, commands: Sequence[Command], due: float) -> "asyncio.Future[list[Any]]":
+    if node is not None:
+        return node.ask(*commands, due=due)
+    unowned: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+    unowned.set_result([ClusterDownError("no node has this slot")] * len(commands))
+    return unowned
 
 
-async def _ask(node: Node | None, commands: list[Command]) -> list[Any]:
-    if node is None:
-        return [ClusterDownError("no node has this slot")] * len(commands)
-    return await node.ask(*commands)
-
-
-def _slot(command: Command) -> int:
-    key = command[3] if command[0] in ("EVALSHA", "EVAL") else command[1]
-    return key_slot(key.encode() if isinstance(key, str) else key)
+def _slot(one: Command) -> int:
+    """Of its first key: the word after the name; the fourth word for EVALSHA and EVAL."""
+    said = words(one)
+    return key_slot(said[3] if said[0] in (b"EVALSHA", b"EVAL") else said[1])

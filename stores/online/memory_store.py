@@ -9,7 +9,7 @@ from stores.online.budgets import MemoryBudgets, Want
 from stores.online.fresh import pack_fresh
 from stores.online.layout import pack_event
 from stores.online.port import HISTORY_LIMIT, HISTORY_SECONDS, PASSING
-from stores.online.reading import Found, facts
+from stores.online.reading import Found, budgets_part, facts, killed_part
 from stores.publishing.memory_store import MemoryShelf
 
 ANSWERS_SWEPT = 1024
@@ -38,7 +38,8 @@ class MemoryStore(MemoryShelf):
         fresh = [word for name, (_, value) in self._fresh.get(user, {}).items() for word in (name.encode(), value)]
         counted = [number for name in budgets for number in (self._budgets.out(name), 0)]
         killed = [offer.encode() for offer in self._killed]
-        return facts(Found(version, packed, history, fresh, killed, budgets, counted), schema, own)
+        found = Found(version, packed, history, fresh)
+        return facts(found, killed_part(killed), budgets_part(budgets, counted), schema, own)
 
     async def apply(self, event: Event, budgets: Sequence[str] = (), *, timeout: float | None = None) -> bool:
         history = self._history.setdefault(event.user, {})

@@ -1,15 +1,14 @@
 """From what the servers of an online store answered to Facts: each part by itself, so that none spoils another."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError, ResponseError
 
-from decisioning.domain import Facts, HistoryEvent, Value
+from decisioning.domain import Facts, record
 from features.schema import Schema
-from stores.online.fresh import CORRUPT_FRESH, Fresh, freshen, unpack_fresh
+from stores.online.fresh import CORRUPT_FRESH, freshen, unpack_fresh
 from stores.online.layout import Version, unpack_history, unpack_vector
 from stores.online.port import (
     CORRUPT,
@@ -22,9 +21,9 @@ from stores.online.port import (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Found:
-    """The answers to one read, or the exception that came in place of one."""
+    """The answers about one user, or the exception that came in place of one."""
 
     version: Version | None
     packed: Any
@@ -33,11 +32,16 @@ class Found:
     """The events of the history: a list of bytes."""
     fresh: Any
     """Names and packed values in turns."""
-    killed: Any
-    """Names of offers."""
-    budgets: Sequence[str]
-    counted: Sequence[Any]
-    """For each of them, the units spent and those on lease, in turns."""
+
+
+@record
+class Part:
+    """One part of the facts, and what is wrong with it."""
+
+    value: Any
+    missing: frozenset[str] = frozenset()
+    """Its own name where it could not be read."""
+    degraded: tuple[str, ...] = ()
 
 
 _NO_WRITES = (
@@ -49,6 +53,11 @@ _NO_WRITES = (
     "ACL failure in script",
     "ERR ACL failure in script",
 )
+_NOTHING: frozenset[str] = frozenset()
+_NOT_KNOWN = Part({}, degraded=(UNKNOWN_USER,))
+_NOT_PUBLISHED = Part({}, degraded=(UNPUBLISHED,))
+_NO_HISTORY = Part(())
+_NOTHING_NEWER = Part({})
 
 
 def refuses_writes(error: object) -> bool:
@@ -63,105 +72,100 @@ def is_damage(answer: object) -> bool:
     return isinstance(answer, ResponseError) and str(answer).startswith("WRONGTYPE")
 
 
-def facts(found: Found, schema: Schema, own: str = "") -> Facts:
-    """All that was found, and what is missing from it. Raises whatever nonsense from a server leads to."""
-    parts = _Parts()
-    features = parts.features(found, schema)
-    history = parts.history(found.history, own)
-    killed = parts.killed(found.killed)
-    budgets = parts.budgets(found)
-    fresh: dict[str, float] = {}
-    if "features" not in parts.missing:  # those newer than what nobody knows can't be told
-        newer = parts.fresh(found.fresh, schema)
-        as_of = found.version.as_of if found.version else None
-        features, fresh = freshen(features, as_of, newer, schema.counting, history)
+def facts(found: Found, killed: Part, budgets: Part, schema: Schema, own: str = "") -> Facts:
+    """All that was found, and what is missing from it. Raises whatever nonsense from a server leads to.
+
+    `killed` and `budgets` are `killed_part` and `budgets_part`, which many reads may share.
+    """
+    vector = _features(found, schema)
+    past = _history(found.history, own)
+    as_of = found.version.as_of if found.version else None
+    features, history, newer = vector.value, past.value, _NOTHING_NEWER
+    moments: Mapping[str, float] = {}
+    if not vector.missing:  # values newer than what nobody knows can't be told
+        newer = _fresh(found.fresh, schema)
+        if newer.value or history:
+            features, moments = freshen(features, as_of, newer.value, schema.counting, history)
     return Facts(
-        features=features,
-        as_of=found.version.as_of if found.version and parts.has_vector else None,
-        history=history,
-        budgets=budgets,
-        killed=killed,
-        unread=frozenset(parts.missing),
-        degraded=tuple(parts.degraded),
-        fresh=fresh,
+        features,
+        as_of if found.packed and not vector.degraded else None,
+        history,
+        budgets.value,
+        killed.value,
+        vector.missing | past.missing | killed.missing | budgets.missing,
+        vector.degraded + past.degraded + killed.degraded + budgets.degraded + newer.degraded,
+        moments,
     )
 
 
-class _Parts:
-    """What each part comes to, and what is wrong with it."""
+def killed_part(answer: Any) -> Part:
+    """The offers switched off by hand. `answer`: a list of names. Raises TypeError for nonsense."""
+    if isinstance(answer, list):
+        return Part(frozenset([name.decode(errors="replace") for name in answer]))
+    return _failed(answer, "killed", CORRUPT_KILLED, frozenset(), loses=True)
 
-    def __init__(self) -> None:
-        self.missing: set[str] = set()
-        self.degraded: list[str] = []
-        self.has_vector = False
 
-    def held(self, answer: Any, shape: type, part: str, corrupt: str) -> Any:
-        """An answer that is one; else None, and the part is either down or damaged. Raises TypeError for nonsense."""
-        if isinstance(answer, shape):
-            return answer
-        if is_damage(answer):
-            self.degraded.append(corrupt)
-        elif isinstance(answer, Exception):
-            self.missing.add(part)
-            self.degraded.append(unread(part))
-        else:
-            raise TypeError(f"the store answers {type(answer).__name__} for {part}")
-        return None
+def budgets_part(names: Sequence[str], counted: Iterable[Any]) -> Part:
+    """The units that are out of each budget: one that could not be read is absent, and counts as closed.
 
-    def features(self, found: Found, schema: Schema) -> Mapping[str, Value]:
-        if found.packed is None:
-            self.degraded.append(UNPUBLISHED if found.version is None else UNKNOWN_USER)
-            return {}
-        packed = self.held(found.packed, bytes, "features", CORRUPT)
-        if packed is None:
-            return {}
-        features, wrong = unpack_vector(packed, schema)
-        self.degraded += wrong
-        self.has_vector = not wrong
-        return features
-
-    def history(self, answer: Any, own: str) -> tuple[HistoryEvent, ...]:
-        """A damaged one counts as unread: caps can't tell what is missing from it."""
-        packed = self.held(answer, list, "history", CORRUPT_HISTORY)
+    `counted`: for each of `names`, the units spent and those on lease, in turns. Raises TypeError for nonsense.
+    """
+    out: dict[str, int] = {}
+    wrong: list[str] = []
+    turns = iter(counted)
+    for name, spent, leases in zip(names, turns, turns, strict=True):
         try:
-            if packed is not None:
-                return unpack_history(packed, own)
-            self.missing.add("history")
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            self.missing.add("history")
-            self.degraded.append(CORRUPT_HISTORY)
-        return ()
+            out[name] = int(spent or 0) + int(leases)
+        except (TypeError, ValueError):
+            failed = next((one for one in (spent, leases) if isinstance(one, Exception)), spent)
+            if not isinstance(failed, Exception | bytes):
+                raise
+            is_down = isinstance(failed, Exception) and not is_damage(failed)
+            wrong.append(unread("budgets") if is_down else CORRUPT_BUDGET)
+    missing = frozenset({"budgets"}) if unread("budgets") in wrong else frozenset[str]()
+    return Part(out, missing, tuple(dict.fromkeys(wrong)))
 
-    def killed(self, answer: Any) -> frozenset[str]:
-        names = self.held(answer, list, "killed", CORRUPT_KILLED)
-        if names is None:
-            self.missing.add("killed")
-        return frozenset(name.decode(errors="replace") for name in names or ())
 
-    def fresh(self, answer: Any, schema: Schema) -> Fresh:
-        if isinstance(answer, Exception) and not is_damage(answer):
-            return {}  # it stands with the history, which says so
-        flat = self.held(answer, list, "fresh", f"{CORRUPT_FRESH}:1") or []
-        if not flat:
-            return {}
-        found, damaged = unpack_fresh(zip(flat[::2], flat[1::2], strict=True), schema)
-        if damaged:
-            self.degraded.append(f"{CORRUPT_FRESH}:{damaged}")
-        return found
+def _failed(answer: Any, name: str, corrupt: str, value: Any, loses: bool = False) -> Part:
+    """A part of which there is no answer: it is down, or damaged. Damage `loses` it too where it must not be guessed.
 
-    def budgets(self, found: Found) -> dict[str, int]:
-        """Those that could be read: one that is absent counts as closed."""
-        out: dict[str, int] = {}
-        wrong: list[str] = []
-        for name, spent, leases in zip(found.budgets, found.counted[::2], found.counted[1::2], strict=True):
-            try:
-                out[name] = int(spent or 0) + int(leases)
-            except (TypeError, ValueError):
-                failed = next((one for one in (spent, leases) if isinstance(one, Exception)), spent)
-                if not isinstance(failed, Exception | bytes):
-                    raise
-                is_down = isinstance(failed, Exception) and not is_damage(failed)
-                wrong.append(unread("budgets") if is_down else CORRUPT_BUDGET)
-        self.missing |= {"budgets"} if unread("budgets") in wrong else set()
-        self.degraded += dict.fromkeys(wrong)
-        return out
+    Raises TypeError for nonsense.
+    """
+    missing = frozenset({name})
+    if is_damage(answer):
+        return Part(value, missing if loses else _NOTHING, (corrupt,))
+    if isinstance(answer, Exception):
+        return Part(value, missing, (unread(name),))
+    raise TypeError(f"the store answers {type(answer).__name__} for {name}")
+
+
+def _features(found: Found, schema: Schema) -> Part:
+    if isinstance(found.packed, bytes):
+        features, wrong = unpack_vector(found.packed, schema)
+        return Part(features, degraded=wrong)
+    if found.packed is None:
+        return _NOT_KNOWN if found.version else _NOT_PUBLISHED
+    return _failed(found.packed, "features", CORRUPT, {})
+
+
+def _history(answer: Any, own: str) -> Part:
+    """A damaged one counts as unread: caps can't tell what is missing from it."""
+    if not isinstance(answer, list):
+        return _failed(answer, "history", CORRUPT_HISTORY, (), loses=True)
+    if not answer:
+        return _NO_HISTORY
+    try:
+        return Part(unpack_history(answer, own))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return Part((), frozenset({"history"}), (CORRUPT_HISTORY,))
+
+
+def _fresh(answer: Any, schema: Schema) -> Part:
+    if answer == []:
+        return _NOTHING_NEWER
+    if isinstance(answer, list):
+        found, damaged = unpack_fresh(zip(answer[::2], answer[1::2], strict=True), schema)
+        return Part(found, degraded=(f"{CORRUPT_FRESH}:{damaged}",) if damaged else ())
+    if isinstance(answer, Exception) and not is_damage(answer):
+        return _NOTHING_NEWER  # it stands with the history, which says so
+    return _failed(answer, "fresh", f"{CORRUPT_FRESH}:1", {})

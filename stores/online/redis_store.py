@@ -6,22 +6,22 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cache
 from hashlib import sha1
-from itertools import islice
+from time import monotonic
 from typing import Any
 
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoScriptError
 
 from decisioning.domain import Event, Facts, Value
 from features.schema import Schema
 from stores.online.budgets import Want, holder
-from stores.online.deadline import within
 from stores.online.fresh import FRESH_SECONDS, pack_fresh
-from stores.online.gathering import Gathering
-from stores.online.layout import Keys, Pointer, Version, bucket_of, field_of, pack_event
+from stores.online.layout import Keys, Version, pack_event
 from stores.online.port import HISTORY_LIMIT, HISTORY_SECONDS, Damaged, PartDown, ReadOnly, StoreDown, TooSlow
+from stores.online.questions import Questions
 from stores.online.reading import Found, facts, is_damage, refuses_writes
 from stores.online.scripts import APPLY, APPLY_AND_COUNT, COUNT, REFRESH, REMEMBER, RESERVE
-from stores.online.wire import wire
+from stores.online.turn import Turn
+from stores.online.wire import Command, command, wire
 
 REFRESH_SECONDS = 0.5
 
@@ -39,7 +39,7 @@ class RedisStore:
     """`url`: as `stores.connect` reads it. `timeout`: seconds for one whole call, connecting included.
 
     Which version of the features is current is asked again every `refresh_seconds`, within a read. Leases end by the
-    server's own clock; `clock` (seconds) takes its place in tests. `gathers`: many callers at once share one write.
+    server's own clock; `clock` (seconds) takes its place in tests.
 
     On a cluster the keys of one user share a slot, and those of all budgets share one, so that each script has what it
     needs where it runs. A read asks all nodes that it needs at once. What a node that is down has to say is missing
@@ -55,16 +55,17 @@ class RedisStore:
         history_limit: int = HISTORY_LIMIT,
         refresh_seconds: float = REFRESH_SECONDS,
         clock: Callable[[], float] | None = None,
-        gathers: bool = False,
     ):
         self._keys = Keys(namespace)
         self._timeout = timeout
         self._limit = history_limit
         self._refresh_seconds = refresh_seconds
-        self._wire = Gathering(wire(url, timeout)) if gathers else wire(url, timeout)
+        self._questions = Questions(self._keys)
+        self._wire = wire(url, timeout)
         self._clock = clock
         self._version: Version | None = None
         self._refreshed: float | None = None
+        self._turn: Turn | None = None
         self._settling: set[asyncio.Task[None]] = set()
         self._settled: deque[str] = deque(maxlen=10_000)
         """Events that are counted, and owed no more."""
@@ -72,11 +73,25 @@ class RedisStore:
     async def read(
         self, user: str, schema: Schema, budgets: Sequence[str] = (), own: str = "", *, timeout: float | None = None
     ) -> Facts:
-        return await self._guarded(self._read(user, schema, budgets, own), timeout)
+        try:
+            found, _ = await self._read(user, schema, tuple(budgets), own, self._due(timeout))
+        except StoreDown:
+            raise
+        except Exception as error:
+            raise self._down(error) from error
+        return found
+
+    async def read_again(
+        self, user: str, schema: Schema, budgets: Sequence[str], decision_id: str, *, timeout: float | None = None
+    ) -> tuple[Facts, bytes | None]:
+        answer = command(("GET", self._keys.answer(user, decision_id)))
+        asked = self._read(user, schema, tuple(budgets), decision_id, self._due(timeout), answer)
+        found, (kept,) = await self._guarded(asked)
+        return found, None if isinstance(kept, Exception) else kept
 
     async def apply(self, event: Event, budgets: Sequence[str] = (), *, timeout: float | None = None) -> bool:
         try:
-            return await self._guarded(self._apply(event, budgets), timeout)
+            return await self._guarded(self._apply(event, budgets, self._due(timeout)))
         except TooSlow as error:  # where a node hangs, those whom it has wait for it, and nobody else
             raise (PartDown(str(error)) if self._wire.has_others else error) from None
 
@@ -84,7 +99,7 @@ class RedisStore:
         args: list[Any] = [FRESH_SECONDS]
         for name, value in values.items():
             args += [name, repr(float(at)), pack_fresh(value, at)]
-        return await self._guarded(self._run(REFRESH, [self._keys.fresh(user)], args)) if values else 0
+        return await self._guarded(self._run(self._due(), REFRESH, [self._keys.fresh(user)], args)) if values else 0
 
     async def reserve(
         self, decision_id: str, wants: Sequence[Want], lasts: float, *, timeout: float | None = None
@@ -93,11 +108,11 @@ class RedisStore:
         args: list[str | int] = [self._now(), repr(float(lasts))]
         for want in wants:
             args += [holder(decision_id, want.offer), want.allowed]
-        short = await self._guarded(self._run(RESERVE, keys, args), timeout)
+        short = await self._guarded(self._run(self._due(timeout), RESERVE, keys, args))
         return {wants[place].budget: out for place, out in zip(short[::2], short[1::2], strict=True)}
 
     async def recall(self, user: str, decision_id: str, *, timeout: float | None = None) -> bytes | None:
-        return await self._guarded(self._one("GET", self._keys.answer(user, decision_id)), timeout)
+        return await self._guarded(self._one(self._due(timeout), "GET", self._keys.answer(user, decision_id)))
 
     async def remember(
         self,
@@ -110,46 +125,48 @@ class RedisStore:
         timeout: float | None = None,
     ) -> bytes | None:
         args = [instead_of or b"", answer, max(1, int(lasts * 1000))]
-        return await self._guarded(self._run(REMEMBER, [self._keys.answer(user, decision_id)], args), timeout)
+        return await self._guarded(
+            self._run(self._due(timeout), REMEMBER, [self._keys.answer(user, decision_id)], args)
+        )
 
     async def kill(self, offer: str) -> None:
-        await self._guarded(self._one("SADD", self._keys.killed, offer))
+        await self._guarded(self._one(self._due(), "SADD", self._keys.killed, offer))
 
     async def revive(self, offer: str) -> None:
-        await self._guarded(self._one("SREM", self._keys.killed, offer))
+        await self._guarded(self._one(self._due(), "SREM", self._keys.killed, offer))
 
     async def close(self) -> None:
         if self._settling:
             await asyncio.wait(self._settling, timeout=self._timeout)
-        await self._guarded(self._wire.close())
+        await self._wire.close()
 
     # --- How it asks
 
     def _now(self) -> str:
         return repr(self._clock()) if self._clock else ""
 
-    async def _guarded(self, call: Awaitable[Any], timeout: float | None = None) -> Any:
-        """One deadline over everything, and StoreDown for whatever goes wrong, nonsense from the server included."""
-        seconds = self._timeout if timeout is None else timeout
+    def _due(self, timeout: float | None = None) -> float:
+        return monotonic() + (self._timeout if timeout is None else timeout)
+
+    async def _guarded(self, call: Awaitable[Any]) -> Any:
+        """StoreDown for whatever goes wrong, nonsense from the server included."""
         try:
-            return await within(seconds, call)
+            return await call
         except StoreDown:
             raise
-        except TimeoutError as error:
-            raise TooSlow(f"no answer within {seconds:.3g} s") from error
         except Exception as error:
             raise self._down(error) from error
 
-    async def _one(self, *command: str | int) -> Any:
+    async def _one(self, due: float, *words: str | int) -> Any:
         """The answer to one command. Raises what it met."""
-        (answer,) = await self._wire.ask(command)
+        (answer,) = await self._wire.ask(command(words), due=due)
         return self._checked(answer)
 
-    async def _run(self, script: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
+    async def _run(self, due: float, script: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
         """The answer of a script, whose keys share a slot. Raises what it met."""
-        (answer,) = await self._wire.ask(("EVALSHA", digest(script), len(keys), *keys, *args))
+        (answer,) = await self._wire.ask(command(("EVALSHA", digest(script), len(keys), *keys, *args)), due=due)
         if isinstance(answer, NoScriptError):
-            (answer,) = await self._wire.ask(("EVAL", script, len(keys), *keys, *args))
+            (answer,) = await self._wire.ask(command(("EVAL", script, len(keys), *keys, *args)), due=due)
         return self._checked(answer)
 
     def _checked(self, answer: Any) -> Any:
@@ -163,54 +180,57 @@ class RedisStore:
             kind = Damaged
         elif self._wire.has_others:
             kind = PartDown
+        elif isinstance(error, TimeoutError):
+            kind = TooSlow
         elif refuses_writes(error):
             kind = ReadOnly
         return kind(f"{type(error).__name__}: {error}")
 
     # --- Reading
 
-    async def _read(self, user: str, schema: Schema, budgets: Sequence[str], own: str) -> Facts:
-        now = time.monotonic()
-        due = self._refreshed is None or now - self._refreshed >= self._refresh_seconds
+    async def _read(
+        self, user: str, schema: Schema, budgets: tuple[str, ...], own: str, due: float, *more: Command
+    ) -> tuple[Facts, list[Any]]:
+        """The facts, and the answers to `more`."""
+        turn = self._turn or self._new_turn()
+        turn.count(budgets)
         version = self._version
-        asked = [
-            ("HVALS", self._keys.history(user)),
-            ("HGETALL", self._keys.fresh(user)),
-            ("SMEMBERS", self._keys.killed),
-        ]
-        at = self._clock() if self._clock else time.time()
-        for name in budgets:
-            spent, leases, _ = self._keys.budget(name)
-            asked += [("GET", spent), ("ZCOUNT", leases, f"({at!r}", "+inf")]
-        if version is not None:
-            asked.append(self._vector(version, user))
-        if due:
-            asked.append(("GET", self._keys.current))
-        answers = await self._wire.ask(*asked)
-        if all(isinstance(answer, Exception) for answer in answers) and not self._wire.has_others:
-            raise self._down(answers[0]) from answers[0]
-        (history, fresh, killed), rest = answers[:3], iter(answers[3:])
-        counted = list(islice(rest, 2 * len(budgets)))
-        packed = next(rest) if version is not None else None
-        if due:
-            current = _current(next(rest))
+        asked = self._questions.about(user, version)
+        history, fresh, *rest = answers = await self._wire.ask(*asked, *more, due=due)
+        await turn.arrive(budgets, due)
+        if turn.is_down and all(isinstance(answer, Exception) for answer in answers):
+            if isinstance(history, TimeoutError):
+                raise TooSlow(str(history))
+            if not self._wire.has_others:
+                raise self._down(history) from history
+        packed = rest.pop(0) if version is not None else None
+        if turn.asks_version:
+            current = turn.version()
             if isinstance(current, Exception):  # the version that was current holds; without one, nothing is known
                 packed = current if version is None else packed
             else:
-                self._version, self._refreshed = current, now
+                self._version, self._refreshed = current, monotonic()
                 if current != version:
                     # What was read may belong to a version that is gone by now: read again, from the one that counts.
-                    version = current
-                    packed = (await self._wire.ask(self._vector(version, user)))[0] if version else None
-        return facts(Found(version, packed, history, fresh, killed, budgets, counted), schema, own)
+                    version, packed = current, None
+                    if current is not None:
+                        (packed,) = await self._wire.ask(self._questions.vector(user, current), due=due)
+        found = Found(version, packed, history, fresh)
+        return facts(found, turn.killed(), turn.budgets(budgets), schema, own), rest
 
-    def _vector(self, version: Version, user: str) -> tuple[str | bytes, ...]:
-        field = field_of(user)
-        return "HGET", self._keys.bucket(version, bucket_of(field, version.buckets)), field
+    def _new_turn(self) -> Turn:
+        is_old = self._refreshed is None or monotonic() - self._refreshed >= self._refresh_seconds
+        at = self._clock() if self._clock else time.time()
+        self._turn = Turn(self._wire, self._questions, at, self._due(), asks_version=is_old)
+        asyncio.get_running_loop().call_soon(self._end_turn)
+        return self._turn
+
+    def _end_turn(self) -> None:
+        self._turn = None
 
     # --- Applying
 
-    async def _apply(self, event: Event, budgets: Sequence[str]) -> bool:
+    async def _apply(self, event: Event, budgets: Sequence[str], due: float) -> bool:
         """On a cluster two scripts, as users and budgets have their slots: `redis_scripts` tells why each acts once."""
         user = event.user
         keys = [self._keys.history(user), self._keys.trimmed(user), self._keys.owed(user)]
@@ -218,36 +238,26 @@ class RedisStore:
         if not budgets or self._wire.is_one_server:
             keys += [key for name in budgets for key in self._keys.budget(name)]
             who = holder(event.decision_id, event.offer)
-            return bool(await self._run(APPLY_AND_COUNT if budgets else APPLY, keys, [*args, "", who]))
-        found = await self._run(APPLY, keys, [*args, OWED_SECONDS])
+            return bool(await self._run(due, APPLY_AND_COUNT if budgets else APPLY, keys, [*args, "", who]))
+        found = await self._run(due, APPLY, keys, [*args, OWED_SECONDS])
         if found & 2:
-            await self._count(event, budgets)
+            await self._count(event, budgets, due)
             task = asyncio.create_task(self._settle(event))
             self._settling.add(task)
             task.add_done_callback(self._settling.discard)
         return bool(found & 1)
 
-    async def _count(self, event: Event, budgets: Sequence[str]) -> None:
+    async def _count(self, event: Event, budgets: Sequence[str], due: float) -> None:
         keys = [self._keys.counted, *(key for name in budgets for key in self._keys.budget(name))]
         settled = [self._settled.popleft() for _ in range(min(len(self._settled), SETTLED_AT_ONCE))]
         who = holder(event.decision_id, event.offer)
-        await self._run(COUNT, keys, [_mark(event), who, self._now(), COUNTED_SECONDS, SETTLED_SECONDS, *settled])
+        await self._run(due, COUNT, keys, [_mark(event), who, self._now(), COUNTED_SECONDS, SETTLED_SECONDS, *settled])
 
     async def _settle(self, event: Event) -> None:
         """Beside the request: whatever comes of it, the event is counted once."""
-        (gone,) = await self._wire.ask(("ZREM", self._keys.owed(event.user), event.event_id))
+        (gone,) = await self._wire.ask(command(("ZREM", self._keys.owed(event.user), event.event_id)), due=self._due())
         if not isinstance(gone, Exception):
             self._settled.append(_mark(event))
-
-
-def _current(pointer: Any) -> Version | Exception | None:
-    """The version that a pointer names, or why that can't be told."""
-    if not isinstance(pointer, bytes):
-        return pointer
-    try:
-        return Pointer.decode(pointer).current
-    except ValueError:
-        return ResponseError("WRONGTYPE the pointer can't be read")
 
 
 def _mark(event: Event) -> str:

@@ -26,10 +26,10 @@ def crowd(tmp_path_factory: pytest.TempPathFactory) -> PostOffice:
 def store(valkey_url: str) -> Iterator[partial]:
     """What opens a store of one's own."""
     with namespace(valkey_url) as name:
-        yield partial(RedisStore, valkey_url, timeout=30.0, namespace=name, gathers=True)
+        yield partial(RedisStore, valkey_url, timeout=30.0, namespace=name)
 
 
 @pytest.fixture
 def other_store(valkey_url: str) -> Iterator[partial]:
     with namespace(valkey_url) as name:
-        yield partial(RedisStore, valkey_url, timeout=30.0, namespace=name, gathers=True)
+        yield partial(RedisStore, valkey_url, timeout=30.0, namespace=name)

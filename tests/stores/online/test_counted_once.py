@@ -15,6 +15,7 @@ from stores.online.layout import Keys
 from stores.online.port import StoreDown
 from stores.online.redis_store import OWED_SECONDS, SETTLED_SECONDS, RedisStore, digest
 from stores.online.scripts import APPLY, COUNT
+from stores.online.wire import words
 
 pytestmark = pytest.mark.anyio
 
@@ -33,17 +34,17 @@ class Flaky:
         self._wire, self.fails, self._scripts = store._wire, None, {}
         self.has_others = False
 
-    async def ask(self, *commands):
-        step = self._step(commands[0])
+    async def ask(self, *commands, due):
+        step = self._step(words(commands[0]))
         if self.fails and step == self.fails[0]:
             if self.fails[1]:
-                await self._wire.ask(*commands)
+                await self._wire.ask(*commands, due=due)
             return [ConnectionError("told to")] * len(commands)
-        return await self._wire.ask(*commands)
+        return await self._wire.ask(*commands, due=due)
 
-    def _step(self, command) -> str | None:
+    def _step(self, said) -> str | None:
         scripts = {digest(APPLY): "apply", digest(COUNT): "count", APPLY: "apply", COUNT: "count"}
-        return "settle" if command[0] == "ZREM" else scripts.get(command[1])
+        return "settle" if said[0] == b"ZREM" else scripts.get(said[1].decode())
 
     async def close(self) -> None:
         await self._wire.close()
