@@ -14,7 +14,7 @@ setup: .venv/.default  ## Prepare .venv; nothing to do when it is up to date
 setup-dev: .venv/.dev
 
 # The stamp is written last: a setup that was interrupted starts again.
-.venv/.default: requirements/default.txt pyproject.toml
+.venv/.default: requirements/default.txt pyproject.toml models/_bits.c
 	@test -n "$(PYTHON)" || { echo "Segue needs Python 3.11 or later, and found none: install it, or name it: make PYTHON=/path/to/python3"; exit 2; }
 	@echo "Preparing .venv from requirements/default.txt (a minute or two, once)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -41,7 +41,7 @@ test-heavy: setup-dev  ## The slow tests that `make test` leaves out
 	@$(BIN)/python -m pytest -q -m heavy $(ARGS)
 
 # The rule engines to compare with live in an environment of their own: no part of Segue needs them.
-.venv-bench/.stamp: requirements/bench.txt pyproject.toml
+.venv-bench/.stamp: requirements/bench.txt pyproject.toml models/_bits.c
 	@test -n "$(PYTHON)" || { echo "Segue needs Python 3.11 or later, and found none: install it, or name it: make PYTHON=/path/to/python3"; exit 2; }
 	@echo "Preparing .venv-bench from requirements/bench.txt (a minute or two, once)"
 	@test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
@@ -87,4 +87,4 @@ lock:  ## Resolve the requirements again (needs uv)
 	@requirements/lock $(ARGS)
 
 clean:  ## Remove .venv and caches; leaves .segue alone
-	rm -rf .venv .venv-bench .venv-peers .segue-bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info build
+	rm -rf .venv .venv-bench .venv-peers .segue-bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info build models/*.so

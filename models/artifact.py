@@ -1,4 +1,4 @@
-"""A model as files, and back: what a release carries and serving loads with numpy alone.
+"""A model as files, and back: what a release carries and serving loads without LightGBM.
 
     save(model) -> {"model.json": …} and, of models with trees, {"model.txt": …, "model-000.txt": …}
     load(files, groups={offer: group}) -> Model, which is a `decisioning.domain.Scorer`
@@ -20,6 +20,7 @@ from decisioning.errors import UserError
 from models.calibration import Calibration, Platt, calibration_from_json
 from models.encoding import Encoding, Traits, features_from_json, features_json, value_from_json, value_json
 from models.predictors import TEXT, Predictor, predictor_from_json
+from models.scorer import Way, fastest
 
 FORMAT = 2
 READABLE = (1, FORMAT)
@@ -90,6 +91,11 @@ class Model:
     def label(self) -> str:
         return f"{self.name}/{self.version}"
 
+    @property
+    def way(self) -> Way | None:
+        """How its trees are scored, and why not faster; None for a model without trees."""
+        return self.predictor.way
+
     def score(self, features: Mapping[str, Value], surface: str, offers: Sequence[str]) -> Scores:
         """Personal scores in the order of `offers`; an offer unknown to the model has its group's rate."""
         if self.shrinkage == 0.0:
@@ -147,13 +153,19 @@ class Model:
         return Scores([p[name] for name in offers], effects)
 
 
-def record_golden(model: Model, rows: Sequence[tuple[Mapping[str, Value], str]]) -> Model:
-    """The model with its answers to some (features, surface), over all its offers, written down."""
+def record_golden(
+    model: Model, rows: Sequence[tuple[Mapping[str, Value], str]], reference: Predictor | None = None
+) -> Model:
+    """The model with its answers to some (features, surface), over all its offers, written down.
+
+    They are the answers of `reference`, where there is one: LightGBM itself, wherever it is at hand.
+    """
     offers = tuple(offer.name for offer in model.encoding.offers)
+    asked = model if reference is None else replace(model, predictor=reference)
     golden = []
     for features, surface in rows:
-        raw = model.raw(features, surface, offers)
-        p = tuple(model.score(features, surface, offers).p_convert)
+        raw = asked.raw(features, surface, offers)
+        p = tuple(asked.score(features, surface, offers).p_convert)
         golden.append(Golden(dict(features), surface, offers, tuple(raw.values()), p))
     return replace(model, golden=tuple(golden))
 
@@ -204,7 +216,8 @@ def stamp(files: Mapping[str, bytes], version: int) -> dict[str, bytes]:
 def load(files: Mapping[str, bytes], groups: Mapping[str, str] = MappingProxyType({})) -> Model:
     """The model in these files. `groups` (offer → group, from the catalog) is for offers that it wasn't trained on.
 
-    Raises ArtifactError for files that are missing, damaged, of another format, or whose golden rows score differently.
+    It is scored in the fastest way that meets its golden rows, which `Model.way` tells. Raises ArtifactError for files
+    that are missing, damaged, of another format, or whose golden rows score differently in every way.
     """
     try:
         obj = json.loads(files[JSON])
@@ -213,12 +226,20 @@ def load(files: Mapping[str, bytes], groups: Mapping[str, str] = MappingProxyTyp
         raise ArtifactError(f"{JSON} is missing or no model ({error!r}): train the model again.") from None
     if obj.get("format") not in READABLE:
         raise ArtifactError(f"Model {label} has format {obj.get('format')!r}, and this program reads up to {FORMAT}.")
-    try:
-        model = _model(obj, files, groups)
-    except (KeyError, ValueError, TypeError, IndexError, AttributeError, OverflowError) as error:
-        raise ArtifactError(f"Model {label} is damaged: {error}. Publish it again from the registry.") from None
-    _check_golden(model)
-    return model
+    way: Way | None = fastest()
+    while way is not None:
+        try:
+            model = _model(obj, files, groups, way)
+        except (KeyError, ValueError, TypeError, IndexError, AttributeError, OverflowError) as error:
+            raise ArtifactError(f"Model {label} is damaged: {error}. Publish it again from the registry.") from None
+        missed = _missed(model)
+        if missed is None:
+            return model
+        way = way.slower(f"by C it scores golden row {missed} differently from LightGBM") if model.way else None
+    raise ArtifactError(
+        f"Model {label} scores golden row {missed} differently from when it was trained: "
+        "it is damaged or made for another program version. Train it again."
+    )
 
 
 def _texts(obj: Mapping[str, object], files: Mapping[str, bytes]) -> dict[str, str]:
@@ -231,7 +252,7 @@ def _texts(obj: Mapping[str, object], files: Mapping[str, bytes]) -> dict[str, s
     return {name: files[name].decode() for name in digests}
 
 
-def _model(obj: Mapping[str, object], files: Mapping[str, bytes], groups: Mapping[str, str]) -> Model:
+def _model(obj: Mapping[str, object], files: Mapping[str, bytes], groups: Mapping[str, str], way: Way) -> Model:
     texts = _texts(obj, files)
     offers = tuple(Traits(o["name"], o["group"], dict(o["attributes"])) for o in obj["offers"])
     encoding = Encoding(features_from_json(obj["features"]), tuple(obj["surfaces"]), offers)
@@ -256,7 +277,7 @@ def _model(obj: Mapping[str, object], files: Mapping[str, bytes], groups: Mappin
         ),
         uplift=bool(obj["uplift"]),
         shrinkage=shrinkage,
-        predictor=predictor_from_json(predictor.pop("kind"), predictor, texts, encoding),
+        predictor=predictor_from_json(predictor.pop("kind"), predictor, texts, encoding, way),
         calibration=calibration_from_json(obj["calibration"]),
         info=obj["info"],
         groups=groups,
@@ -287,7 +308,8 @@ def _golden(obj: Mapping[str, object]) -> Golden:
     return Golden(features, obj["surface"], tuple(obj["offers"]), raw, tuple(map(float, obj["p"])))
 
 
-def _check_golden(model: Model) -> None:
+def _missed(model: Model) -> int | None:
+    """The number of the first golden row that the model answers otherwise."""
     slack = 0.0 if model.predictor.is_exact else TOLERANCE
     for number, row in enumerate(model.golden):
         raw = model.raw(row.features, row.surface, row.offers)
@@ -295,10 +317,8 @@ def _check_golden(model: Model) -> None:
         same_raw = [_same(raw[name], wanted, slack) for name, wanted in zip(row.offers, row.raw, strict=True)]
         same_p = [abs(found - wanted) <= TOLERANCE for found, wanted in zip(p, row.p, strict=True)]
         if not all(same_raw) or not all(same_p):
-            raise ArtifactError(
-                f"Model {model.label} scores golden row {number} differently from when it was trained: "
-                "it is damaged or made for another program version. Train it again."
-            )
+            return number
+    return None
 
 
 def _same(found: float, wanted: float, slack: float) -> bool:

@@ -47,6 +47,10 @@ class Encoding:
         specs = sorted((spec for spec in catalog.features.values() if spec.type not in UNUSED), key=lambda s: s.name)
         return cls(tuple(specs), tuple(sorted(surfaces)), tuple(_traits(catalog, name) for name in sorted(offers)))
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """For other processes, without what was looked up once."""
+        return Encoding, (self.features, self.surfaces, self.offers)
+
     @cached_property
     def context_columns(self) -> tuple[str, ...]:
         return (*(name for spec in self.features for name in feature_columns(spec)), *self._surface_columns)

@@ -19,6 +19,7 @@ from models.fitting.s_learner import fit_s_learner
 from models.fitting.sample import Fit, Params, Sample
 from models.fitting.t_learner import fit_t_learner
 from models.predictors import Predictor
+from models.trees import TreeError
 
 __all__ = ["LEARNERS", "Learner", "Params", "Sample", "fit"]
 
@@ -54,7 +55,8 @@ def fit(
     monotone: Mapping[str, int] | None = None,
 ) -> Predictor:
     """Fit by name. `params` override the learner's defaults; `monotone` says which numbers p may only rise (+1) or
-    fall (−1) with. Raises UserError for a name, parameter or constraint that the learner doesn't have."""
+    fall (−1) with. Raises UserError for a name, parameter or constraint that the learner doesn't have, and for what
+    can't be served."""
     if learner not in LEARNERS:
         raise UserError(f"There is no learner {learner!r}. Choose one of: {', '.join(sorted(LEARNERS))}.")
     found = LEARNERS[learner]
@@ -65,4 +67,7 @@ def fit(
     if monotone and not found.monotone:
         able = ", ".join(sorted(name for name, one in LEARNERS.items() if one.monotone))
         raise UserError(f"The learner {learner} can't hold a feature monotone: take [monotone] out, or use {able}.")
-    return found.fit(encoding, sample, {**found.defaults, **params}, seed, monotone or {})
+    try:
+        return found.fit(encoding, sample, {**found.defaults, **params}, seed, monotone or {})
+    except TreeError as error:
+        raise UserError(f"What the learner {learner} fitted can't be served: {error}. Check the config.") from None

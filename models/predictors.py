@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from models.encoding import Encoding
-from models.scorer import ForestsScorer, TreeScorer
+from models.scorer import ForestsScorer, TreeScorer, Way
 from models.trees import parse
 
 TEXT = "model.txt"
@@ -23,6 +23,8 @@ class Predictor(Protocol):
     kind: str
     is_exact: bool
     """Whether raw scores are sums in a fixed order, and so the same to the last bit on every machine."""
+    way: Way | None
+    """How its trees are scored; None where there are none."""
 
     def raw(self, context: Sequence[float], offers: Sequence[int]) -> Sequence[float]:
         """One context row, some offers by their row in the encoding."""
@@ -48,7 +50,7 @@ class Predictor(Protocol):
 class Constant:
     """Says nothing personal: every offer stays at its mean."""
 
-    kind, is_exact, texts = "constant", True, MappingProxyType({})
+    kind, is_exact, way, texts = "constant", True, None, MappingProxyType({})
 
     def raw(self, context: Sequence[float], offers: Sequence[int]) -> Sequence[float]:
         return [math.nan] * len(offers)
@@ -73,7 +75,7 @@ class Linear:
     fill: tuple[float, ...]
     weights: tuple[tuple[float, ...] | None, ...]
     intercepts: tuple[float, ...]
-    kind, is_exact, texts = "linear", True, MappingProxyType({})
+    kind, is_exact, way, texts = "linear", True, None, MappingProxyType({})
 
     def raw(self, context: Sequence[float], offers: Sequence[int]) -> Sequence[float]:
         filled = [mean if value != value else value for value, mean in zip(context, self.fill, strict=True)]
@@ -107,18 +109,18 @@ class Trees:
 
     kind, is_exact = "trees", True
 
-    def __init__(self, text: str, encoding: Encoding) -> None:
+    def __init__(self, text: str, encoding: Encoding, way: Way | None = None) -> None:
         """Raises TreeError for a text that the scorer can't do, ValueError for one of other columns."""
-        self.text = text
-        self._scorer = TreeScorer(parse(text), len(encoding.context_columns), encoding.offer_matrix)
+        self.text, self._encoding = text, encoding
+        self._scorer = TreeScorer(parse(text), len(encoding.context_columns), encoding.offer_matrix, way=way)
+        self.way, self.raw, self.matrix = self._scorer.way, self._scorer.raw, self._scorer.matrix
 
-    def raw(self, context: Sequence[float], offers: Sequence[int]) -> Sequence[float]:
-        return self._scorer.raw(context, np.array(offers, np.intp)).tolist()
+    def exact(self, contexts: np.ndarray, offers: Sequence[int]) -> np.ndarray:
+        return self.matrix(contexts, offers)
 
-    def matrix(self, contexts: np.ndarray, offers: Sequence[int]) -> np.ndarray:
-        return self._scorer.matrix(contexts, np.array(offers, np.intp))
-
-    exact = matrix
+    def __reduce__(self) -> tuple[object, ...]:
+        """For other processes, which make the tables anew, and score as fast as they can there."""
+        return Trees, (self.text, self._encoding)
 
     def to_json(self) -> dict[str, object]:
         return {}
@@ -133,16 +135,18 @@ class Forests:
 
     kind, is_exact = "forests", True
 
-    def __init__(self, models: Mapping[int, str], encoding: Encoding) -> None:
+    def __init__(self, models: Mapping[int, str], encoding: Encoding, way: Way | None = None) -> None:
         """`models`: text models by row of the encoding. Raises TreeError or ValueError as `Trees` does."""
-        self._models = dict(sorted(models.items()))
-        if not self._models or not set(self._models) <= set(range(len(encoding.offers))):
+        self.models, self._encoding = dict(sorted(models.items())), encoding
+        if not self.models or not set(self.models) <= set(range(len(encoding.offers))):
             raise ValueError("the forests don't match the offers")
-        self._place = {offer: place for place, offer in enumerate(self._models)}
-        self._scorer = ForestsScorer([parse(text) for text in self._models.values()], len(encoding.context_columns))
+        self._place = {offer: place for place, offer in enumerate(self.models)}
+        forests = [parse(text) for text in self.models.values()]
+        self._scorer = ForestsScorer(forests, len(encoding.context_columns), way)
+        self.way = self._scorer.way
 
     def raw(self, context: Sequence[float], offers: Sequence[int]) -> Sequence[float]:
-        found, place = self._scorer.raw(context).tolist(), self._place
+        found, place = self._scorer.raw(context), self._place
         return [found[place[offer]] if offer in place else math.nan for offer in offers]
 
     def matrix(self, contexts: np.ndarray, offers: Sequence[int]) -> np.ndarray:
@@ -156,11 +160,15 @@ class Forests:
     exact = matrix
 
     def to_json(self) -> dict[str, object]:
-        return {"offers": list(self._models)}
+        return {"offers": list(self.models)}
 
     @property
     def texts(self) -> Mapping[str, str]:
-        return {_file(offer): text for offer, text in self._models.items()}
+        return {_file(offer): text for offer, text in self.models.items()}
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """As of `Trees`."""
+        return Forests, (self.models, self._encoding)
 
 
 def _file(offer: int) -> str:
@@ -173,37 +181,37 @@ class Contrast:
     kind, is_exact = "contrast", False
 
     def __init__(self, baseline: int, base: Trees, effects: Forests) -> None:
-        self._baseline, self._base, self._effects = baseline, base, effects
+        self.baseline, self.base, self.effects, self.way = baseline, base, effects, base.way
 
     def raw(self, context: Sequence[float], offers: Sequence[int]) -> Sequence[float]:
-        (base,) = self._base.raw(context, [self._baseline])
-        return self._together(base, self._effects.raw(context, offers), offers)
+        (base,) = self.base.raw(context, [self.baseline])
+        return self._together(base, self.effects.raw(context, offers), offers)
 
     def _together(self, base: float, effects: Sequence[float], offers: Sequence[int]) -> list[float]:
         rate = 1.0 / (1.0 + math.exp(-max(base, -700.0)))
         return [
-            base if offer == self._baseline else _log_odds(rate + effect)
+            base if offer == self.baseline else _log_odds(rate + effect)
             for offer, effect in zip(offers, effects, strict=True)
         ]
 
     def matrix(self, contexts: np.ndarray, offers: Sequence[int]) -> np.ndarray:
-        base = self._base.matrix(contexts, [self._baseline])
+        base = self.base.matrix(contexts, [self.baseline])
         rate = 1.0 / (1.0 + np.exp(-np.maximum(base, -700.0)))
-        p = np.clip(rate + self._effects.matrix(contexts, offers), LEAST_P, 1.0 - LEAST_P)
-        return np.where(np.array(offers) == self._baseline, base, np.log(p / (1.0 - p)))
+        p = np.clip(rate + self.effects.matrix(contexts, offers), LEAST_P, 1.0 - LEAST_P)
+        return np.where(np.array(offers) == self.baseline, base, np.log(p / (1.0 - p)))
 
     def exact(self, contexts: np.ndarray, offers: Sequence[int]) -> np.ndarray:
-        bases = self._base.exact(contexts, [self._baseline])[:, 0].tolist()
-        effects = self._effects.exact(contexts, offers).tolist()
+        bases = self.base.exact(contexts, [self.baseline])[:, 0].tolist()
+        effects = self.effects.exact(contexts, offers).tolist()
         rows = [self._together(base, row, offers) for base, row in zip(bases, effects, strict=True)]
         return np.array(rows, float).reshape(len(contexts), len(offers))
 
     def to_json(self) -> dict[str, object]:
-        return {"baseline": self._baseline, **self._effects.to_json()}
+        return {"baseline": self.baseline, **self.effects.to_json()}
 
     @property
     def texts(self) -> Mapping[str, str]:
-        return {**self._base.texts, **self._effects.texts}
+        return {**self.base.texts, **self.effects.texts}
 
 
 def _log_odds(p: float) -> float:
@@ -214,23 +222,23 @@ def _log_odds(p: float) -> float:
 
 
 def predictor_from_json(
-    kind: str, obj: Mapping[str, object], texts: Mapping[str, str], encoding: Encoding
+    kind: str, obj: Mapping[str, object], texts: Mapping[str, str], encoding: Encoding, way: Way | None = None
 ) -> Predictor:
     """The inverse of `to_json` and `texts`. Raises ValueError (TreeError included), KeyError or TypeError otherwise."""
     if kind == "constant":
         return Constant()
     if kind == "trees":
-        return Trees(texts[TEXT], encoding)
+        return Trees(texts[TEXT], encoding, way)
     if kind == "linear":
         return _linear(obj, encoding)
     if kind not in ("forests", "contrast"):
         raise ValueError(f"no predictor is called {kind!r}")
-    forests = Forests({offer: texts[_file(offer)] for offer in obj["offers"]}, encoding)
+    forests = Forests({offer: texts[_file(offer)] for offer in obj["offers"]}, encoding, way)
     if kind == "forests":
         return forests
     if not 0 <= obj["baseline"] < len(encoding.offers):
         raise ValueError("the baseline is none of the offers")
-    return Contrast(obj["baseline"], Trees(texts[TEXT], encoding), forests)
+    return Contrast(obj["baseline"], Trees(texts[TEXT], encoding, way), forests)
 
 
 def _linear(obj: Mapping[str, object], encoding: Encoding) -> Linear:

@@ -1,15 +1,18 @@
 """LightGBM's native text model, read without LightGBM: trees as plain arrays, checked before anything trusts them.
 
-The decision rule of a numerical split is LightGBM 4's `Tree::NumericalDecision`. What the scorer can't do exactly is
-refused here with the reason: categorical splits, linear trees, several classes, averaged output, more than 64 leaves.
+The decision rules are LightGBM 4's `Tree::NumericalDecision` and `Tree::CategoricalDecision`. What can't be scored
+exactly is refused here with the reason: linear trees, several classes, averaged output, more than MAX_LEAVES leaves.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-MAX_LEAVES = 64
-# LightGBM's kZeroThreshold: the float 1e-35f as a double. Smaller values count as zero.
+import numpy as np
+
+MAX_LEAVES = 1024
+# LightGBM's kZeroThreshold: the float 1e-35f as a double. Its predictions take what is no further from 0 for 0.
 ZERO = 1.0000000180025095e-35
 
 MISSING_NONE, MISSING_ZERO, MISSING_NAN = 0, 1, 2
@@ -30,15 +33,31 @@ class Tree:
     left: tuple[int, ...]
     right: tuple[int, ...]
     leaf: tuple[float, ...]
+    categories: Mapping[int, frozenset[int]]
+    """Of the nodes that split by category: which categories go left."""
 
-    def goes_left(self, node: int, value: float) -> bool:
-        """Which way a value takes at a node, as LightGBM decides it."""
-        missing = self.missing[node]
-        if math.isnan(value) and missing != MISSING_NAN:
-            value = 0.0
-        if (missing == MISSING_ZERO and -ZERO <= value <= ZERO) or (missing == MISSING_NAN and math.isnan(value)):
-            return self.default_left[node]
-        return value <= self.threshold[node]
+    def goes_left(self, node: int, values: np.ndarray) -> np.ndarray:
+        """(n,) float64 → (n,) bool: which way values take at a node, as LightGBM decides it."""
+        missing = np.isnan(values)
+        if node in self.categories:
+            known = np.where(missing | (np.abs(values) >= 2.0**31), -1.0, np.trunc(values))
+            return np.isin(known, list(self.categories[node]))
+        kind, low = self.missing[node], np.where(missing, 0.0, values) <= self.threshold[node]
+        if kind == MISSING_NONE:
+            return low
+        astray = missing if kind == MISSING_NAN else missing | (np.abs(values) <= ZERO)
+        return np.where(astray, self.default_left[node], low)
+
+    def cuts(self, node: int) -> set[float]:
+        """The numbers between which a node sends all values the same way: those up to and with a cut, and those above.
+
+        Categories are whole numbers that values are cut to, so that 0 begins above −1, and k above the double before k.
+        """
+        if node in self.categories:
+            edges = {edge for category in self.categories[node] for edge in (category, category + 1)}
+            return {math.nextafter(edge, -math.inf) if edge else -1.0 for edge in edges}
+        zero = {-ZERO, ZERO} if self.missing[node] == MISSING_ZERO else set()
+        return {self.threshold[node]} | zero
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,30 +123,47 @@ def _tree(block: str, number: int, columns: int) -> Tree:
         raise TreeError(f"the LightGBM model has tree '{number_line.strip()}' where {where} should stand")
     fields = _fields(body)
     leaves = _int(fields, "num_leaves", where)
-    if fields.get("num_cat", "0") != "0":
-        raise TreeError(f"{where} has categorical splits, which the scorer doesn't do: one-hot the column")
     if fields.get("is_linear", "0") != "0":
         raise TreeError(f"{where} is a linear tree, which the scorer doesn't do: train with linear_tree=false")
     if not 1 <= leaves <= MAX_LEAVES:
         raise TreeError(f"{where} has {leaves} leaves; the scorer does 1 to {MAX_LEAVES}: lower num_leaves")
     values = _floats(fields, "leaf_value", where)
     if leaves == 1:
-        tree = Tree((), (), (), (), (), (), values)
+        tree = Tree((), (), (), (), (), (), values, {})
     else:
-        kinds = _ints(fields, "decision_type", where)
-        if any(kind & 1 for kind in kinds):
-            raise TreeError(f"{where} has categorical splits, which the scorer doesn't do: one-hot the column")
+        kinds, thresholds = _ints(fields, "decision_type", where), _floats(fields, "threshold", where)
         tree = Tree(
             _ints(fields, "split_feature", where),
-            _floats(fields, "threshold", where),
+            thresholds,
             tuple(bool(kind & 2) for kind in kinds),
             tuple(kind >> 2 & 3 for kind in kinds),
             _ints(fields, "left_child", where),
             _ints(fields, "right_child", where),
             values,
+            _categories(fields, kinds, thresholds, where) if any(kind & 1 for kind in kinds) else {},
         )
     _check(tree, leaves, columns, where)
     return tree
+
+
+def _categories(
+    fields: Mapping[str, str], kinds: Sequence[int], thresholds: Sequence[float], where: str
+) -> dict[int, frozenset[int]]:
+    """The categories that go left, by node. A threshold is the number of a bit set, which lies between two bounds."""
+    bounds, words = _ints(fields, "cat_boundaries", where), _ints(fields, "cat_threshold", where)
+    if bounds[:1] != (0,) or list(bounds) != sorted(bounds) or bounds[-1] != len(words):
+        raise TreeError(f"{where} is damaged: the bounds of its categories don't fit them")
+    if not all(0 <= word < 2**32 for word in words):
+        raise TreeError(f"{where} is damaged: its categories are no sets of bits")
+    found = {}
+    for node, (kind, threshold) in enumerate(zip(kinds, thresholds, strict=False)):
+        if kind & 1:
+            if not (0 <= threshold < len(bounds) - 1 and threshold == int(threshold)):
+                raise TreeError(f"{where} is damaged: it splits on categories that aren't there")
+            own = words[bounds[int(threshold)] : bounds[int(threshold) + 1]]
+            members = (32 * at + bit for at, word in enumerate(own) for bit in range(32) if word >> bit & 1)
+            found[node] = frozenset(members)
+    return found
 
 
 def _check(tree: Tree, leaves: int, columns: int, where: str) -> None:
@@ -138,33 +174,34 @@ def _check(tree: Tree, leaves: int, columns: int, where: str) -> None:
         raise TreeError(f"{where} is damaged: it holds values that are not finite")
     if any(not 0 <= feature < columns for feature in tree.feature) or any(kind == 3 for kind in tree.missing):
         raise TreeError(f"{where} is damaged: it splits on a column or in a way that doesn't exist")
-    if sorted(leaf for leaf in leaves_in_order(tree, where)) != list(range(leaves)):
+    if sorted(plan(tree, where).order) != list(range(leaves)):
         raise TreeError(f"{where} is damaged: not every leaf is reached exactly once")
 
 
-def leaves_in_order(tree: Tree, where: str = "the tree") -> Iterator[int]:
-    """The leaves from left to right. Raises TreeError for child indices that form no tree."""
-    if not tree.feature:
-        yield 0
-        return
-    stack, steps = [0], 0
+class Plan(NamedTuple):
+    """Where a tree's leaves stand when they are counted from left to right."""
+
+    order: list[int]
+    """The leaf at each place."""
+    spans: list[tuple[int, int]]
+    """For each inner node, the first place below its left child, and the one after the last."""
+
+
+def plan(tree: Tree, where: str = "the tree") -> Plan:
+    """Raises TreeError for child indices that form no tree."""
+    nodes, leaves = len(tree.feature), len(tree.leaf)
+    order: list[int] = []
+    first, after = [0] * nodes, [0] * nodes
+    stack, steps = [(0 if nodes else ~0, False)], 0
     while stack:
-        node, steps = stack.pop(), steps + 1
-        if node >= len(tree.feature) or ~node >= len(tree.leaf) or steps > 2 * len(tree.leaf):
+        (node, is_left_done), steps = stack.pop(), steps + 1
+        if not -leaves <= node < nodes or steps > 4 * leaves:
             raise TreeError(f"{where} is damaged: its child indices form no tree")
         if node < 0:
-            yield ~node
+            order.append(~node)
+        elif is_left_done:
+            after[node] = len(order)
         else:
-            stack += (tree.right[node], tree.left[node])
-
-
-def left_leaves(tree: Tree) -> Sequence[tuple[int, ...]]:
-    """For each inner node, the leaves below its left child."""
-    below: dict[int, tuple[int, ...]] = {~leaf: (leaf,) for leaf in range(len(tree.leaf))}
-
-    def collect(node: int) -> tuple[int, ...]:
-        if node not in below:
-            below[node] = collect(tree.left[node]) + collect(tree.right[node])
-        return below[node]
-
-    return tuple(collect(tree.left[node]) for node in range(len(tree.feature)))
+            first[node] = len(order)
+            stack += ((tree.right[node], False), (node, True), (tree.left[node], False))
+    return Plan(order, list(zip(first, after, strict=True)))

@@ -17,6 +17,7 @@ from evaluation.values.time_order import time_ordered
 from evaluation.values.worth import worth
 from models.artifact import Model, record_golden, save
 from models.encoding import Encoding
+from models.fitting.reference import by_lightgbm
 from models.frames import facts_row
 from models.predictors import Predictor
 from scaling.engines import Engine
@@ -133,7 +134,8 @@ def _model(
         calibration=fitted.calibration,
         info={key: metrics[key] for key in kept} | config.to_json(),
     )
-    return record_golden(made, golden_questions(fits.encoding, fits.logged.facts))
+    questions = golden_questions(fits.encoding, fits.logged.facts)
+    return record_golden(made, questions, by_lightgbm(predictor, fits.encoding))
 
 
 def golden_questions(encoding: Encoding, facts: pd.DataFrame) -> list[tuple[dict[str, Value], str]]:

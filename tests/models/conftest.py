@@ -7,6 +7,7 @@ from decisioning.catalog import FeatureSpec, FeatureType
 from decisioning.domain import NOTHING
 from models.artifact import Means, Model, record_golden
 from models.encoding import Encoding, Traits
+from models.fitting.reference import by_lightgbm
 from models.learners import LEARNERS, Sample, fit
 
 FEATURES = (
@@ -77,26 +78,11 @@ def models(encoding, sample):
         0.24,
     )
     question = {"age": 33, "paying": True, "tier": "basic", "likes": frozenset({"pop"})}
-    return {
-        learner: record_golden(
-            Model(
-                "upsell",
-                3,
-                learner,
-                "convert",
-                encoding,
-                means,
-                True,
-                0.75,
-                fit(
-                    learner,
-                    encoding,
-                    sample,
-                    SMALL.get(learner, {}),
-                    1,
-                ),
-            ),
-            [({}, "home"), (question, "shelf")],
-        )
-        for learner in LEARNERS
-    }
+    return {learner: made(learner, encoding, sample, means, question) for learner in LEARNERS}
+
+
+def made(learner, encoding, sample, means, question):
+    """Its golden rows are LightGBM's own answers."""
+    predictor = fit(learner, encoding, sample, SMALL.get(learner, {}), 1)
+    model = Model("upsell", 3, learner, "convert", encoding, means, True, 0.75, predictor)
+    return record_golden(model, [({}, "home"), (question, "shelf")], by_lightgbm(predictor, encoding))

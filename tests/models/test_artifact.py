@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 
 from decisioning.domain import NOTHING
 from models.artifact import JSON, TEXT, ArtifactError, load, save, stamp
+from models.by_c import NOT_BUILT, ByC
+from models.by_numpy import ByNumpy
 from models.learners import LEARNERS
+from models.scorer import NUMPY, Way, fastest
 
 NAMES = ["annual", "monthly", NOTHING, "vinyl", "brand_new"]
 QUESTION = {"age": 41, "paying": True, "tier": "free", "likes": frozenset({"jazz"})}
@@ -131,6 +134,42 @@ def test_a_model_that_scores_golden_rows_differently_is_refused(models):
         change(obj)
         with pytest.raises(ArtifactError, match="golden row"):
             load({**files, JSON: json.dumps(obj).encode()})
+
+
+def test_the_way_it_is_scored_in_is_told(models, monkeypatch):
+    monkeypatch.delenv("SEGUE_SCORER", raising=False)
+    assert load(save(models["lightgbm"])).way == load(save(models["dr_learner"])).way == fastest()
+    assert load(save(models["logistic"])).way is None
+    monkeypatch.setenv("SEGUE_SCORER", "numpy")
+    assert load(save(models["t_learner"])).way == Way(NUMPY, "SEGUE_SCORER=numpy")
+
+
+@pytest.mark.skipif(bool(NOT_BUILT), reason=NOT_BUILT)
+@pytest.mark.parametrize("learner", ["lightgbm", "t_learner", "dr_learner"])
+def test_where_c_misses_a_golden_row_numpy_takes_over_and_where_both_do_the_model_is_refused(
+    models, learner, monkeypatch
+):
+    monkeypatch.delenv("SEGUE_SCORER", raising=False)
+    files, wanted = save(models[learner]), models[learner].score(QUESTION, "home", NAMES)
+    monkeypatch.setattr("models.scorer.ByC", a_bit_off(ByC))
+    model = load(files)
+    assert model.way == Way(NUMPY, "by C it scores golden row 0 differently from LightGBM")
+    assert model.score(QUESTION, "home", NAMES) == wanted
+    monkeypatch.setattr("models.scorer.ByNumpy", a_bit_off(ByNumpy))
+    with pytest.raises(ArtifactError, match="golden row 0 differently from when it was trained"):
+        load(files)
+
+
+def a_bit_off(engine):
+    """The engine with scores that are too large, by more than `exp` and `log` may differ between machines."""
+
+    class Off(engine):
+        def __init__(self, parts):
+            super().__init__(parts)
+            right = self.scores
+            self.scores = lambda context, asked: [s + 1e-11 for s in right(context, asked)]
+
+    return Off
 
 
 @given(st.data())

@@ -117,8 +117,17 @@ def test_what_cannot_be_monotone_is_named(encoding, sample):
 def test_what_a_config_cannot_say_to_lightgbm_is_refused(encoding, sample):
     with pytest.raises(UserError, match="can't set LightGBM's objective"):
         fit("lightgbm", encoding, sample, {"objective": "regression"}, 0)
-    with pytest.raises(UserError, match="80 leaves"):
-        fit("lightgbm", encoding, sample, {"num_leaves": 80, "min_data_in_leaf": 2, "min_sum_hessian_in_leaf": 0}, 0)
+
+
+def test_trees_that_the_scorer_cannot_do_are_refused(encoding, sample, monkeypatch):
+    with monkeypatch.context() as few:
+        few.setattr("models.trees.MAX_LEAVES", 16)
+        with pytest.raises(UserError, match=r"tree 0 has .* leaves; the scorer does 1 to 16: lower num_leaves"):
+            fit("lightgbm", encoding, sample, {"num_leaves": 31, "min_data_in_leaf": 5}, 0)
+    monkeypatch.setattr("models.masks.LARGEST", 100)
+    for learner in ("lightgbm", "t_learner"):
+        with pytest.raises(UserError, match=r"can't be served: .* too large tables: train fewer"):
+            fit(learner, encoding, sample, SMALL if learner == "lightgbm" else {"min_rows": 10, "min_positives": 1}, 0)
 
 
 def test_unknown_learners_and_parameters_are_named(encoding, sample):
