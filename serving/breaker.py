@@ -99,11 +99,11 @@ class GuardedStore:
     async def read(self, user: str, schema: Schema, budgets: Sequence[str], timeout: float, own: str = "") -> Facts:
         """All that is known of a user, and what is out of `budgets`; without what the decision `own` itself showed."""
         if self._circuit.state is State.OPEN:
-            return self._unread(DOWN)
+            return self.unread(DOWN)
         try:
             found = await self._store.read(user, schema, budgets, own, timeout=timeout)
         except Exception as error:  # noqa: BLE001  whatever a store raises, the request is answered
-            return self._unread(self._judged(error))
+            return self.unread(self._judged(error))
         self._circuit.good += 1
         self.outcomes["ok"] += 1
         found = self._known(found)
@@ -248,7 +248,7 @@ class GuardedStore:
         self._killed = found.killed
         return found
 
-    def _unread(self, why: str) -> Facts:
+    def unread(self, why: str) -> Facts:
         self.outcomes[why] += 1
         return Facts(killed=self._killed, unread=UNREAD, degraded=(why,))
 

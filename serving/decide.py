@@ -9,7 +9,7 @@ import structlog
 
 from decisioning import engine
 from decisioning.catalog import Catalog, Surface
-from decisioning.domain import Decision, Facts, Reason, Request, Source, decided, record
+from decisioning.domain import Decision, Facts, Reason, Request, Rung, Source, decided, record
 from decisioning.explain import explain, with_changes
 from decisioning.identity import decision_id, sticky_until, user_key
 from serving.access import ANYBODY, Caller
@@ -17,8 +17,10 @@ from serving.answers import encoded
 from serving.breaker import GuardedStore
 from serving.context import read_context
 from serving.errors import ApiError, invalid
+from serving.pressure import SPARED, rung
 from serving.runtime import Current, Runtime
 from serving.schemas import DecisionRequest, read_decision
+from serving.shedding import FALLBACK, UNEXPLAINED, shed
 from serving.units import Decide, Desk
 from stores.api_keys import EXPLAIN
 from stores.log.decision_log import CHALLENGER, DecisionRecord
@@ -97,14 +99,23 @@ async def made(
 
     budget = surface.deadline if patience is None else min(patience, surface.deadline)
     wait = Wait((arrived or started) + budget, min(SHORTEST_WAIT, budget))
-    facts, before = await _known(runtime.store, current, surface, request, wait.left())
-    if ignored:
-        facts = replace(facts, degraded=(*facts.degraded, *ignored))
+    age = 0.0 if arrived is None else started - arrived
+    step = rung(age, budget)
+    if step is Rung.FALLBACK:
+        facts, before = runtime.store.unread(FALLBACK), None
+    else:
+        facts, before = await _known(runtime.store, current, surface, request, wait.left())
+        age = max(age, runtime.pressure.lag())  # without the store's own time: models cost no more where that is slow
+        step = rung(age, budget, is_read=True)
+    has_reasons = sent.explain and age < SPARED
+    admitted = (*ignored, UNEXPLAINED) if sent.explain and not has_reasons else ignored
+    if admitted:
+        facts = replace(facts, degraded=(*facts.degraded, *admitted))
     read = perf_counter()
 
     desk = Desk(runtime.store, current, request, expires - now, wait.left)
     scoring: list[float] = []
-    decision, facts, is_new = await _settle(desk, surface, facts, before, sent.dry_run, scoring)
+    decision, facts, is_new = await _settle(desk, surface, facts, before, step, sent.dry_run, scoring)
     record = None
     if is_new:
         durations = {"parse": parsed - started, "read": read - parsed, "decide": perf_counter() - read}
@@ -112,14 +123,15 @@ async def made(
             durations[CHALLENGER] = sum(scoring)  # a part of `decide`
         record = DecisionRecord(request, facts, decision, durations)
         if decision.slate and current.release.plans[request.surface].counts_decisions:
-            await runtime.store.record(decided(request, decision), wait.left())
-    why = await _reasons(current, request, facts, decision) if sent.explain else None
+            patiently = 0.0 if step is Rung.FALLBACK else wait.left()
+            await runtime.store.record(decided(request, decision), patiently)
+    why = await _reasons(current, request, facts, decision) if has_reasons else None
     repeated = None if is_new else DRY_RUN if sent.dry_run else STICKY
     return Made(encoded(decision, expires, why), decision, facts, now, record, repeated)
 
 
 async def _settle(
-    desk: Desk, surface: Surface, facts: Facts, before: bytes | None, dry_run: bool, scoring: list[float]
+    desk: Desk, surface: Surface, facts: Facts, before: bytes | None, step: Rung, dry_run: bool, scoring: list[float]
 ) -> tuple[Decision, Facts, bool]:
     """The answer, the facts that it was made of, and whether it is new: neither given before nor a dry run.
 
@@ -129,12 +141,13 @@ async def _settle(
     again = _again(desk, surface, facts, before)
     if again is not None and (dry_run or await desk.holds(again.slate)):
         return again, facts, False
+    facts = shed(desk.current, desk.request, facts, step)
     if dry_run:
         return _decide(desk.current, desk.request, facts), facts, False
     decision, facts = await desk.decide(_timed(scoring) if desk.current.watch else _decide, facts)
     if sticky.is_same(decision, before):
         return decision, facts, False
-    if surface.sticky:
+    if surface.sticky and step is not Rung.FALLBACK:
         theirs = _again(desk, surface, facts, await _remember(desk, surface, decision, before))
         if theirs is not None:
             return theirs, facts, False
@@ -188,8 +201,11 @@ def _request(
 
 def _decide(current: Current, request: Request, facts: Facts) -> Decision:
     """The engine's decision. Should it fail, which is a bug, an empty answer: no offer breaks no rule."""
+    current.scores.open()
     try:
-        return engine.decide(current.release, request, facts)
+        decision = engine.decide(current.release, request, facts)
+        current.scores.keep(request.user, request.surface, request.now)
+        return decision
     except Exception:
         log.exception("decide_failed", decision_id=request.decision_id, release=current.release.id)
         degraded = (*facts.degraded, ENGINE_FAILED)

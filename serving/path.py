@@ -79,7 +79,8 @@ def counted(runtime: Runtime, found: Made) -> None:
     if found.repeated is not None:
         runtime.metrics.repeated[found.repeated] += 1
     else:
-        as_of = found.facts.as_of
+        as_of, shed = found.facts.as_of, found.facts.shed
+        runtime.metrics.rungs["model" if shed is None else shed.rung] += 1
         runtime.metrics.decided(found.decision, None if as_of is None else found.now - as_of)
 
 

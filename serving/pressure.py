@@ -6,7 +6,8 @@ measured: time lost is what the client feels, whatever the reason.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
 from time import perf_counter
 
 from decisioning.domain import Rung
@@ -20,7 +21,7 @@ PRIOR_AFTER = 0.025
 SPARED = 0.005
 """Seconds that an answer must have left for the store to be asked at all; also the age past which nobody explains."""
 LATE = 0.1
-"""Seconds of age after which a request is refused, until a release says how long its surfaces may take."""
+"""Seconds of age after which a request is refused, however patient its surface: a longer queue helps nobody."""
 
 
 class Pressure:
@@ -32,8 +33,10 @@ class Pressure:
         self._timer: asyncio.TimerHandle | None = None
         self._is_busy = False
         self.late = LATE
-        self.refused = 0
-        """Requests that got 503 as they were too old when they were read."""
+        self.too_late = 0
+        """Requests that were refused for their age."""
+        self.refused: Counter[tuple[str, int]] = Counter()
+        """Those and others that never came to the application, by route and status."""
 
     def arrived(self) -> float:
         """When bytes that are read now came in, at the earliest: after the loop's last look at its sockets."""
@@ -51,13 +54,13 @@ class Pressure:
         now = self._clock()
         return now - self._last if now >= self._due and self._timer is not None else 0.0
 
-    def age(self, arrived: float) -> float:
-        """Seconds since a request arrived."""
-        return self._clock() - arrived
-
     def is_late(self, arrived: float) -> bool:
-        """Whether a request waited longer than any surface may take: nobody waits for its answer any more."""
+        """Whether a request has waited so long that nobody waits for its answer any more."""
         return self._clock() - arrived >= self.late
+
+    def serve(self, deadlines: Collection[float]) -> None:
+        """From now on for surfaces with these deadlines (seconds): what is older than the longest is refused."""
+        self.late = min(max(deadlines, default=LATE), LATE)
 
     def _beat_from(self, now: float) -> None:
         self._last, self._due = now, now + BEAT
@@ -71,13 +74,14 @@ class Pressure:
             self._timer = None
 
 
-def rung(age: float, budget: float) -> Rung:
+def rung(age: float, budget: float, *, is_read: bool = False) -> Rung:
     """How much a request may still cost that is `age` seconds old and has `budget` seconds in all.
 
-    A short budget brings the first steps forward; where it leaves no time to ask the store, nobody asks.
+    A short budget brings the first step forward; where it leaves no time to ask the store, nobody asks. Once the store
+    has been read (`is_read`), the fallback would save nothing.
     """
     if age < min(CACHED_AFTER, budget / 2):
         return Rung.MODEL
-    if age > budget - SPARED:
+    if age > budget - SPARED and not is_read:
         return Rung.FALLBACK
     return Rung.CACHED if age < PRIOR_AFTER else Rung.PRIOR

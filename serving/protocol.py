@@ -37,6 +37,11 @@ from serving.guard import (
 )
 from serving.pressure import Pressure
 
+SHEDS = {"/v1/decisions": "decisions", "/v1/events": "events"}
+"""The routes that are refused where the worker is too far behind, by their names in metrics. All others are cheap, and
+say how it is."""
+OTHER = "other"
+
 IDLE, HEAD, BODY, CLOSING = range(4)
 """What is being read: nothing, a request's head, its body, what a client still sends after its last answer."""
 
@@ -222,8 +227,9 @@ class Protocol(HttpToolsProtocol):
     def _run(self, exchange: Exchange) -> None:
         self._active = exchange
         pressure = self.guard.pressure
-        if pressure.is_late(exchange.arrived) and exchange.scope["path"].startswith("/v1/"):
-            pressure.refused += 1
+        if pressure.is_late(exchange.arrived) and (route := SHEDS.get(exchange.scope["path"])):
+            pressure.too_late += 1
+            pressure.refused[route, OVERLOADED.status] += 1
             exchange.refuse(OVERLOADED)
             return
         exchange.scope["segue.arrived"] = exchange.arrived
@@ -263,6 +269,7 @@ class Protocol(HttpToolsProtocol):
             if exchange.has_begun:
                 self.transport.abort()  # the rest of its answer would hang on the rest of its body
             else:
+                self.guard.pressure.refused[OTHER, error.status] += 1
                 exchange.fail(error)
             exchange.leave()
         elif self._active is None:
@@ -273,6 +280,7 @@ class Protocol(HttpToolsProtocol):
     def _end(self, error: ApiError | None = None) -> None:
         """Closes, after some last words. A client that is still sending is given the time to read them."""
         if error is not None:
+            self.guard.pressure.refused[OTHER, error.status] += 1
             body = error.body()
             headers = [*error_headers(error, len(body)), (b"connection", b"close")]
             lines = b"".join(b"%b: %b\r\n" % header for header in headers)

@@ -26,6 +26,7 @@ from serving.ids import RandomIds
 from serving.journal import Journal
 from serving.metrics import Metrics
 from serving.pressure import Pressure
+from serving.score_cache import ScoreCache, noted
 from serving.standing import Standing
 from serving.stopwatch import Stopwatch, watched
 from stores.catalog_files import read_catalog_files
@@ -55,13 +56,16 @@ class Current:
     """Those that some rule or group can know; others are kept all the same."""
     watch: Stopwatch | None = None
     """What a challenger's scoring takes; None where nothing challenges."""
+    scores: ScoreCache = field(default_factory=ScoreCache)
+    """What its models last said of each user."""
 
     @classmethod
     def of(cls, release: Release) -> "Current":
+        release, scores = noted(release)
         release, watch = watched(release)
         catalog = release.catalog
         types = frozenset(EventType) | {group.converts_on for group in catalog.groups.values()}
-        return cls(release, Schema.of(catalog.features), Ledger.of(catalog), types, watch)
+        return cls(release, Schema.of(catalog.features), Ledger.of(catalog), types, watch, scores)
 
 
 NOTHING_LOADED = Current.of(Release("none", Catalog("none")))
@@ -75,7 +79,7 @@ def prepared(release: Release) -> Current:
     """
     current = Current.of(release)
     for surface in release.catalog.surfaces:
-        decide(release, Request("warm", "warm", surface, time.time()), Facts())
+        decide(current.release, Request("warm", "warm", surface, time.time()), Facts())
     gc.collect()
     gc.freeze()
     return current
@@ -215,6 +219,7 @@ class Runtime:
 
     def _swap(self, loaded: Current) -> None:
         before, self.current = self.current, loaded
+        self.pressure.serve([one.deadline for one in loaded.release.catalog.surfaces.values()])
         state = self._row.state
         models = sorted(scorer.label for scorer in loaded.release.scorers.values())
         self._row = row_of(self.place, loaded.release)

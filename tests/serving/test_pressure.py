@@ -1,0 +1,136 @@
+"""How far behind a worker is, and what that leaves of a decision."""
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from decisioning.domain import Known, Rung, Scores
+from serving.pressure import BEAT, LATE, Pressure, rung
+from serving.score_cache import MAX_AGE, ScoreCache
+
+ORDER = list(Rung)
+
+
+class Clock:
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_what_is_read_by_a_loop_that_looks_often_has_just_arrived():
+    async def run():
+        pressure = Pressure(clock := Clock())
+        assert pressure.arrived() == clock.now
+        clock.now += BEAT / 2
+        assert pressure.arrived() == clock.now
+        assert pressure.lag() == 0.0
+
+    asyncio.run(run())
+
+
+def test_what_is_read_after_a_long_turn_may_have_come_when_it_began():
+    async def run():
+        pressure = Pressure(clock := Clock())
+        began = pressure.arrived()
+        clock.now += 0.08  # nobody looked at a socket meanwhile
+        assert pressure.arrived() == began
+        assert pressure.lag() == pytest.approx(0.08)
+        assert not pressure.is_late(began)
+        clock.now += LATE
+        assert pressure.is_late(began)
+
+    asyncio.run(run())
+
+
+def test_the_heart_stops_when_nothing_comes_and_an_idle_hour_is_no_lag():
+    async def run():
+        pressure = Pressure(clock := Clock())
+        pressure.arrived()
+        await asyncio.sleep(4 * BEAT)
+        assert pressure._timer is None
+        clock.now += 3600.0
+        assert pressure.lag() == 0.0
+        assert pressure.arrived() == clock.now
+
+    asyncio.run(run())
+
+
+def test_it_is_as_patient_as_the_most_patient_surface_but_not_more_than_that():
+    pressure = Pressure(Clock())
+    pressure.serve([0.03, 0.05])
+    assert pressure.late == 0.05
+    pressure.serve([0.03, 5.0])
+    assert pressure.late == LATE
+    pressure.serve([])
+    assert pressure.late == LATE
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0.001, 1), st.booleans())
+def test_the_older_a_request_the_lower_its_rung(one, other, budget, is_read):
+    younger, older = sorted((one, other))
+    assert ORDER.index(rung(younger, budget, is_read=is_read)) <= ORDER.index(rung(older, budget, is_read=is_read))
+
+
+@pytest.mark.parametrize(
+    ("age", "budget", "expected"),
+    [
+        (0.0, 0.05, Rung.MODEL),
+        (0.014, 0.05, Rung.MODEL),
+        (0.016, 0.05, Rung.CACHED),
+        (0.03, 0.05, Rung.PRIOR),
+        (0.046, 0.05, Rung.FALLBACK),
+        (0.026, 0.03, Rung.FALLBACK),
+        (0.0, 0.002, Rung.MODEL),
+        (0.002, 0.002, Rung.FALLBACK),
+    ],
+)
+def test_the_steps_are_those_that_the_documentation_names(age, budget, expected):
+    assert rung(age, budget) is expected
+    assert rung(age, budget, is_read=True) is not Rung.FALLBACK, "what has been read is used"
+
+
+# --- The scores that are remembered
+
+
+def keep(cache, user, *said, at=0.0):
+    cache.open()
+    for label, offers, p_convert in said:
+        cache.note(label, offers, Scores(p_convert, p_convert))
+    cache.keep(user, "banner", at)
+
+
+def test_it_finds_what_was_last_said_of_a_user_on_a_surface():
+    cache = ScoreCache()
+    keep(cache, "ann", ("upsell/1", ["mug"], [0.5]))
+    keep(cache, "ann", ("upsell/1", ["mug"], [0.25]), ("merch/2", ["cap"], [0.1]))
+    assert cache.find("ann", "banner", 1.0) == {
+        "upsell/1": Known(("mug",), (0.25,)),
+        "merch/2": Known(("cap",), (0.1,)),
+    }
+    assert cache.find("ann", "strip", 1.0) == cache.find("bob", "banner", 1.0) == {}
+
+
+def test_what_is_said_outside_of_a_decision_is_nobodys():
+    cache = ScoreCache()
+    cache.note("upsell/1", ["mug"], Scores([0.9], [0.9]))
+    keep(cache, "ann", ("upsell/1", ["mug"], [0.5]))
+    cache.note("upsell/1", ["mug"], Scores([0.9], [0.9]))
+    keep(cache, "bob")
+    assert cache.find("ann", "banner", 1.0)["upsell/1"].p_convert == (0.5,)
+    assert cache.find("bob", "banner", 1.0) == {}
+
+
+def test_it_forgets_what_is_old_and_what_is_too_much():
+    cache = ScoreCache(most=10)
+    keep(cache, "ann", ("upsell/1", ["mug"], [0.5]))
+    assert cache.find("ann", "banner", MAX_AGE + 1.0) == {}
+    assert cache.find("ann", "banner", -1.0) == {}, "a clock that was set back"
+    for number in range(100):
+        keep(cache, f"user{number}", ("upsell/1", ["mug"], [0.5]))
+        assert len(cache) <= 10
+        assert cache.find(f"user{number}", "banner", 1.0)
+    assert cache.find("ann", "banner", 1.0) == {}
