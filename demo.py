@@ -27,6 +27,7 @@ from workbench import (
     load_catalog_of,
     online_store,
     replay_log,
+    visitors_key,
 )
 
 VISITORS = 3
@@ -132,20 +133,22 @@ class Demo:
 
         started = time.perf_counter()
 
-        def visit(address: str) -> None:
+        def visit(client: Client) -> None:
             steps.seconds["serve"] = round(time.perf_counter() - started, 2)
-            threading.Thread(target=self._visit, args=(steps, catalog, address), daemon=True).start()
+            threading.Thread(target=self._visit, args=(steps, catalog, client), daemon=True).start()
 
-        run(Settings(self.home, port=free_port(self.port), redis_url=url, drain=0.0, quiet=True), on_ready=visit)
+        settings = Settings(self.home, port=free_port(self.port), redis_url=url, drain=0.0, quiet=True)
+        with visitors_key(self.home, "segue demo", time.time()) as key:
+            run(settings, on_ready=lambda address: visit(Client(address, key)))
         self.console.print("Stopped.")
 
-    def _visit(self, steps: Steps, catalog: Catalog, address: str) -> None:
+    def _visit(self, steps: Steps, catalog: Catalog, client: Client) -> None:
         """Asks as clients would. Whatever goes wrong here is a problem of the tour, and never leaves it hanging."""
         try:
-            self._tell(catalog, Client(address))
+            self._tell(catalog, client)
             if self.check:
                 with steps.step("check", "Check decisions, events and replay over HTTP"):
-                    self.problems += exercise(Client(address), catalog, self._some_users(50))
+                    self.problems += exercise(client, catalog, self._some_users(50))
                     report = replay_log(self.home, "1000")
                     if not report["ok"]:
                         self.problems.append(f"replay: {report}")
@@ -157,9 +160,9 @@ class Demo:
             if self.check or self.problems:
                 os.kill(os.getpid(), signal.SIGINT)
             else:
-                self._farewell(address)
+                self._farewell(client.address)
 
-    def _tell(self, catalog: Catalog, client: "Client") -> None:
+    def _tell(self, catalog: Catalog, client: Client) -> None:
         """Three decisions, told from their log records as a person would want to read them."""
         release = current_release(self.home)
         surfaces = sorted(catalog.surfaces, key=lambda name: -len(catalog.offers_on(name)))

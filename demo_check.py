@@ -24,11 +24,16 @@ class Client:
     """A client surface: the few calls that one makes."""
 
     address: str
+    key: str | None = None
+    """Sent where the server asks for one."""
 
     def call(self, path: str, body: object = None, raw: bytes | None = None) -> tuple[int, Any]:
         """(status, decoded body) of a GET, or of a POST where there is a body."""
         content = raw if raw is not None else json.dumps(body).encode() if body is not None else None
-        request = Request(self.address + path, content, {"Content-Type": "application/json"})
+        headers = {"Content-Type": "application/json"}
+        if self.key is not None:
+            headers["Authorization"] = f"Bearer {self.key}"
+        request = Request(self.address + path, content, headers)
         try:
             with urlopen(request, timeout=TIMEOUT) as response:
                 return response.status, json.load(response)

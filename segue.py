@@ -16,6 +16,7 @@ from verbs.deciding import deciding
 from verbs.drift import drifting
 from verbs.erase import erasing
 from verbs.features import features
+from verbs.keys import keys
 from verbs.learning import learning
 from verbs.logs import logs
 from verbs.options import JsonOption, RedisOption, SeedOption, group
@@ -38,6 +39,7 @@ app.add_typer(catalog, name="catalog")
 app.add_typer(learning)
 app.add_typer(tuning)
 app.add_typer(deciding)
+app.add_typer(keys, name="keys")
 app.add_typer(batch)
 app.add_typer(whatif_verbs)
 app.add_typer(simulating)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -84,6 +85,22 @@ def online_store(home: Home, redis_url: str | None) -> Iterator[str]:
 
     with running(home.valkey) as url:
         yield url
+
+
+@contextmanager
+def visitors_key(home: Home, who: str, now: float) -> Iterator[str | None]:
+    """An API key for as long as this lasts, where servers of this work folder ask for one; else None."""
+    from stores.api_keys import SCOPES, KeyFile
+
+    if not home.keys.exists():
+        yield None
+        return
+    keys, name = KeyFile(home.keys), f"visitor-{uuid.uuid4().hex[:8]}"
+    issued = keys.add(name, list(SCOPES), expires_at=now + 86_400.0, who=who, now=now)
+    try:
+        yield issued.text
+    finally:
+        keys.revoke(name)
 
 
 def current_release(home: Home) -> Release:

@@ -89,6 +89,8 @@ class Access:
         self._content: bytes | None = None
         self._clients: tuple[Client, ...] = ()
         self._guests: _Guests | None = None
+        self.tells = True
+        """Whether it says in the log what becomes of the file; of several processes that follow it, one is enough."""
         self.problem: str | None = None
         """What is wrong with the file now."""
         self.limited: MutableMapping[str, int] = defaultdict(int)
@@ -136,7 +138,7 @@ class Access:
                 self._clients, self._content = parse(content), content
                 self._let_in()
                 keys = sum(len(client.keys) for client in self._clients)
-                log.info("keys_loaded", clients=len(self._clients), keys=keys)
+                self._tell(log.info, "keys_loaded", clients=len(self._clients), keys=keys)
         except FileNotFoundError:
             self._note("there is no such file" if self._required or self._guests is not None else None)
         except (OSError, ValueError) as error:
@@ -162,9 +164,13 @@ class Access:
         self.problem = problem
         if problem is not None:
             kept = "the last good ones" if self._guests is not None else "none: nobody is let in"
-            log.error("keys_unreadable", file=str(self._file), why=problem, kept=kept)
+            self._tell(log.error, "keys_unreadable", file=str(self._file), why=problem, kept=kept)
         else:
-            log.info("keys_readable", file=str(self._file))
+            self._tell(log.info, "keys_readable", file=str(self._file))
+
+    def _tell(self, say: Callable[..., object], event: str, **more: object) -> None:
+        if self.tells:
+            say(event, **more)
 
     def _recognised(self, guests: _Guests | None, authorization: bytes | None) -> Caller:
         if guests is None:

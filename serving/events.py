@@ -1,12 +1,15 @@
 """Events: impressions and what followed. First the log, which is the truth; then the counters that rules read."""
 
 import re
+from collections.abc import Sequence
 
 import msgspec
+from msgspec import Raw
 
 from decisioning.domain import DECISION, NOTHING, Event, EventType
 from decisioning.identity import user_key
 from serving.errors import ApiError
+from serving.metrics import Metrics
 from serving.runtime import Current, Runtime
 from serving.schemas import EventRequest, EventsAnswer, Rejected, read_event, split_events
 from stores.log.decision_log import event_line
@@ -31,17 +34,30 @@ _encoder = msgspec.json.Encoder()
 async def answer(runtime: Runtime, body: bytes) -> bytes:
     """Takes one event or a list. A list's events are judged one by one; a single one of wrong shape raises ApiError."""
     result = EventsAnswer(accepted=0, rejected=[], duplicates=0, degraded=[])
-    if not body.lstrip().startswith(b"["):
+    if body.lstrip().startswith(b"["):
+        await _take_many(runtime, split_events(body), result)
+    else:
         await _take(runtime, read_event(body), 0, result)
-        return _encoder.encode(result)
-    for index, raw in enumerate(split_events(body)):
+    _count(runtime.metrics, result)
+    return _encoder.encode(result)
+
+
+async def _take_many(runtime: Runtime, events: Sequence[Raw], result: EventsAnswer) -> None:
+    for index, raw in enumerate(events):
         try:
             sent = read_event(raw)
         except ApiError as error:
             result.rejected.append(Rejected(index, error.message))
         else:
             await _take(runtime, sent, index, result)
-    return _encoder.encode(result)
+
+
+def _count(metrics: Metrics, result: EventsAnswer) -> None:
+    metrics.events["accepted"] += result.accepted - result.duplicates
+    metrics.events["duplicate"] += result.duplicates
+    metrics.events["rejected"] += len(result.rejected)
+    for what in result.degraded:
+        metrics.degraded_events[what] += 1
 
 
 async def _take(runtime: Runtime, sent: EventRequest, index: int, result: EventsAnswer) -> None:

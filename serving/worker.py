@@ -71,6 +71,7 @@ def work(settings: Settings, shared: Shared, place: int, listening: socket.socke
     try:
         main.configure_log(settings)
         runtime = main.runtime_of(settings, shared, place)
+        runtime.access.tells = False  # the supervisor does
         runtime.wanted = shared.board.approved
         runtime.exporter = Exporter(runtime.metrics, shared.metrics, place, shared.board)
         worker = Worker(create_app(runtime), runtime, listening, settings, orders)

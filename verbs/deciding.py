@@ -21,6 +21,7 @@ from verbs.options import (
     EngineOption,
     HomeOption,
     JsonOption,
+    KeysOption,
     LastOption,
     RedisOption,
     WhyOption,
@@ -45,11 +46,15 @@ def serve(
     drain: Annotated[
         float, typer.Option(min=0.0, envvar="SEGUE_DRAIN", help="Seconds to answer on after SIGTERM, not ready.")
     ] = 1.0,
+    keys: KeysOption = None,
+    open_to_all: Annotated[
+        bool, typer.Option("--open", envvar="SEGUE_OPEN", help="Listen for strangers although there are no keys.")
+    ] = False,
     redis_url: RedisOption = None,
 ) -> None:
     """Serve decisions until Ctrl-C: by the release in use, or by the rules alone with --catalog.
 
-    SIGTERM drains, SIGHUP replaces the workers one by one.
+    SIGTERM drains, SIGHUP replaces the workers one by one. Callers need a key once there is one: `segue keys add`.
     """
     from serving.settings import Settings
     from serving.supervisor import serve as serve_by_workers
@@ -62,7 +67,17 @@ def serve(
         )
     with online_store(where, redis_url) as url:
         rules = catalog_folder(where, catalog)
-        settings = Settings(where, host, port, url, catalog=rules, drain=drain, workers=workers)
+        settings = Settings(
+            where,
+            host,
+            port,
+            url,
+            catalog=rules,
+            keys=keys,
+            open_to_all=open_to_all,
+            drain=drain,
+            workers=workers,
+        )
         serve_by_workers(settings, on_ready=welcome)
 
 

@@ -20,6 +20,10 @@ RedisOption = Annotated[
     str | None,
     typer.Option("--redis-url", envvar="REDIS_URL", help="A Redis, a Valkey, a cluster; default: the embedded one."),
 ]
+KeysOption = Annotated[
+    Path | None,
+    typer.Option("--keys", envvar="SEGUE_KEYS", help="The file of API keys; default: keys.json in --home."),
+]
 LastOption = Annotated[
     str, typer.Option("--last", help="How much of the log: a number of decisions, 7d, 24h, 90m, 2w, or all.")
 ]

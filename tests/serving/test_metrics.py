@@ -1,10 +1,13 @@
 """What a worker counts, and how Prometheus is told: the client library's own parser reads every page."""
 
+import asyncio
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 from figures import Figures
 from hypothesis import given
@@ -12,6 +15,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
 from decisioning.domain import Decision, Policy, Shown, Source
+from serving.app import create_app
 from serving.exposition import MOST_SERIES, BulkHistogram, Exporter, shared_folder
 from serving.metrics import Count, Level, Metrics, Spread
 
@@ -168,6 +172,48 @@ def test_a_folder_without_room_costs_the_figures_of_the_others_and_nothing_else(
     exporter.flush()
     assert Figures(exporter.page())("segue_requests_total", route="decisions", code=200) == 1
     assert "metrics_apart" in capsys.readouterr().out
+
+
+def test_the_page_of_a_server_is_what_prometheus_reads(client, ask, event):
+    for more in ({}, {}, {"dry_run": True}, {"slots": 99}):
+        client.post("/v1/decisions", json=ask | more)
+    client.post("/v1/events", json=[event, event, event | {"offer": "none of ours", "event_id": "e2"}])
+    answer = client.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    figures = Figures(answer.content)
+    assert figures("segue_requests_total", route="decisions", code=200) == 3
+    assert figures("segue_requests_total", route="decisions", code=422) == 1
+    assert figures("segue_decisions_total", surface="banner", source="model") == 2
+    assert figures("segue_repeated_decisions_total", why="dry_run") == 1
+    assert figures("segue_feature_age_seconds_sum") == 2 * 3600
+    assert figures("segue_shown_p_convert_count", model="flat/1") == 2
+    assert sum(figures.by("segue_draws_total", "choice").values()) == 2
+    assert figures.by("segue_events_total", "outcome") == {"accepted": 1, "duplicate": 1, "rejected": 1}
+
+
+def test_a_scrape_keeps_no_request_waiting(client, runtime, ask):
+    decided = threading.Event()
+    page = runtime.exporter.page
+
+    def slow_page() -> bytes:
+        assert decided.wait(20), "while the page was made, nobody was answered"
+        return page()
+
+    runtime.exporter.page = slow_page
+
+    async def both() -> int:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(create_app(runtime)), base_url="http://segue"
+        ) as http:
+            scrape = asyncio.create_task(http.get("/metrics"))
+            while not scrape.done():
+                answer = await http.post("/v1/decisions", json=ask)
+                assert answer.status_code == 200
+                decided.set()
+                await asyncio.sleep(0.001)  # nothing else here gives way
+            return (await scrape).status_code
+
+    assert client.run(both()) == 200
 
 
 def test_a_name_of_the_catalog_is_told_whatever_is_in_it():
