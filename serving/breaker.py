@@ -96,31 +96,27 @@ class GuardedStore:
         else:
             self._known(facts)
 
-    async def read(self, user: str, schema: Schema, budgets: Sequence[str], timeout: float, own: str = "") -> Facts:
-        """All that is known of a user, and what is out of `budgets`; without what the decision `own` itself showed."""
+    async def read(self, user: str, schema: Schema, budgets: Sequence[str], timeout: float) -> Facts:
+        """All that is known of a user, and what is out of `budgets`; `timeout` in seconds."""
         if self._circuit.state is State.OPEN:
             return self.unread(DOWN)
         try:
-            found = await self._store.read(user, schema, budgets, own, timeout=timeout)
+            found = await self._store.read(user, schema, budgets, timeout=timeout)
         except Exception as error:  # noqa: BLE001  whatever a store raises, the request is answered
             return self.unread(self._judged(error))
-        self._circuit.good += 1
-        self.outcomes["ok"] += 1
-        found = self._known(found)
-        if self._backlog:
-            found = self._backlog.told(found, user, own)
-        if self._circuit.state is State.READ_ONLY:
-            found = replace(found, degraded=(*found.degraded, READ_ONLY))
-        return found
+        return self._well(found, user)
 
     async def read_again(
         self, user: str, schema: Schema, budgets: Sequence[str], timeout: float, decision_id: str
     ) -> tuple[Facts, bytes | None]:
-        """The same for a decision that may have been made before; and the answer it gave."""
-        facts, answer = await asyncio.gather(
-            self.read(user, schema, budgets, timeout, decision_id), self._recalled(user, decision_id, timeout)
-        )
-        return facts, answer
+        """The same for a decision that may have been made before, without what it showed; and the answer it gave."""
+        if self._circuit.state is State.OPEN:
+            return self.unread(DOWN), None
+        try:
+            found, answer = await self._store.read_again(user, schema, budgets, decision_id, timeout=timeout)
+        except Exception as error:  # noqa: BLE001  whatever a store raises, the request is answered
+            return self.unread(self._judged(error)), None
+        return self._well(found, user, decision_id), answer
 
     async def reserve(
         self, decision_id: str, wants: Sequence[Want], lasts: float, timeout: float
@@ -183,16 +179,6 @@ class GuardedStore:
         with suppress(Exception):
             await self._store.close()
 
-    async def _recalled(self, user: str, decision_id: str, timeout: float) -> bytes | None:
-        """The answer remembered; where that can't be told, there is none."""
-        if self._circuit.state is State.OPEN:
-            return None
-        try:
-            return await self._store.recall(user, decision_id, timeout=timeout)
-        except Exception as error:  # noqa: BLE001
-            self._judged(error)
-            return None
-
     async def _written(self, write: Callable[..., Awaitable[T]], *words: Any, timeout: float) -> T | None:
         """What the store answers to a write; None where it takes none, or failed to answer."""
         if self._circuit.state is not State.CLOSED:
@@ -240,6 +226,17 @@ class GuardedStore:
                 return READ_ONLY
         self._circuit.enter(State.OPEN, _why(error))
         return DOWN
+
+    def _well(self, found: Facts, user: str, own: str = "") -> Facts:
+        """What was read, with what the store does not know yet."""
+        self._circuit.good += 1
+        self.outcomes["ok"] += 1
+        found = self._known(found)
+        if self._backlog:
+            found = self._backlog.told(found, user, own)
+        if self._circuit.state is State.READ_ONLY:
+            found = replace(found, degraded=(*found.degraded, READ_ONLY))
+        return found
 
     def _known(self, found: Facts) -> Facts:
         """Where they can't be read, the kill switches that were read last still hold: safer than none."""

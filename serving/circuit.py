@@ -11,7 +11,7 @@ import structlog
 
 PROBE_EVERY = 0.2
 """Seconds between attempts to mend what is not well."""
-SLOW_SECONDS = 0.2
+SLOW_SECONDS = 0.4
 SLOW_ANSWERS = 5
 """So many answers past their deadline, over such a time, and no good one among them, mean that the store hangs. Many at
 once may be the doing of one moment in which the machine was busy."""

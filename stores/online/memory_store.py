@@ -41,6 +41,11 @@ class MemoryStore(MemoryShelf):
         found = Found(version, packed, history, fresh)
         return facts(found, killed_part(killed), budgets_part(budgets, counted), schema, own)
 
+    async def read_again(
+        self, user: str, schema: Schema, budgets: Sequence[str], decision_id: str, *, timeout: float | None = None
+    ) -> tuple[Facts, bytes | None]:
+        return await self.read(user, schema, budgets, decision_id), await self.recall(user, decision_id)
+
     async def apply(self, event: Event, budgets: Sequence[str] = (), *, timeout: float | None = None) -> bool:
         history = self._history.setdefault(event.user, {})
         trimmed = self._trimmed.setdefault(event.user, {})

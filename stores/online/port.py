@@ -74,6 +74,15 @@ class OnlineStore(Budgets, Protocol):
         """
         ...
 
+    async def read_again(
+        self, user: str, schema: Schema, budgets: Sequence[str], decision_id: str, *, timeout: float | None = None
+    ) -> tuple[Facts, bytes | None]:
+        """`read` for a decision that may have been made before, without what it showed; and the answer remembered.
+
+        An answer that can't be told, as its key is damaged or its part of the store is down, is None.
+        """
+        ...
+
     async def apply(self, event: Event, budgets: Sequence[str] = (), *, timeout: float | None = None) -> bool:
         """Add an event to its user's history and count it towards each of `budgets`: at most once per `event_id`.
 

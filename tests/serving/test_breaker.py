@@ -45,9 +45,8 @@ class Moody:
         await self._write(timeout)
         return {}
 
-    async def recall(self, user, decision_id, *, timeout) -> bytes:
-        await self._suffer(timeout)
-        return b"what was answered"
+    async def read_again(self, user, schema, budgets, decision_id, *, timeout) -> tuple[Facts, bytes]:
+        return await self.read(user, schema, budgets, timeout=timeout), b"what was answered"
 
     async def remember(self, user, decision_id, answer, lasts, instead_of=None, *, timeout) -> None:
         await self._write(timeout)
@@ -86,8 +85,8 @@ def guarded(moody: Moody, story) -> None:
     asyncio.run(told())
 
 
-async def read(store: GuardedStore, own: str = "") -> Facts:
-    return await store.read("user", SCHEMA, (), 0.01, own)
+async def read(store: GuardedStore) -> Facts:
+    return await store.read("user", SCHEMA, (), 0.01)
 
 
 async def until(holds, seconds: float = 2.0) -> None:
@@ -221,7 +220,8 @@ def test_a_store_that_takes_no_writes_is_still_read_and_says_so(moody):
         assert (store.state, store.trouble) == (State.READ_ONLY, READ_ONLY)
         facts = await read(store)
         assert (facts.features, facts.unread, facts.degraded) == ({"seen": True}, frozenset(), (READ_ONLY,))
-        assert (await store.read_again("user", SCHEMA, (), 0.01, "d"))[1] == b"what was answered"
+        again, answer = await store.read_again("user", SCHEMA, (), 0.01, "d")
+        assert (again.features, answer) == ({"seen": True}, b"what was answered")
 
     guarded(moody, story)
 
@@ -251,7 +251,7 @@ def test_caps_know_of_the_events_that_wait_and_a_decision_does_not_find_its_own(
         await store.apply(replace(EVENT, event_id="b", user="bob"), ())
         click = replace(SEEN, type="click")
         assert (await read(store)).history == (SEEN, click)
-        assert (await read(store, own="d")).history == (click,)
+        assert (await store.read_again("user", SCHEMA, (), 0.01, "d"))[0].history == (click,)
 
     guarded(moody, story)
 

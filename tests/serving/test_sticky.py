@@ -269,8 +269,7 @@ def test_a_damaged_memory_is_no_memory_and_a_store_that_is_down_no_obstacle(serv
         async def broken(*_, **__):
             raise ConnectionError
 
-        server.store.recall = broken
-        assert (await server.decide("ann", "push"))["offers"]
+        server.store.read_again = broken
         answer = await server.decide("ann", "push")
         assert answer["degraded"] == ["store:down"]
         assert answer["offers"]

@@ -192,7 +192,7 @@ class Upstream(asyncio.Protocol):
 
 
 def _bound(port: int) -> socket.socket:
-    place = socket.socket()
+    place = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # so asyncio sends without delay
     place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     place.bind((HOST, port))
     return place

@@ -46,7 +46,7 @@ class Server:
         self.folder, self._binary, self._settings = folder, binary, settings
         self.process, self.port = None, 0
         for _ in range(ATTEMPTS):
-            self.port, self.bus = _free_ports(2)
+            self.port, self.bus = free_ports(2)
             if self.start():
                 return
         raise RuntimeError(f"{binary} did not start: {(folder / 'server.log').read_text()[-2000:]}")
@@ -177,7 +177,7 @@ class Cluster:
                 client.execute_command("CLUSTER SETSLOT", slot, "NODE", theirs)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:
