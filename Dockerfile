@@ -6,6 +6,13 @@ RUN python -m venv /opt/segue
 RUN /opt/segue/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary=:all: --requirement requirements/serving.txt
 RUN /opt/segue/bin/python -m pip uninstall --quiet --yes pip
 
+# The slim image has no C compiler, this one has. Of this stage the extension is kept alone.
+FROM python:3.11 AS scorer
+
+COPY models/_bits.c models/_bits.c
+RUN gcc -O3 -ffp-contract=off -shared -fPIC -I"$(python -c 'import sysconfig; print(sysconfig.get_path("include"))')" \
+    models/_bits.c -o "models/_bits$(python -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')"
+
 FROM python:3.11-slim
 
 ARG SEGUE_BUILD=unknown
@@ -23,6 +30,7 @@ WORKDIR /app
 COPY decisioning decisioning
 COPY features features
 COPY models models
+COPY --from=scorer /models/*.so models/
 COPY stores stores
 COPY serving serving
 RUN python -m compileall -q .
