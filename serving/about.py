@@ -4,7 +4,9 @@ import os
 import time
 from importlib.metadata import PackageNotFoundError, version
 
+from decisioning.domain import Scorer
 from decisioning.engine import Release
+from models.scorer import Way
 from serving.board import Row
 
 
@@ -21,7 +23,7 @@ def build() -> str:
 def row_of(slot: int, release: Release) -> Row:
     """The row of a worker that has just taken a release."""
     models = {name: scorer.label for name, scorer in sorted(release.scorers.items())}
-    engines = {str(getattr(scorer, "engine", "none")) for scorer in release.scorers.values()} - {"none"}
+    ways = {way.name for scorer in release.scorers.values() if (way := _way(scorer)) is not None}
     return Row(
         slot=slot,
         pid=os.getpid(),
@@ -29,6 +31,11 @@ def row_of(slot: int, release: Release) -> Row:
         release=release.id,
         catalog=release.catalog.hash,
         models=models,
-        scorer="+".join(sorted(engines)) or "none",
+        scorer="+".join(sorted(ways)) or "none",
         since=time.time(),
     )
+
+
+def _way(scorer: Scorer) -> Way | None:
+    """How a model's trees are scored; None for a model without any."""
+    return getattr(getattr(scorer, "predictor", None), "way", None)

@@ -1,9 +1,14 @@
 """The runtime: it follows the current release, and a bad one changes nothing."""
 
 import asyncio
+import gc
+import resource
 import threading
+import weakref
 from dataclasses import replace
+from pathlib import Path
 
+import phones
 import pytest
 import structlog
 from bad_catalogs import BAD, GOOD
@@ -11,7 +16,7 @@ from bad_catalogs import BAD, GOOD
 from decisioning.engine import Release
 from decisioning.errors import UserError
 from serving import runtime as module
-from serving.runtime import NOTHING_LOADED
+from serving.runtime import NOTHING_LOADED, prepared
 from stores.releases import ReleaseStore
 
 
@@ -165,3 +170,30 @@ def test_no_bad_catalog_takes_the_place_of_the_release_in_use(runtime, tmp_path,
     mended = put("note.yaml", b"levers: {}", bad)
     asyncio.run(runtime.refresh())
     assert runtime.current.release.id == mended
+
+
+def test_a_release_that_is_let_go_is_freed_at_once_and_fifty_swaps_take_no_memory(tmp_path):
+    store = ReleaseStore(tmp_path)
+    ids = []
+    for number in range(2):
+        catalog = phones.CATALOG.replace(b"annual", b"annual%d" % number)
+        ids.append(store.publish(phones.release_files(phones.saved(), catalog), who="t", why="t", now=0.0))
+    held, freed = None, []
+    for number in range(50):
+        loaded = store.load(ids[number % 2])
+        held = prepared(loaded)
+        freed += [weakref.ref(one) for one in (held.release, loaded.scorers["upsell"])]
+        del loaded
+        freed += [weakref.ref(plan) for plan in held.release.plans.values()]
+        if number == 9:
+            before = resident()
+    assert held is not None
+    living = [one for one in freed if one() is not None]
+    assert len(living) <= 3, "the collector, which never looks at what was frozen, is not needed"
+    assert resident() - before < 8 * 2**20
+    gc.unfreeze()
+
+
+def resident() -> int:
+    """Bytes of memory that this process has."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()

@@ -1,5 +1,7 @@
 """A small catalog with a model of trees that is fitted here: phones convert by the annual plan, other devices don't."""
 
+from functools import cache
+
 import numpy as np
 
 from decisioning.catalog_yaml import load_catalog
@@ -22,6 +24,7 @@ offers:
 ROWS = 400
 
 
+@cache
 def fitted() -> Model:
     """`upsell/1`, with golden rows."""
     encoding = Encoding.of(load_catalog({"all.yaml": CATALOG}), ["banner"], ["annual"])
