@@ -1,5 +1,6 @@
 """From what was read and sent to what is known: freshness, defaults, and the names that the catalog declares."""
 
+from collections.abc import Iterator
 from math import inf
 
 from decisioning.catalog import Catalog
@@ -26,16 +27,24 @@ class Knowledge:
         if not context.keys() <= self._context:
             context = {name: value for name, value in context.items() if name in self._context}
         known = {**self._defaults, **facts.features, **context}
-        oldest = facts.as_of if facts.as_of is not None else min(facts.fresh.values(), default=inf)
-        if request.now - oldest > self._freshest:
-            self._forget_stale(known, request.now, facts)
+        if request.now - _oldest(facts) > self._freshest:
+            for name in self._stale(request.now, facts):
+                known[name] = None
         if None in known.values():
             known = {name: self._defaults.get(name) if value is None else value for name, value in known.items()}
             known = {name: value for name, value in known.items() if value is not None}
         return known
 
-    def _forget_stale(self, known: dict[str, Value], now: float, facts: Facts) -> None:
+    def is_stale(self, facts: Facts, now: float) -> bool:
+        """Whether a value that was read is too old to be used."""
+        return now - _oldest(facts) > self._freshest and any(self._stale(now, facts))
+
+    def _stale(self, now: float, facts: Facts) -> Iterator[str]:
         for name, max_age in self._max_age.items():
             at = facts.fresh.get(name, facts.as_of)
-            if at is not None and now - at > max_age and name in known:
-                known[name] = None
+            if at is not None and now - at > max_age and facts.features.get(name) is not None:
+                yield name
+
+
+def _oldest(facts: Facts) -> float:
+    return facts.as_of if facts.as_of is not None else min(facts.fresh.values(), default=inf)

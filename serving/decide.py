@@ -28,6 +28,8 @@ from stores.online import sticky
 
 SHORTEST_WAIT, LONGEST_WAIT = 0.005, 0.050
 """The bounds, in seconds, of what a deadline leaves for each question to the store; a deadline may be shorter still."""
+STALE = "features:stale"
+"""A value that was read is older than its `max_age`, and counts as missing."""
 FRESH_FOR = 300.0
 """Seconds for which an answer may be kept where the surface has no sticky period."""
 
@@ -109,6 +111,8 @@ async def made(
         step = rung(age, budget, is_read=True)
     has_reasons = sent.explain and age < SPARED
     admitted = (*ignored, UNEXPLAINED) if sent.explain and not has_reasons else ignored
+    if current.release.knowledge.is_stale(facts, now):
+        admitted = (*admitted, STALE)
     if admitted:
         facts = replace(facts, degraded=(*facts.degraded, *admitted))
     read = perf_counter()

@@ -50,3 +50,14 @@ def test_a_fresh_value_is_as_old_as_its_own_moment():
     assert fresh(features, {"sessions": NOW - 3600.5}, old)["sessions"] == 0
     assert fresh({"sessions": 5}, {"sessions": NOW - 3600.0})["sessions"] == 5, "of a user whom no snapshot knows"
     assert fresh({"sessions": 5}, {"sessions": NOW - 3600.5})["sessions"] == 0
+
+
+def test_features_are_stale_where_a_value_that_was_read_is_too_old_for_use():
+    def is_stale(features, age, **moments):
+        return KNOWLEDGE.is_stale(Facts(features, NOW - age, fresh=moments), NOW)
+
+    assert not is_stale({"tier": "free", "sessions": 5}, 3600.0)
+    assert is_stale({"tier": "free", "sessions": 5}, 3600.5)
+    assert not is_stale({"tier": "free", "sessions": 5}, 3600.5, sessions=NOW - 60.0)
+    assert not is_stale({"tier": "free", "sessions": None}, 3600.5)
+    assert not KNOWLEDGE.is_stale(Facts(), NOW)
