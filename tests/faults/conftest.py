@@ -28,7 +28,7 @@ from stores.releases import ReleaseStore
 REPOSITORY = Path(__file__).parents[2]
 CATALOG = b"""
 features:
-  consent: {type: bool, if_missing: block}
+  consent: {type: bool, if_missing: block, max_age: 30d}
 surfaces:
   banner: {slots: 1, fallback: generic, deadline: 30ms}
   strip: {slots: 1, fallback: generic, deadline: 30ms}
@@ -128,8 +128,8 @@ def servers_of(home: Home) -> Iterator[Callable[..., Server]]:
 class Valkey:
     """A real one, that can be killed, stopped and started again with its data."""
 
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
-        self.folder, self._stack = folder, stack
+    def __init__(self, folder: Path, home: Home, stack: ExitStack) -> None:
+        self.folder, self._home, self._stack = folder, home, stack
         self.start()
 
     def start(self) -> None:
@@ -148,6 +148,13 @@ class Valkey:
             boss.execute_command("AUTH boss any")
             yield boss
 
+    def publish(self, as_of: float | None = None) -> None:
+        """The features of `ann` and the users of a stand, who consented, and of `noah`, who did not; as of now."""
+        consents = {"ann": True, "noah": False, **dict.fromkeys(USERS, True)}
+        secret, as_of = self._home.secret(), as_of or time.time()
+        rows = [(user_key(secret, user), SCHEMA.pack({"consent": said})) for user, said in consents.items()]
+        publish(self.url, rows, schema=SCHEMA, as_of=as_of, snapshot_id=f"of {as_of}", count=len(rows))
+
     def save(self) -> None:
         with self.admin() as client:
             client.save()
@@ -164,12 +171,10 @@ class Valkey:
 
 @contextmanager
 def valkey_of(folder: Path, home: Home) -> Iterator[Valkey]:
-    """Knows `ann` and the users of a stand, who consented, and `noah`, who did not."""
+    """With the features published."""
     with ExitStack() as stack:
-        valkey = Valkey(folder, stack)
-        consents = {"ann": True, "noah": False, **dict.fromkeys(USERS, True)}
-        rows = [(user_key(home.secret(), user), SCHEMA.pack({"consent": said})) for user, said in consents.items()]
-        publish(valkey.url, rows, schema=SCHEMA, as_of=time.time(), snapshot_id="snap-1", count=len(rows))
+        valkey = Valkey(folder, home, stack)
+        valkey.publish()
         valkey.save()
         yield valkey
 
