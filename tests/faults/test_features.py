@@ -18,6 +18,8 @@ OTHER = (
     b"features: {consent: {type: bool}, plan: {type: enum, values: [free, paid]}}\nsurfaces: {x: {fallback: null}}\n"
 )
 
+OTHER = Schema((FeatureSpec("consent", FeatureType.BOOL), FeatureSpec("plan", FeatureType.ENUM, ("free", "paid"))))
+
 
 class Shelf:
     """Where the features of one user stand in the store, to be tampered with."""
