@@ -16,7 +16,9 @@ RUN gcc -O3 -ffp-contract=off -shared -fPIC -I"$(python -c 'import sysconfig; pr
 FROM python:3.11-slim
 
 ARG SEGUE_BUILD=unknown
-# The home holds `releases` (mounted, or pulled into it) and `logs` (to be shipped). Set SEGUE_SECRET and REDIS_URL.
+# The home holds `releases` (mounted, or pulled into it) and `logs` (to be shipped). Set SEGUE_SECRET, REDIS_URL, and
+# SEGUE_KEYS: the file that `segue keys` makes, in a folder that is mounted. Without keys it starts with SEGUE_OPEN=1
+# alone, which is for a network where something else keeps strangers out.
 ENV PATH=/opt/segue/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     SEGUE_BUILD=$SEGUE_BUILD \

@@ -7,7 +7,7 @@ words of our own or of the catalog, never a client's text: each makes a series t
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 
-from decisioning.domain import Decision
+from decisioning.domain import Decision, Rung
 
 REQUEST_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 5.0)
 """Seconds: close together around the deadlines of surfaces."""
@@ -17,6 +17,7 @@ CHANCE_BOUNDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 
 
 _CHOICES = ("champion", "challenger", "exploration", "holdout", "none")
 _FATES = ("accepted", "duplicate", "rejected")
+_RUNGS = (*map(str, Rung), "refused")
 _LOGS = ("decisions", "events")
 
 
@@ -58,7 +59,7 @@ class Metrics:
         self.degraded = Count("segue_degraded_decisions", "New decisions, by what they lacked.", "reason")
         self.repeated = Count("segue_repeated_decisions", "Answers that are no new decision.", "why")
         self.draws = Count("segue_draws", "New decisions, by whose choice was drawn.", "choice", known=_CHOICES)
-        self.rungs = Count("segue_decision_rungs", "Decisions, by the rung that load left them.", "rung")
+        self.rungs = Count("segue_decision_rungs", "Decisions, by the rung that load left them.", "rung", known=_RUNGS)
         self.p_convert = Spread("segue_shown_p_convert", "Predicted for the first offer.", CHANCE_BOUNDS, "model")
         self.feature_age = Spread("segue_feature_age_seconds", "Of the user's features.", AGE_BOUNDS)
         self.store_reads = Count("segue_store_reads", "Reads of the online store.", "outcome")

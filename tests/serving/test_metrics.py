@@ -1,6 +1,7 @@
 """What a worker counts, and how Prometheus is told: the client library's own parser reads every page."""
 
 import asyncio
+import re
 import subprocess
 import sys
 import threading
@@ -16,7 +17,8 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
 from decisioning.domain import Decision, Policy, Shown, Source
 from serving.app import create_app
-from serving.exposition import MOST_SERIES, BulkHistogram, Exporter, shared_folder
+from serving.board import Board, Row
+from serving.exposition import MOST_SERIES, BulkHistogram, Exporter, Workers, shared_folder
 from serving.metrics import Count, Level, Metrics, Spread
 
 REPOSITORY = Path(__file__).parents[2]
@@ -121,6 +123,22 @@ def test_every_name_is_as_prometheus_wants_it_and_every_metric_says_what_it_is()
         one.name for one in vars(metrics).values() if isinstance(one, Count | Spread | Level)
     }
     assert all(family.documentation and family.samples for family in families)
+
+
+def test_the_page_for_operators_has_every_metric_and_its_labels_and_no_other(runtime):
+    told = {}
+    for row in (REPOSITORY / "docs" / "serving.md").read_text().splitlines():
+        if row.startswith("| `segue_"):
+            name, labels = (re.findall("`(.*?)`", cell) for cell in row.split("|")[1:3])
+            told[name[0]] = labels
+    counted = [one for one in vars(runtime.metrics).values() if isinstance(one, Count | Spread | Level)]
+    known = {one.name + ("_total" if isinstance(one, Count) else ""): list(one.labels) for one in counted}
+    board = Board(1)
+    board.post(Row(slot=1, pid=1, models={"upsell": "upsell/3"}))
+    for family in Workers(board).collect():
+        (sample,) = family.samples
+        known[sample.name] = list(sample.labels)
+    assert told == known
 
 
 def test_a_label_that_never_ends_ends_as_other():
