@@ -12,11 +12,7 @@ from stand import shown
 from decisioning.catalog import FeatureSpec, FeatureType
 from decisioning.identity import user_key
 from features.schema import Schema
-from stores.online.layout import Keys, Pointer, bucket_of, field_of, tag_of
-
-OTHER = (
-    b"features: {consent: {type: bool}, plan: {type: enum, values: [free, paid]}}\nsurfaces: {x: {fallback: null}}\n"
-)
+from stores.online.layout import Keys, Pointer, bucket_of, field_of
 
 OTHER = Schema((FeatureSpec("consent", FeatureType.BOOL), FeatureSpec("plan", FeatureType.ENUM, ("free", "paid"))))
 
@@ -39,7 +35,7 @@ class Shelf:
 
 
 def another_schema(packed: bytes) -> bytes:
-    return tag_of(OTHER) + OTHER.pack({"consent": True})
+    return OTHER.tag + OTHER.pack({"consent": True})
 
 
 DAMAGE = {
