@@ -28,14 +28,13 @@ import msgspec
 import numpy as np
 
 from decisioning.domain import DECISION, Event, EventType, HistoryEvent, Value
-from features.schema import Schema
+from features.schema import TAG_BYTES, Schema
 from stores.online.port import CORRUPT, OTHER_SCHEMA
 
 LAYOUT = 2
 """Of versions of the features: what was published under another one is no longer read."""
 USERS_PER_BUCKET = 32
 FIELD_BYTES = 16
-TAG_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,17 +151,12 @@ def buckets_of(fields: Sequence[bytes], buckets: int) -> np.ndarray:
     return np.array([crc32(field) for field in fields], np.uint32) % np.uint32(buckets)
 
 
-def tag_of(schema: Schema) -> bytes:
-    """The four bytes that say under which schema a vector was packed."""
-    return bytes.fromhex(schema.hash)[:TAG_BYTES]
-
-
 def unpack_vector(packed: bytes, schema: Schema) -> tuple[dict[str, Value], tuple[str, ...]]:
     """The feature values, and what is degraded: a vector of another schema, or a damaged one, holds no values."""
-    if packed[:TAG_BYTES] != tag_of(schema):
+    if not packed.startswith(schema.tag):
         return {}, (OTHER_SCHEMA,)
     try:
-        return schema.unpack(packed[TAG_BYTES:]), ()
+        return schema.unpack(packed, TAG_BYTES), ()
     except (ValueError, IndexError):
         return {}, (CORRUPT,)
 
@@ -196,7 +190,7 @@ def unpack_history(packed: Iterable[bytes], own: str = "") -> tuple[HistoryEvent
     if own:
         mark = _mark(own)
         rows = [row for row in rows if row.decision != mark or row.type not in _SHOWN]
-    return tuple(HistoryEvent(type=row.type, offer=row.offer, surface=row.surface, at=row.at) for row in rows)
+    return tuple([HistoryEvent(row.type, row.offer, row.surface, row.at) for row in rows])
 
 
 _SHOWN = (EventType.IMPRESSION, DECISION)

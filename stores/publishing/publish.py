@@ -16,7 +16,7 @@ import numpy as np
 
 from decisioning.errors import UserError
 from features.schema import Schema
-from stores.online.layout import TAG_BYTES, Pointer, Version, buckets_for, tag_of
+from stores.online.layout import TAG_BYTES, Pointer, Version, buckets_for
 from stores.publishing.port import Block, Refused, Row, Rows, Shelf, Source
 
 SAMPLE = 1_000
@@ -76,7 +76,7 @@ def publish(
             return _published(shelf, version, started, changed=False)
         resumed_at, warnings, size = 0, (), TAG_BYTES + 4 * schema.width
         if held != count or again:
-            source = Tagged(source, tag_of(schema))
+            source = Tagged(source, schema.tag)
             if in_use:
                 shelf.mend(version)
             else:

@@ -14,7 +14,7 @@ from decisioning.errors import UserError
 from features.schema import Schema
 from features.snapshots import Snapshot
 from stores.log.decision_log import DecisionRecord
-from stores.online.layout import TAG_BYTES, field_of, tag_of
+from stores.online.layout import TAG_BYTES, field_of
 from stores.publishing.port import Shelf
 from stores.publishing.publish import shelf_at
 from stores.publishing.snapshot import SnapshotRows, publication
@@ -104,7 +104,7 @@ def verify_log(records: Sequence[DecisionRecord], snapshots: Iterable[Snapshot],
 
 
 def _logged_differently(record: DecisionRecord, schema: Schema, row: np.ndarray) -> tuple[str, ...]:
-    logged = tag_of(schema) + schema.pack(record.facts.features)
+    logged = schema.tag + schema.pack(record.facts.features)
     return tuple(name for name in _differing(schema, row, logged) if name not in record.facts.fresh)
 
 
@@ -132,7 +132,7 @@ def _differing(schema: Schema, row: np.ndarray, packed: bytes | None) -> tuple[s
     """The features in which a packed vector differs from the snapshot's `row` (uint8, without the tag)."""
     if packed is None:
         return (ABSENT,)
-    if packed[:TAG_BYTES] != tag_of(schema) or len(packed) != TAG_BYTES + len(row):
+    if packed[:TAG_BYTES] != schema.tag or len(packed) != TAG_BYTES + len(row):
         return (SCHEMA,)
     theirs = np.frombuffer(packed, np.uint8, offset=TAG_BYTES)
     if np.array_equal(theirs, row):

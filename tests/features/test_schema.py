@@ -55,6 +55,27 @@ def test_corrupt_bytes_never_raise_and_never_give_nan(packed):
         assert value == value
 
 
+NUMBERS = st.lists(
+    st.floats(width=32) | st.sampled_from((math.nan, math.inf, -math.inf, -0.0, 0.5, 1.0, 2.0, 3.0, -1.0, 2.0**24)),
+    min_size=6,
+    max_size=6,
+)
+
+
+@given(NUMBERS)
+def test_a_vector_is_unpacked_as_each_of_its_numbers_is_decoded(numbers):
+    """Whatever the numbers are, to the type and the last bit: the unpacking of a whole vector is a short cut."""
+    packed = np.array(numbers, "<f4").tobytes()
+    each = {spec.name: decode(spec, number) for spec, number in zip(SCHEMA.specs, numbers, strict=True)}
+    expected = {name: value for name, value in each.items() if value is not None}
+    for _ in range(2):  # what a number stands for may be known from the first time
+        found = SCHEMA.unpack(b"tag!" + packed, 4)
+        assert (list(found.items()), [*map(repr, found.values())]) == (
+            list(expected.items()),
+            [*map(repr, expected.values())],
+        )
+
+
 def test_a_time_is_kept_to_the_whole_minute_before_it():
     spec = FeatureSpec("seen_at", FeatureType.TIME)
     assert decode(spec, encode(spec, MINUTES_FROM + 119.9)) == MINUTES_FROM + 60.0

@@ -21,7 +21,7 @@ from serving.breaker import GuardedStore
 from stores.connect import connect
 from stores.embedded import embedded_binary
 from stores.online.budgets import Want
-from stores.online.layout import Keys, Pointer, Version, bucket_of, field_of, tag_of
+from stores.online.layout import Keys, Pointer, Version, bucket_of, field_of
 from stores.online.port import PartDown, StoreDown
 from stores.online.redis_store import RedisStore
 
@@ -137,7 +137,7 @@ async def test_what_a_node_that_is_down_holds_is_unread_and_nothing_else(places)
         "killed": keys.killed,
     }
     with connect(places.cluster.url, 5.0) as client:
-        client.hset(keys.bucket(version, 0), field_of(ann), tag_of(SCHEMA) + SCHEMA.pack({"build": 7}))
+        client.hset(keys.bucket(version, 0), field_of(ann), SCHEMA.tag + SCHEMA.pack({"build": 7}))
         client.set(keys.current, Pointer(version).encode())
     async with store_of(places, timeout=0.2) as store:
         await store.apply(event_of(ann), [BUDGET])
