@@ -90,7 +90,8 @@ def online_store(home: Home, redis_url: str | None) -> Iterator[str]:
 @contextmanager
 def visitors_key(home: Home, who: str, now: float) -> Iterator[str | None]:
     """An API key for as long as this lasts, where servers of this work folder ask for one; else None."""
-    from stores.api_keys import SCOPES, KeyFile
+    from stores.api_keys import SCOPES
+    from stores.key_file import KeyFile
 
     if not home.keys.exists():
         yield None

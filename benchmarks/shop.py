@@ -30,8 +30,9 @@ from decisioning.catalog_yaml import load_catalog
 from decisioning.domain import Event
 from decisioning.identity import user_key
 from features.schema import Schema
-from stores.api_keys import DECIDE, MOST_REQUESTS, KeyFile, Limit
+from stores.api_keys import DECIDE, MOST_REQUESTS, Limit
 from stores.home import Home
+from stores.key_file import KeyFile
 from stores.online.redis_store import RedisStore
 from stores.publishing.publish import publish
 from stores.releases import SCHEMA, ReleaseStore

@@ -15,7 +15,8 @@ from verbs.options import DEFAULT_HOME, HomeOption, JsonOption, KeysOption, grou
 from verbs.telling import people, show, who
 
 if TYPE_CHECKING:
-    from stores.api_keys import Client, Issued, Key, KeyFile
+    from stores.api_keys import Client, Key
+    from stores.key_file import Issued, KeyFile
 
 keys = group("API keys: who may ask for decisions and report events. Servers follow within a second.")
 
@@ -47,13 +48,9 @@ def add(
 
     With the first key of all, servers of this work folder stop answering those who have none.
     """
-    from stores.api_keys import DECIDE, EXPLAIN, SCOPES, parse_limit
+    from stores.api_keys import parse_limit
 
-    unknown = [one for one in scope if one not in SCOPES]
-    if unknown:
-        raise UserError(f"There is no scope {unknown[0]}. There are: {', '.join(SCOPES)}.")
-    if EXPLAIN in scope and DECIDE not in scope:
-        raise UserError("The scope explain is for decisions: name decide, too.")
+    _check(scope)
     now, room = time.time(), parse_limit(limit) if limit is not None else None
     store = _file(home, file)
     issued = store.add(name, scope, limit=room, expires_at=_expiry(expires, now), who=who(), now=now)
@@ -77,6 +74,31 @@ def list_keys(file: KeysOption = None, home: HomeOption = DEFAULT_HOME, as_json:
     if not told:
         closed = f"The last key was revoked: servers with {store.path} answer nobody."
         people.print(closed if store.path.exists() else "There are no keys: servers answer everybody.", soft_wrap=True)
+
+
+@keys.command(epilog="Example: segue keys change ios-app --limit 1000/s")
+def change(
+    name: NameArgument,
+    scope: Annotated[
+        list[str] | None,
+        typer.Option("--scope", help="All that its keys may do from now on; repeatable. Default: the same."),
+    ] = None,
+    limit: Annotated[str | None, typer.Option(help="500/s and so on, or none. Default: the same.")] = None,
+    file: KeysOption = None,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Give a client other scopes or another limit. Its keys stay."""
+    from stores.api_keys import parse_limit
+
+    if scope is None and limit is None:
+        raise UserError("Say what to change: --scope or --limit.")
+    if scope is not None:
+        _check(scope)
+    room = None if limit in (None, "none") else parse_limit(limit)
+    client = _file(home, file).change(name, scopes=scope, limit=room, unlimited=limit == "none")
+    changed = _client(client, time.time())
+    show({key: changed[key] for key in ("name", "scopes", "limit")}, as_json)
 
 
 @keys.command(epilog="Example: segue keys rotate ios-app")
@@ -109,8 +131,18 @@ def revoke(
         people.print("That was the last key of all: servers answer nobody until there is another.", soft_wrap=True)
 
 
+def _check(scopes: list[str]) -> None:
+    from stores.api_keys import DECIDE, EXPLAIN, SCOPES
+
+    unknown = [one for one in scopes if one not in SCOPES]
+    if unknown:
+        raise UserError(f"There is no scope {unknown[0]}. There are: {', '.join(SCOPES)}.")
+    if EXPLAIN in scopes and DECIDE not in scopes:
+        raise UserError("The scope explain is for decisions: name decide, too.")
+
+
 def _file(home: Path, chosen: Path | None) -> "KeyFile":
-    from stores.api_keys import KeyFile
+    from stores.key_file import KeyFile
 
     return KeyFile(chosen or Home(home).keys)
 

@@ -59,6 +59,8 @@ def test_a_key_is_made_shown_once_listed_without_it_rotated_and_revoked(here, ho
         (["add", "X Y", "--scope", "decide"], "small letters"),
         (["add", "x", "--scope", "decide", "--limit", "fast"], "--limit can't be fast: write it as 500/s"),
         (["add", "x", "--scope", "decide", "--expires", "soon"], "--expires can't be soon: write it as 12h"),
+        (["change", "x"], "--scope or --limit"),
+        (["change", "x", "--limit", "5/s"], "no client x"),
         (["rotate", "x"], "no client x. There are: none"),
         (["revoke", "x"], "no client x"),
     ],
@@ -68,6 +70,16 @@ def test_a_mistake_gets_one_message_and_makes_no_key(here, home, words, told):
     assert (code, out) == (2, "")
     assert told in " ".join(said.split())
     assert not home.keys.exists() or "sha256" not in home.keys.read_text()
+
+
+def test_what_a_client_may_do_is_changed_without_a_new_key(here, home):
+    here("keys", "add", "tv", "--scope", "decide")
+    _, out, _ = here("keys", "change", "tv", "--limit", "1000/s", "--json")
+    assert json.loads(out) == {"name": "tv", "scopes": ["decide"], "limit": "1000/s"}
+    _, out, _ = here("keys", "change", "tv", "--scope", "decide", "--scope", "metrics", "--json")
+    assert json.loads(out) == {"name": "tv", "scopes": ["decide", "metrics"], "limit": "1000/s"}
+    _, out, _ = here("keys", "change", "tv", "--limit", "none", "--json")
+    assert json.loads(out)["limit"] is None
 
 
 def test_a_damaged_file_is_told_and_left_alone(here, home):

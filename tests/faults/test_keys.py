@@ -13,8 +13,9 @@ import httpx
 import pytest
 from figures import Figures
 
-from stores.api_keys import DECIDE, EVENTS, EXPLAIN, METRICS, KeyFile, Limit
+from stores.api_keys import DECIDE, EVENTS, EXPLAIN, METRICS, Limit
 from stores.home import Home
+from stores.key_file import KeyFile
 
 REPOSITORY = Path(__file__).parents[2]
 ASK = {"user_id": "ann", "surface": "strip"}

@@ -10,7 +10,8 @@ from decisioning.errors import UserError
 from serving import access as door
 from serving.access import ANY, Access, guard_exposure, is_loopback
 from serving.errors import ApiError
-from stores.api_keys import DECIDE, EVENTS, EXPLAIN, METRICS, Issued, KeyFile, Limit
+from stores.api_keys import DECIDE, EVENTS, EXPLAIN, METRICS, Limit
+from stores.key_file import Issued, KeyFile
 
 
 class Clock:

@@ -20,7 +20,8 @@ from serving.access import Access
 from serving.app import create_app
 from serving.breaker import GuardedStore
 from serving.runtime import Current, Runtime
-from stores.api_keys import DECIDE, EVENTS, EXPLAIN, KeyFile, Limit
+from stores.api_keys import DECIDE, EVENTS, EXPLAIN, Limit
+from stores.key_file import KeyFile
 from stores.log.decision_log import decode
 from stores.log.event_log import MemoryLog
 from stores.online.memory_store import MemoryStore

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from decisioning.errors import UserError
-from stores import api_keys
-from stores.api_keys import DECIDE, EVENTS, MOST_CLIENTS, KeyFile, Limit, digest, parse, parse_limit
+from stores import key_file
+from stores.api_keys import DECIDE, EVENTS, MOST_CLIENTS, Limit, digest, parse, parse_limit
+from stores.key_file import KeyFile
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -74,7 +75,7 @@ def test_revoking_all_keys_takes_the_client_away_and_leaves_the_file(keys):
 
 
 def test_each_client_has_a_place_of_its_own_and_one_that_was_used_is_taken_last(keys, monkeypatch):
-    monkeypatch.setattr(api_keys, "MOST_CLIENTS", 4)
+    monkeypatch.setattr(key_file, "MOST_CLIENTS", 4)
     for name in ("a", "b", "c"):
         add(keys, name)
     keys.revoke("b")
@@ -83,6 +84,15 @@ def test_each_client_has_a_place_of_its_own_and_one_that_was_used_is_taken_last(
     assert {one.name: one.place for one in keys.clients()} == {"a": 0, "c": 2, "d": 3, "e": 1}
     with pytest.raises(UserError, match="4 clients already"):
         add(keys, "f")
+
+
+def test_a_client_gets_other_scopes_or_another_limit_and_keeps_its_keys(keys):
+    key = add(keys, scopes=(DECIDE,), limit=Limit(5, 1)).key
+    assert keys.change("ios", limit=Limit(9, 60)).limit == Limit(9, 60)
+    assert keys.change("ios", scopes=(EVENTS, DECIDE)).scopes == (DECIDE, EVENTS)
+    (client,) = keys.clients()
+    assert (client.scopes, client.limit, client.keys) == ((DECIDE, EVENTS), Limit(9, 60), (key,))
+    assert keys.change("ios", unlimited=True).limit is None
 
 
 @pytest.mark.parametrize(
@@ -166,7 +176,7 @@ def test_a_limit_that_is_none_is_told(text):
 ADDING = """
 import sys
 from pathlib import Path
-from stores.api_keys import KeyFile
+from stores.key_file import KeyFile
 for number in range(10):
     KeyFile(Path(sys.argv[1])).add(f"{sys.argv[2]}-{number}", ["decide"], who="test", now=0.0)
 """
