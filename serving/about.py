@@ -4,9 +4,7 @@ import os
 import time
 from importlib.metadata import PackageNotFoundError, version
 
-from decisioning.domain import Scorer
 from decisioning.engine import Release
-from models.scorer import Way
 from serving.board import Row
 
 
@@ -23,7 +21,7 @@ def build() -> str:
 def row_of(slot: int, release: Release) -> Row:
     """The row of a worker that has just taken a release."""
     models = {name: scorer.label for name, scorer in sorted(release.scorers.items())}
-    ways = {way.name for scorer in release.scorers.values() if (way := _way(scorer)) is not None}
+    ways = {way.name for scorer in release.scorers.values() if (way := getattr(scorer, "way", None)) is not None}
     return Row(
         slot=slot,
         pid=os.getpid(),
@@ -34,8 +32,3 @@ def row_of(slot: int, release: Release) -> Row:
         scorer="+".join(sorted(ways)) or "none",
         since=time.time(),
     )
-
-
-def _way(scorer: Scorer) -> Way | None:
-    """How a model's trees are scored; None for a model without any."""
-    return getattr(getattr(scorer, "predictor", None), "way", None)
