@@ -123,6 +123,14 @@ class Exporter:
 
     def flush(self) -> None:
         """Takes what was counted since the last time. Belongs to the thread that counts."""
+        try:
+            self._take()
+        except Exception:
+            log.exception("metrics_failed")  # a bug; figures may be wrong, and no request is
+            for kept in (*self._counts, *self._spreads):
+                kept[0].clear()
+
+    def _take(self) -> None:
         self._metrics.sort_out()
         for count, counter in self._counts:
             for labels, times in count.items():

@@ -89,8 +89,8 @@ class Metrics:
         if age is not None:
             self.feature_age[()].append(age)
         model, slate = decision.model, decision.slate
-        if model is not None and slate:
-            self.p_convert[model].append(slate[0].p_convert)  # type: ignore[arg-type]  # a model scored what it names
+        if model is not None and slate and (p_convert := slate[0].p_convert) is not None:
+            self.p_convert[model].append(p_convert)
 
     def sort_out(self) -> None:
         """Brings all counts and levels up to date, before they are read."""

@@ -239,3 +239,15 @@ def test_a_name_of_the_catalog_is_told_whatever_is_in_it():
     name = 'a "quoted" näme\n'
     metrics.decisions[name, "model"] += 1
     assert told(metrics)("segue_decisions_total", surface=name, source="model") == 1
+
+
+def test_a_count_that_nobody_can_tell_is_a_line_of_the_log_and_never_in_the_way_of_others(capsys):
+    metrics = Metrics()
+    exporter = Exporter(metrics)
+    metrics.seconds["decisions"].append("soon")
+    exporter.flush()
+    assert "metrics_failed" in capsys.readouterr().out
+    assert not metrics.seconds, "what can't be told is not kept for ever"
+    metrics.answered("decisions", 200, 0.001)
+    exporter.flush()
+    assert Figures(exporter.page())("segue_requests_total", route="decisions", code=200) == 1
