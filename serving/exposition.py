@@ -38,7 +38,7 @@ MOST_SERIES = 100
 """Of one metric, by labels; what comes later is told as `other`. Bounds the files, too."""
 OTHER = "other"
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-_FILES = {"counter": 2**20, "histogram": 2**20, "gauge_livesum": 2**16, "gauge_livemax": 2**16}
+FILES = {"counter": 2**20, "histogram": 2**20, "gauge_livesum": 2**16, "gauge_livemax": 2**16}
 """The files of a worker by kind, and more bytes than `MOST_SERIES` can fill."""
 
 log = structlog.get_logger()
@@ -202,7 +202,7 @@ class Workers(Collector):
 def _has_room(folder: Path, slot: int) -> bool:
     """Reserves what the files of a worker may come to: writing to one that has no room on its disk ends a process."""
     try:
-        for kind, size in _FILES.items():
+        for kind, size in FILES.items():
             with (folder / f"{kind}_{slot}.db").open("ab") as file:
                 os.posix_fallocate(file.fileno(), 0, size)
     except OSError as error:

@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from decisioning.domain import Decision, Policy, Shown, Source
 from serving.app import create_app
 from serving.board import Board, Row
-from serving.exposition import MOST_SERIES, BulkHistogram, Exporter, Workers, shared_folder
+from serving.exposition import FILES, MOST_SERIES, BulkHistogram, Exporter, Workers, shared_folder
 from serving.metrics import Count, Level, Metrics, Spread
 
 REPOSITORY = Path(__file__).parents[2]
@@ -251,3 +251,33 @@ def test_a_count_that_nobody_can_tell_is_a_line_of_the_log_and_never_in_the_way_
     metrics.answered("decisions", 200, 0.001)
     exporter.flush()
     assert Figures(exporter.page())("segue_requests_total", route="decisions", code=200) == 1
+
+
+FILLING = """
+import sys
+from pathlib import Path
+from serving.exposition import MOST_SERIES, Exporter
+from serving.metrics import Count, Metrics, Spread
+metrics = Metrics()
+exporter = Exporter(metrics, Path(sys.argv[1]), 1)
+for one in vars(metrics).values():
+    for number in range(MOST_SERIES + 10 if hasattr(one, "labels") else 0):
+        words = [f"{label}-{number:0>80}" for label in one.labels]
+        labels = words[0] if len(words) == 1 else tuple(words)
+        if isinstance(one, Spread):
+            one[labels].append(0.5)
+        else:
+            one[labels] = 1
+exporter.flush()
+"""
+
+
+def test_the_files_of_a_worker_never_outgrow_what_was_reserved_for_them():
+    """What is written beyond that would end the worker where its disk is full."""
+    with shared_folder() as folder:
+        subprocess.run([sys.executable, "-c", FILLING, folder], cwd=REPOSITORY, check=True)
+        sizes = {
+            one.name: (one.stat().st_size, int.from_bytes(one.read_bytes()[:4], "little")) for one in folder.iterdir()
+        }
+    assert {name: size for name, (size, _) in sizes.items()} == {f"{kind}_1.db": size for kind, size in FILES.items()}
+    assert all(used > 0 for _, used in sizes.values())
