@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager
 from itertools import count
 from typing import Any
 
+from figures import Figures
+
 from stores.online.layout import Keys
 
 USERS = tuple(f"user{number}" for number in range(100))
@@ -56,6 +58,13 @@ class Stand:
         answer = self.server.report(event_id, user_id=user, **more)
         assert (answer["accepted"], answer["rejected"]) == (1, [])
         return answer
+
+    def figures(self) -> Figures:
+        """What /metrics tells; it is brought up to date five times a second."""
+        return Figures(self.server.http.get("/metrics").content)
+
+    def is_breaker(self, state: str) -> bool:
+        return self.figures().by("segue_store_breakers", "state")[state] == 1.0
 
     def said(self, event: str) -> int:
         """How often the server's own log says so."""
@@ -115,6 +124,9 @@ class Stand:
                     assert set(self.report(event, user)["degraded"]) <= says
                 assert self.server.http.get("/readyz").status_code == 200, "readiness never depends on the store"
                 self.until(lambda: self.said("store_down") > downs)
+                self.until(lambda: self.is_breaker("open"))
+                assert self.figures()("segue_store_reads_total", outcome="store:down") > 0
+                assert self.figures()("segue_store_backlog_events") > 0
             assert self.was_in_time()
             self.until(lambda: self.is_well(user))
             self.until(lambda: self.is_capped(user))
@@ -147,6 +159,8 @@ class Stand:
                 "two impressions fill the cap, though nobody could count them"
             )
             self.until(lambda: self.said("store_read_only") > told)
+            self.until(lambda: self.is_breaker("read_only"))
+            self.until(lambda: self.figures()("segue_store_backlog_events") == 2)
         assert self.was_in_time()
         self.until(lambda: self.is_capped(user))
         self.until(lambda: shown(self.ask_well(user, "deal", dry_run=True)) == ["scarce"])
