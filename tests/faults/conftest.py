@@ -205,6 +205,18 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
         yield Stand(serve(between.url), valkey, between, home)
 
 
+@pytest.fixture(scope="module")
+def team_home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    return a_home(tmp_path_factory.mktemp("team") / "home")
+
+
+@pytest.fixture(scope="module")
+def team(team_home: Home) -> Iterator[Server]:
+    """A server of two workers for a whole module. Each test leaves it with two."""
+    with servers_of(team_home) as serve:
+        yield serve("", "--workers", "2")
+
+
 @pytest.fixture
 def within() -> Callable[..., float]:
     """Waits until something holds, and gives the seconds it took; fails after `seconds`."""

@@ -53,19 +53,19 @@ def logged(home) -> set[str]:
     return {decode(line).decision.decision_id for line in log_reader.read(home.logs / "decisions")}
 
 
-def test_version_tells_of_every_worker_whoever_answers(pair):
-    told = workers(pair)
+def test_version_tells_of_every_worker_whoever_answers(team):
+    told = workers(team)
     assert [one["state"] for one in told] == ["serving", "serving"]
     assert len({one["pid"] for one in told}) == 2
     assert len({one["release"] for one in told}) == 1
-    assert pair.process.pid not in {one["pid"] for one in told}
+    assert team.process.pid not in {one["pid"] for one in told}
 
 
-def test_connections_that_stay_open_are_spread_over_the_workers(pair):
+def test_connections_that_stay_open_are_spread_over_the_workers(team):
     answering: Counter[int] = Counter()
     with ExitStack() as stack:
         for _ in range(16):
-            client = stack.enter_context(closing(http.client.HTTPConnection(*address(pair), timeout=10)))
+            client = stack.enter_context(closing(http.client.HTTPConnection(*address(team), timeout=10)))
             client.request("GET", "/version")
             answering[json.loads(client.getresponse().read())["worker"]] += 1
     assert min(answering.values()) >= 4, answering
@@ -76,43 +76,61 @@ def address(server) -> tuple[str, int]:
     return server.http.base_url.host, server.http.base_url.port
 
 
-def test_a_rolling_restart_under_load_fails_no_request(pair, home, within):
-    before = pids(pair)
-    with load(pair) as asked:
+def test_a_rolling_restart_under_load_fails_no_request(team, team_home, within):
+    before = pids(team)
+    with load(team) as asked:
         asked.more(200)
-        pair.process.send_signal(signal.SIGHUP)
-        within(30.0, lambda: "rolled" in pair.events())
+        team.process.send_signal(signal.SIGHUP)
+        within(30.0, lambda: "rolled" in team.events())
         asked.more(200)
     assert asked.failed == []
-    assert len(pids(pair)) == 2
-    assert pids(pair).isdisjoint(before)
+    assert len(pids(team)) == 2
+    assert pids(team).isdisjoint(before)
     assert not any(map(lives, before))
-    assert {one.answer["decision_id"] for one in asked.answers} <= logged(home)
+    assert {one.answer["decision_id"] for one in asked.answers} <= logged(team_home)
 
 
-def test_a_worker_that_is_told_to_end_leaves_without_a_failed_request_and_is_replaced(pair, within):
-    gone = min(pids(pair))
-    with load(pair) as asked:
+def test_a_worker_that_is_told_to_end_leaves_without_a_failed_request_and_is_replaced(team, within):
+    gone = min(pids(team))
+    with load(team) as asked:
         asked.more(100)
         os.kill(gone, signal.SIGTERM)
-        within(20.0, lambda: not lives(gone) and len(pids(pair)) == 2)
+        within(20.0, lambda: not lives(gone) and len(pids(team)) == 2)
         asked.more(100)
     assert asked.failed == []
 
 
-def test_kill_9_of_a_worker_costs_what_it_was_answering_and_nothing_more(pair, home, within):
-    victim = min(pids(pair))
-    with load(pair) as asked:
+def test_kill_9_of_a_worker_costs_what_it_was_answering_and_nothing_more(team, team_home, within):
+    victim = min(pids(team))
+    with load(team) as asked:
         asked.more(100)
         os.kill(victim, signal.SIGKILL)
-        within(20.0, lambda: "worker_died" in pair.events() and len(pids(pair)) == 2)
+        within(20.0, lambda: victim not in pids(team) and len(pids(team)) == 2)
         asked.more(100)
-    assert victim not in pids(pair)
+    assert "worker_died" in team.events()
     assert len(asked.failed) <= 4, "one request at most of each client was in the hands of the one that died"
-    pair.process.send_signal(signal.SIGTERM)
-    assert pair.process.wait(20) == 0
-    assert not list((home.logs / "decisions").glob("*.open.jsonl")), "what the dead one wrote was sealed by the next"
-    assert {one.answer["decision_id"] for one in asked.answers} <= logged(home)
+    assert not list((team_home.logs / "decisions").glob(f"*-{victim}.*.open.jsonl")), "the next one sealed its log"
+    assert {one.answer["decision_id"] for one in asked.answers} <= logged(team_home)
+
+
+def test_workers_that_cannot_start_stop_a_rolling_restart_and_the_old_ones_serve_on(team, team_home, within):
+    before = pids(team)
+    key = (team_home.path / "secret.key").read_text()
+    (team_home.path / "secret.key").write_text("no key")
+    team.process.send_signal(signal.SIGHUP)
+    within(20.0, lambda: "rolling_stopped" in team.events())
+    (team_home.path / "secret.key").write_text(key)
+    assert pids(team) == before
+    assert team.decide("strip")["offers"]
+
+
+def test_a_scout_that_is_killed_is_replaced_and_releases_are_followed_on(team, team_home, within):
+    scout = next(pid for pid in children(team.process.pid) if pid not in pids(team))
+    os.kill(scout, signal.SIGKILL)
+    within(10.0, lambda: "scout_died" in team.events())
+    files = in_use(team_home)
+    new = activate(team_home, {"catalog/all.yaml": files["catalog/all.yaml"].replace(b"poster", b"placard")})
+    within(20.0, lambda: {one["release"] for one in workers(team)} == {new})
 
 
 def test_sigterm_under_load_answers_on_for_a_while_and_loses_nothing_that_was_answered(pair, home, within):
@@ -169,17 +187,6 @@ def test_kill_9_of_the_supervisor_leaves_no_orphan_and_a_free_port(pair, home, w
             successor.terminate()
 
 
-def test_workers_that_cannot_start_stop_a_rolling_restart_and_the_old_ones_serve_on(pair, home, within):
-    before = pids(pair)
-    key = (home.path / "secret.key").read_text()
-    (home.path / "secret.key").write_text("no key")
-    pair.process.send_signal(signal.SIGHUP)
-    within(20.0, lambda: "rolling_stopped" in pair.events())
-    (home.path / "secret.key").write_text(key)
-    assert pids(pair) == before
-    assert pair.decide("strip")["offers"]
-
-
 STILLBORN = """
 import os, sys
 from serving import supervisor
@@ -206,15 +213,6 @@ def test_a_secret_that_is_no_key_is_one_clear_sentence(home):
     assert done.returncode == 2
     assert "is no key" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_a_scout_that_is_killed_is_replaced_and_releases_are_followed_on(pair, home, within):
-    scout = next(pid for pid in children(pair.process.pid) if pid not in pids(pair))
-    os.kill(scout, signal.SIGKILL)
-    within(10.0, lambda: "scout_died" in pair.events())
-    files = in_use(home)
-    new = activate(home, {"catalog/all.yaml": files["catalog/all.yaml"].replace(b"poster", b"placard")})
-    within(20.0, lambda: {one["release"] for one in workers(pair)} == {new})
 
 
 def children(pid: int) -> list[int]:
