@@ -68,10 +68,11 @@ def _make(shop: Shop, into: Given, rows: int) -> None:
         _table(schema, visit, offers[random.sample(range(len(offers)), ELIGIBLE)]) for visit in visits(REQUESTS, 50)
     ]
     holey = [np.where(np.isnan(table), None, table.round(3)).tolist() for table in tables]
-    plain = [np.nan_to_num(table, nan=0.0).round(3) for table in tables]  # the V2 protocol has no word for "missing"
+    plain = [np.nan_to_num(table, nan=0.0).round(3) for table in tables]  # for protocols without a word for "missing"
     _write(into.bodies("split"), ({"dataframe_split": {"columns": columns, "data": one}} for one in holey))
     _write(into.bodies("inputs"), ({"inputs": one.tolist()} for one in plain))
-    _write(into.bodies("rows"), ({"rows": one} for one in holey))
+    _write(into.bodies("lists"), ({"rows": one} for one in holey))
+    _write(into.bodies("arrays"), ({"rows": one.tolist()} for one in plain))
     _write(into.bodies("v2"), (_v2(one) for one in plain))
 
 

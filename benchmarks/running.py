@@ -89,6 +89,8 @@ def load(
     path: str = "/v1/decisions",
     headers: Sequence[str] = (),
     rate: float | None = None,
+    patience: float | None = None,
+    expect: str = "",
     cores: Sequence[int] = (LOAD_CORE,),
 ) -> dict[str, Any]:
     """What the load client found; `cpu_us`: CPU time of the processes of `watch` together, by request."""
@@ -98,6 +100,8 @@ def load(
         word for one in headers for word in ("--header", one)
     ]
     words += ["--open-loop", rate] if rate else []
+    words += ["--patience", patience] if patience else []
+    words += ["--expect", expect] if expect else []
     command = [sys.executable, ROOT / "benchmarks" / "serving_load.py", *words]
     with subprocess.Popen(list(map(str, command)), cwd=ROOT, stdout=subprocess.PIPE, text=True) as client:
         pin(client.pid, cores)

@@ -16,7 +16,8 @@ NAMES = {
     "mlserver": "MLServer, scoring alone",
     "bentoml": "BentoML, scoring alone",
     "ray_serve": "Ray Serve, scoring alone",
-    "mlflow": "mlflow models serve, scoring alone",
+    "mlflow_tensor": "mlflow models serve, scoring an array",
+    "mlflow": "mlflow models serve, scoring a data frame",
 }
 
 

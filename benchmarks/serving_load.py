@@ -3,7 +3,8 @@
 `serving_load.py --port P --bodies FILE --connections 16 --seconds 5` posts the lines of FILE in turn and prints one
 line of JSON: requests a second, latencies, statuses, and the client's own share of a core. Closed loop: each connection
 asks again once it was answered. `--open-loop RATE` sends so many a second whatever comes back; what no connection is
-free for waits, and its latency counts from the moment it was due.
+free for waits, and its latency counts from the moment it was due. With `--patience SECONDS` it waits no longer than
+that, and is given up.
 """
 
 import argparse
@@ -18,6 +19,10 @@ from pathlib import Path
 import uvloop
 
 USUAL = ("Accept: application/json", "User-Agent: shop-front/1.0")
+IN_TIME = 0.1
+"""Seconds within which a decision is of use."""
+LONGEST = 30.0
+"""Seconds after which a server that has not answered never will."""
 HEAD_END = b"\r\n\r\n"
 LENGTH = b"content-length:"
 
@@ -58,9 +63,10 @@ class Connection(asyncio.Protocol):
 
 
 class Load:
-    def __init__(self, requests: list[bytes], rate: float | None) -> None:
+    def __init__(self, requests: list[bytes], rate: float | None, patience: float, expect: bytes) -> None:
         self.requests = cycle(requests)
-        self.rate = rate
+        self.rate, self.patience, self.expect = rate, patience, expect
+        self.due = self.in_time = self.unexpected = 0
         self.waiting: deque[float] = deque()
         self.idle: list[Connection] = []
         self.open = False
@@ -72,7 +78,11 @@ class Load:
     def free(self, connection: Connection) -> None:
         if self.open and self.rate is None:
             connection.ask(next(self.requests), time.perf_counter())
-        elif self.open and self.waiting:
+            return
+        while self.waiting and time.perf_counter() - self.waiting[0] > self.patience:
+            self.waiting.popleft()
+            self.counts["given up"] += 1
+        if self.open and self.waiting:
             connection.ask(next(self.requests), self.waiting.popleft())
         else:
             self.idle.append(connection)
@@ -81,11 +91,19 @@ class Load:
         if self.open:
             self.counts[answer[9:12].decode()] += 1
             self.times.append(seconds)
+            self.unexpected += self.expect not in answer
+            self.in_time += seconds <= IN_TIME and answer[9:12] == b"200"
             self.bytes, self.last = self.bytes + len(answer), answer
 
     def lost(self, connection: Connection) -> None:
         if self.open:
             self.counts["lost"] += 1
+
+    async def rest(self, connections: int) -> None:
+        """Waits until what was sent is answered. Raises TimeoutError for a server that doesn't."""
+        async with asyncio.timeout(LONGEST):
+            while len(self.idle) < connections and self.rate is None:
+                await asyncio.sleep(0.001)
 
     async def run(self, seconds: float) -> None:
         self.open = True
@@ -107,24 +125,24 @@ class Load:
             for number in range(sent, int(now * self.rate)):
                 self.waiting.append(started + number / self.rate)
                 sent = number + 1
+                self.due += 1
                 if self.idle:
                     self.free(self.idle.pop())
             await asyncio.sleep(0.001)
 
 
 async def loaded(host: str, port: int, requests: list[bytes], connections: int, seconds: float, warm: float,
-                 rate: float | None) -> dict:  # fmt: skip
+                 rate: float | None, patience: float, expect: bytes) -> dict:  # fmt: skip
     """What `seconds` of load gave, after `warm` seconds of the same that don't count."""
     loop = asyncio.get_running_loop()
-    load = Load(requests, rate)
+    load = Load(requests, rate, patience, expect)
     protocols = [(await loop.create_connection(lambda: Connection(load), host, port))[1] for _ in range(connections)]
     await load.run(warm)
-    while len(load.idle) < connections and rate is None:
-        await asyncio.sleep(0.001)
+    await load.rest(connections)
     load.counts.clear()
     load.times.clear()
     load.waiting.clear()
-    load.bytes = 0
+    load.bytes = load.due = load.in_time = load.unexpected = 0
     before = time.process_time()
     mark = watched()
     await load.run(seconds)
@@ -165,11 +183,14 @@ def told(load: Load, own: float, theirs: float) -> dict:
         "p99_ms": times[min(len(times) - 1, len(times) * 99 // 100)] * 1e3,
         "max_ms": times[-1] * 1e3,
         "statuses": dict(load.counts),
+        "unexpected": load.unexpected,
         "answer_bytes": load.bytes / answers,
         "cpu_us": theirs / answers * 1e6,
         "busy": theirs / load.seconds,
         "client_busy": own / load.seconds,
         "still_waiting": len(load.waiting),
+        "due": load.due,
+        "in_time": load.in_time,
         "last": load.last.decode("utf-8", "replace"),
     }
 
@@ -193,11 +214,16 @@ def main() -> None:
     words.add_argument("--seconds", type=float, default=5.0)
     words.add_argument("--warm", type=float, default=0.5, help="seconds of load before the counting begins")
     words.add_argument("--open-loop", type=float, metavar="RATE", help="requests a second, whatever is answered")
+    words.add_argument("--patience", type=float, default=float("inf"), help="seconds that a request waits to be sent")
+    words.add_argument("--expect", default="", help="what an answer should hold; others are counted")
     words.add_argument("--watch", type=int, action="append", default=[], help="a process whose CPU time to tell")
     chosen = words.parse_args()
     WATCHED.extend(chosen.watch)
     requests = requests_of(chosen.bodies, f"{chosen.host}:{chosen.port}", chosen.path, chosen.header)
-    run = loaded(chosen.host, chosen.port, requests, chosen.connections, chosen.seconds, chosen.warm, chosen.open_loop)
+    run = loaded(
+        chosen.host, chosen.port, requests, chosen.connections, chosen.seconds, chosen.warm, chosen.open_loop,
+        chosen.patience, chosen.expect.encode(),
+    )  # fmt: skip
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         print(json.dumps(runner.run(run)), flush=True)
 

@@ -35,18 +35,20 @@ class Peer:
     protocol: str | None = None
     """Which of the files' bodies it is sent; None: the body of a decision request."""
     path: str = "/"
+    environment: str = ""
+    """Where it is not named like the peer."""
 
     @property
     def bin(self) -> Path:
-        return ENVIRONMENTS / self.name / "bin"
+        return ENVIRONMENTS / (self.environment or self.name) / "bin"
 
 
-def script(name: str, *, redis: bool = False) -> Callable[[Path, int, Given, str], list[object]]:
-    def words(bin_folder: Path, port: int, files: Given, url: str) -> list[object]:
+def script(name: str, *words: str, redis: bool = False) -> Callable[[Path, int, Given, str], list[object]]:
+    def command(bin_folder: Path, port: int, files: Given, url: str) -> list[object]:
         more = ["--redis", url] if redis else []
-        return [bin_folder / "python", RIVALS / f"{name}.py", "--port", port, "--given", files.path, *more]
+        return [bin_folder / "python", RIVALS / f"{name}.py", "--port", port, "--given", files.path, *words, *more]
 
-    return words
+    return command
 
 
 def bento(bin_folder: Path, port: int, files: Given, url: str) -> list[object]:
@@ -57,8 +59,16 @@ def bento(bin_folder: Path, port: int, files: Given, url: str) -> list[object]:
 PEERS = (
     Peer("feast", ("feast", "lightgbm", "fastapi"), script("feast_service", redis=True), path="/v1/decisions"),
     Peer("mlflow", ("mlflow", "lightgbm"), script("mlflow_serving"), "split", "/invocations"),
-    Peer("bentoml", ("bentoml", "lightgbm"), bento, "rows", "/predict"),
-    Peer("ray_serve", ("ray", "lightgbm"), script("ray_serving"), "rows", "/"),
+    Peer(
+        "mlflow_tensor",
+        ("mlflow", "lightgbm"),
+        script("mlflow_serving", "--tensor"),
+        "inputs",
+        "/invocations",
+        "mlflow",
+    ),
+    Peer("bentoml", ("bentoml", "lightgbm"), bento, "arrays", "/predict"),
+    Peer("ray_serve", ("ray", "lightgbm"), script("ray_serving"), "lists", "/"),
     Peer("mlserver", ("mlserver", "lightgbm"), script("mlserver_serving"), "v2", "/v2/models/scorer/infer"),
 )
 

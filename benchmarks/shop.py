@@ -39,6 +39,8 @@ from stores.releases import SCHEMA, ReleaseStore
 
 FOLDER = ROOT / ".segue-bench"
 USERS, OFFERS = 2_000, 50
+WHOLE = '"degraded":[]'
+"""What an answer holds that was made with everything: a server that is behind may decide with less."""
 BODIES = "bodies.jsonl"
 PORT = re.compile(r'"url": "http://127\.0\.0\.1:(\d+)"')
 """In what the server says as soon as it answers."""
@@ -150,9 +152,11 @@ class Serving(NamedTuple):
 
 
 @contextmanager
-def serving(shop: Shop, url: str, workers: int = 1, cores: Sequence[int] = (SERVER_CORE,)) -> Iterator[Serving]:
+def serving(
+    shop: Shop, url: str, workers: int = 1, cores: Sequence[int] = (SERVER_CORE,), module: str = "segue"
+) -> Iterator[Serving]:
     """The real server, which asks for a key and keeps to its limit. What it writes is gone with it."""
-    command = [sys.executable, "-m", "segue", "serve", "--port", 0]
+    command = [sys.executable, "-m", module, "serve", "--port", 0]
     if workers > 1:
         command += ["--workers", workers]
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as said:
@@ -190,6 +194,7 @@ def main() -> None:
             "connections": asked.connections,
             "rate": asked.open_loop,
             "headers": headers,
+            "expect": WHOLE,
         }
         for _ in range(asked.rounds):
             found = load(port, shop.bodies, [pid], **asking)
@@ -202,7 +207,7 @@ def line(found: dict) -> str:
     return (
         f"{found['per_second']:,.0f} decisions/s, p50 {found['p50_ms']:.2f} ms, p99 {found['p99_ms']:.2f} ms, "
         f"{found['cpu_us']:.1f} µs of CPU a decision; the client's share of its core {found['client_busy']:.0%}; "
-        f"answers of {found['answer_bytes']:.0f} bytes: {found['statuses']}"
+        f"answers of {found['answer_bytes']:.0f} bytes: {found['statuses']}, {found['unexpected']} of them degraded"
     )
 
 

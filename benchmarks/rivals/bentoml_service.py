@@ -17,6 +17,6 @@ class Scorer:
         self.booster = lightgbm.Booster(model_file=Path(os.environ["GIVEN"]) / "model.txt")
 
     @bentoml.api
-    async def predict(self, rows: list[list[float | None]]) -> list[float]:
-        """Scores; `async`, as one request's work is shorter than a hop to a thread and back."""
-        return self.booster.predict(np.array(rows, float), num_threads=1).tolist()
+    async def predict(self, rows: np.ndarray) -> np.ndarray:
+        """Scores. `async`: a request is shorter than a hop to a thread. Arrays are read faster than lists."""
+        return self.booster.predict(rows, num_threads=1)

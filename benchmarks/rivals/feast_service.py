@@ -1,7 +1,7 @@
 """Feast's online store on Redis and a Booster in FastAPI: run in the environment of requirements/peers/feast.txt.
 
 `feast_service.py --port P --given FOLDER --redis redis://HOST:PORT` writes the users' 37 features into the store. It
-answers the body of a decision request: reads them by Feast's own Python API, scores 30 offers and tells the best. It
+answers the body of a decision request: reads them by Feast's own asyncio API, scores 30 offers and tells the best. It
 has no rules, no caps and no log. One process, uvloop and httptools, no access log.
 """
 
@@ -79,7 +79,8 @@ def application(given: Path, folder: Path, url: str) -> FastAPI:
 
     @app.post("/v1/decisions", response_model=Answer)
     async def decide(asked: Asked) -> Answer:
-        found = store.get_online_features(asked_for, [{"user_id": asked.user_id}]).to_dict()
+        one = [{"user_id": asked.user_id}]
+        found = (await store.get_online_features_async(features=asked_for, entity_rows=one)).to_dict()
         context = asked.context
         version = float(".".join(context["app_version"].split(".")[:2]))
         user = [
