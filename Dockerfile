@@ -6,12 +6,14 @@ RUN python -m venv /opt/segue
 RUN /opt/segue/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary=:all: --requirement requirements/serving.txt
 RUN /opt/segue/bin/python -m pip uninstall --quiet --yes pip
 
-# The slim image has no C compiler, this one has. Of this stage the extension is kept alone.
+# The slim image has no C compiler, this one has. Of this stage the extensions are kept alone.
 FROM python:3.11 AS scorer
 
 COPY models/_bits.c models/_bits.c
-RUN gcc -O3 -ffp-contract=off -shared -fPIC -I"$(python -c 'import sysconfig; print(sysconfig.get_path("include"))')" \
-    models/_bits.c -o "models/_bits$(python -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')"
+COPY models/_rows.c models/_rows.c
+RUN for name in _bits _rows; do \
+    gcc -O3 -ffp-contract=off -shared -fPIC -I"$(python -c 'import sysconfig; print(sysconfig.get_path("include"))')" models/$name.c \
+    -o models/$name"$(python -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')" || exit 1; done
 
 FROM python:3.11-slim
 

@@ -14,7 +14,7 @@ setup: .venv/.default  ## Prepare .venv; nothing to do when it is up to date
 setup-dev: .venv/.dev
 
 # The stamp is written last: a setup that was interrupted starts again.
-.venv/.default: requirements/default.txt pyproject.toml models/_bits.c
+.venv/.default: requirements/default.txt pyproject.toml models/_bits.c models/_rows.c
 	@test -n "$(PYTHON)" || { echo "Segue needs Python 3.11 or later, and found none: install it, or name it: make PYTHON=/path/to/python3"; exit 2; }
 	@echo "Preparing .venv from requirements/default.txt (a minute or two, once)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -41,7 +41,7 @@ test-heavy: setup-dev  ## The slow tests that `make test` leaves out
 	@$(BIN)/python -m pytest -q -m heavy $(ARGS)
 
 # The rule engines to compare with live in an environment of their own: no part of Segue needs them.
-.venv-bench/.stamp: requirements/bench.txt pyproject.toml models/_bits.c
+.venv-bench/.stamp: requirements/bench.txt pyproject.toml models/_bits.c models/_rows.c
 	@test -n "$(PYTHON)" || { echo "Segue needs Python 3.11 or later, and found none: install it, or name it: make PYTHON=/path/to/python3"; exit 2; }
 	@echo "Preparing .venv-bench from requirements/bench.txt (a minute or two, once)"
 	@test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench

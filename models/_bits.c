@@ -212,17 +212,21 @@ static int scratch_for(const Masks *self, PyObject *asked, Scratch *scratch)
     return 0;
 }
 
-static int read_context(const Masks *self, PyObject *context, Scratch *scratch)
+/* A context is a sequence of numbers, or the bytes of their doubles. */
+static int read_context(const Masks *self, PyObject *context, double *into)
 {
-    if (PySequence_Fast_GET_SIZE(context) != self->width) {
+    if (PyBytes_CheckExact(context) && PyBytes_GET_SIZE(context) == self->width * 8) {
+        memcpy(into, PyBytes_AS_STRING(context), self->width * 8);
+        return 0;
+    }
+    PyObject *numbers = PySequence_Fast(context, "a context is a sequence of floats");
+    if (!numbers) return -1;
+    if (PySequence_Fast_GET_SIZE(numbers) != self->width)
         PyErr_Format(PyExc_ValueError, "a context has %zd columns", self->width);
-        return -1;
-    }
-    for (Py_ssize_t c = 0; c < self->width; c++) {
-        scratch->context[c] = PyFloat_AsDouble(PySequence_Fast_GET_ITEM(context, c));
-        if (scratch->context[c] == -1.0 && PyErr_Occurred()) return -1;
-    }
-    return 0;
+    for (Py_ssize_t c = 0; !PyErr_Occurred() && c < self->width; c++)
+        into[c] = PyFloat_AsDouble(PySequence_Fast_GET_ITEM(numbers, c));
+    Py_DECREF(numbers);
+    return PyErr_Occurred() ? -1 : 0;
 }
 
 static PyObject *list_of(const double *values, Py_ssize_t count)
@@ -238,23 +242,21 @@ static PyObject *list_of(const double *values, Py_ssize_t count)
     return made;
 }
 
-/* scores(context: sequence of floats, asked: sequence of numbers) -> list of floats */
+/* scores(context: sequence of floats or bytes, asked: sequence of numbers) -> list of floats */
 static PyObject *masks_scores(PyObject *object, PyObject *const *args, Py_ssize_t n)
 {
     const Masks *self = (const Masks *)object;
     if (n != 2) return PyErr_Format(PyExc_TypeError, "scores takes a context and the offers asked");
-    PyObject *context = PySequence_Fast(args[0], "a context is a sequence of floats");
-    PyObject *asked = context ? PySequence_Fast(args[1], "offers are a sequence of numbers") : NULL;
+    PyObject *asked = PySequence_Fast(args[1], "offers are a sequence of numbers");
     PyObject *out = NULL;
     Scratch scratch = {0};
-    if (asked && scratch_for(self, asked, &scratch) == 0 && read_context(self, context, &scratch) == 0) {
+    if (asked && scratch_for(self, asked, &scratch) == 0 && read_context(self, args[0], scratch.context) == 0) {
         const Py_ssize_t count = PySequence_Fast_GET_SIZE(asked);
         score(self, scratch.context, &scratch, count, scratch.sums);
         out = list_of(scratch.sums, count);
     }
     PyMem_Free(scratch.memory);
     Py_XDECREF(asked);
-    Py_XDECREF(context);
     return out;
 }
 

@@ -1,26 +1,23 @@
 """A model as files, and back: what a release carries and serving loads without LightGBM.
 
-    save(model) -> {"model.json": …} and, of models with trees, {"model.txt": …, "model-000.txt": …}
-    load(files, groups={offer: group}) -> Model, which is a `decisioning.domain.Scorer`
-
-The score of an offer is p = m + λ (s − m): m its mean, s the learner's calibrated score, λ the shrinkage found in
-training (0: the best single offer). Where NOTHING was logged, the effect is the uplift p − p(nothing); else it is p.
+save(model) -> {"model.json": …} and, of models with trees, {"model.txt": …, "model-000.txt": …}
+load(files, groups={offer: group}) -> Model, which is a `decisioning.domain.Scorer`
 """
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Mapping
 from hashlib import sha256
 from types import MappingProxyType
 
-from decisioning.domain import NOTHING, Scores, Value
 from decisioning.errors import UserError
-from models.calibration import Calibration, Platt, calibration_from_json
+from models.calibration import calibration_from_json
 from models.encoding import Encoding, Traits, features_from_json, features_json, value_from_json, value_json
-from models.predictors import TEXT, Predictor, predictor_from_json
+from models.model import Golden, Means, Model, record_golden
+from models.predictors import TEXT, predictor_from_json
 from models.scorer import Way, fastest
+
+__all__ = ["JSON", "TEXT", "ArtifactError", "Golden", "Means", "Model", "load", "record_golden", "save", "stamp"]
 
 FORMAT = 2
 READABLE = (1, FORMAT)
@@ -32,142 +29,6 @@ TOLERANCE = 1e-12
 
 class ArtifactError(UserError):
     """The files are no model, or are damaged, or score differently from what they recorded. Keep the last good one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """Conversion rates without personalisation: the best single offer policy."""
-
-    surfaces: Mapping[str, Mapping[str, float]]
-    """surface → offer → rate."""
-    offers: Mapping[str, float]
-    groups: Mapping[str, float]
-    overall: float
-
-    def of(self, surface: str, offer: str, group: str | None) -> float:
-        """The rate on the surface, else over all surfaces, else of the group, else of everything."""
-        found = self.surfaces.get(surface, {}).get(offer)
-        if found is None:
-            found = self.offers.get(offer)
-        if found is None and group is not None:
-            found = self.groups.get(group)
-        return self.overall if found is None else found
-
-
-@dataclass(frozen=True, slots=True)
-class Golden:
-    """One recorded answer: checked whenever the model loads."""
-
-    features: Mapping[str, Value]
-    surface: str
-    offers: tuple[str, ...]
-    raw: tuple[float, ...]
-    p: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Model:
-    """A fitted model. Pure: the same answer for the same question, whatever other offers are asked for."""
-
-    name: str
-    version: int
-    learner: str
-    outcome: str
-    """What `p_convert` is the probability of, such as "visit"."""
-    encoding: Encoding
-    means: Means
-    uplift: bool
-    """Whether NOTHING was logged, and the effect is the difference to it."""
-    shrinkage: float
-    predictor: Predictor
-    calibration: Calibration = field(default_factory=Platt)
-    info: Mapping[str, object] = field(default_factory=dict)
-    """Where it comes from: data window, seed, row counts; plain JSON."""
-    groups: Mapping[str, str] = field(default_factory=dict)
-    """Offer → group for offers that came after the training; not stored."""
-    golden: tuple[Golden, ...] = ()
-
-    @property
-    def label(self) -> str:
-        return f"{self.name}/{self.version}"
-
-    @property
-    def way(self) -> Way | None:
-        """How its trees are scored, and why not faster; None for a model without trees."""
-        return self.predictor.way
-
-    def score(self, features: Mapping[str, Value], surface: str, offers: Sequence[str]) -> Scores:
-        """Personal scores in the order of `offers`; an offer unknown to the model has its group's rate."""
-        if self.shrinkage == 0.0:
-            return self.prior(surface, offers)
-        asked = [*offers, NOTHING] if self.uplift and NOTHING not in offers else list(offers)
-        raw = self.raw(features, surface, asked)
-        learned = self.calibration.each([raw[name] for name in asked])
-        p = {name: self._shrunk(self.mean(surface, name), s) for name, s in zip(asked, learned, strict=True)}
-        return self._scores(offers, p)
-
-    def prior(self, surface: str, offers: Sequence[str]) -> Scores:
-        """Each offer's mean, the same for every user."""
-        asked = [*offers, NOTHING] if self.uplift else offers
-        return self._scores(offers, {name: self.mean(surface, name) for name in asked})
-
-    def raw(self, features: Mapping[str, Value], surface: str, offers: Sequence[str]) -> dict[str, float]:
-        """The learner's raw log-odds by offer; NaN where it has nothing to say."""
-        index = self.encoding.index
-        known = [name for name in offers if name in index]
-        found = dict.fromkeys(offers, math.nan)
-        if known:
-            values = self.predictor.raw(self.encoding.context(features, surface), [index[name] for name in known])
-            found.update(zip(known, values, strict=True))
-        return found
-
-    def mean(self, surface: str, offer: str) -> float:
-        """m: the offer's rate here. NOTHING converts at no known rate unless it was logged: 0."""
-        known = self._known_means.get((surface, offer))
-        return self._mean(surface, offer) if known is None else known
-
-    @cached_property
-    def _known_means(self) -> Mapping[tuple[str, str], float]:
-        """Looked up once for what the model was trained on: this is asked for every offer of every request."""
-        encoding = self.encoding
-        pairs = [(surface, offer.name) for surface in encoding.surfaces for offer in encoding.offers]
-        return {pair: self._mean(*pair) for pair in pairs}
-
-    def _mean(self, surface: str, offer: str) -> float:
-        if offer == NOTHING and not self.uplift:
-            return 0.0
-        place = self.encoding.index.get(offer)
-        group = self.groups.get(offer) if place is None else self.encoding.offers[place].group
-        return self.means.of(surface, offer, group)
-
-    def _shrunk(self, mean: float, learned: float) -> float:
-        """m + λ (s − m), clipped; m alone where the learner has nothing to say (NaN)."""
-        if learned != learned:
-            return mean
-        p = mean + self.shrinkage * (learned - mean)
-        return 0.0 if p < 0.0 else 1.0 if p > 1.0 else p
-
-    def _scores(self, offers: Sequence[str], p: Mapping[str, float]) -> Scores:
-        base = p[NOTHING] if self.uplift else 0.0
-        effects = [0.0 if name == NOTHING else p[name] - base for name in offers]
-        return Scores([p[name] for name in offers], effects)
-
-
-def record_golden(
-    model: Model, rows: Sequence[tuple[Mapping[str, Value], str]], reference: Predictor | None = None
-) -> Model:
-    """The model with its answers to some (features, surface), over all its offers, written down.
-
-    They are the answers of `reference`, where there is one: LightGBM itself, wherever it is at hand.
-    """
-    offers = tuple(offer.name for offer in model.encoding.offers)
-    asked = model if reference is None else replace(model, predictor=reference)
-    golden = []
-    for features, surface in rows:
-        raw = asked.raw(features, surface, offers)
-        p = tuple(asked.score(features, surface, offers).p_convert)
-        golden.append(Golden(dict(features), surface, offers, tuple(raw.values()), p))
-    return replace(model, golden=tuple(golden))
 
 
 def save(model: Model) -> dict[str, bytes]:

@@ -1,20 +1,28 @@
-"""Scoring with tables of masks by the C extension `models/_bits.c`."""
+"""Scoring by the C extensions: with tables of masks (`_bits.c`), and what comes before and after them (`_rows.c`)."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 
 import numpy as np
 
+from decisioning.catalog import FeatureType
+from decisioning.domain import Value
+from models.calibration import Platt
+from models.encoding import Encoding, encoder, feature_columns
 from models.masks import Column, Parts
 
 VERSION = 1
-"""Of what Python and the extension ask of one another: `_bits.c` has the same."""
+"""Of what Python and the extensions ask of one another: both have the same."""
 
 try:
-    from models import _bits
+    from models import _bits, _rows
 
-    NOT_BUILT = "" if _bits.VERSION == VERSION else "the C extension is an older one (`make setup` builds it anew)"
+    NOT_BUILT = (
+        ""
+        if _bits.VERSION == _rows.VERSION == VERSION
+        else "the C extension is an older one (`make setup` builds it anew)"
+    )
     if sys.byteorder != "little":
         NOT_BUILT = "the C extension is for little-endian machines"
 except ImportError as error:
@@ -57,6 +65,30 @@ def arguments(parts: Parts) -> dict[str, int | bytes]:
         "forests": masks.forests,
         "width": parts.width,
     }
+
+
+KINDS = {FeatureType.BOOL: 1, FeatureType.ENUM: 2, FeatureType.SET: 3}
+"""How the extension calls types of features; all others are numbers."""
+
+
+def packer(encoding: Encoding) -> Callable[[Mapping[str, Value], str], bytes]:
+    """`encoding.context` as the bytes of its doubles, which `ByC.scores` takes as well."""
+    fields, at = [], 0
+    for spec in encoding.features:
+        width = len(feature_columns(spec))
+        places: object = spec.values
+        if spec.type is FeatureType.ENUM:
+            places = {value: place for place, value in enumerate(spec.values)}
+        fields.append((spec.name, KINDS.get(spec.type, 0), at, width, places, encoder(spec)))
+        at += width
+    surfaces = {name: at + place for place, name in enumerate(encoding.surfaces)}
+    nobody = np.array(encoding.context({}, ""), np.float64)
+    return _rows.Packer(fields=fields, missing=nobody.tobytes(), surfaces=surfaces)
+
+
+def blend(raw: list[float], means: list[float], platt: Platt, shrinkage: float) -> list[float]:
+    """`Model.blend` with a Platt calibration."""
+    return _rows.blend(raw, means, platt.slope, platt.intercept, shrinkage)
 
 
 def extension() -> ModuleType:
