@@ -67,7 +67,8 @@ class Board:
     def __init__(self, workers: int) -> None:
         self.places = range(1, 2 * workers + 2)
         self._counts = (1 + len(self.places)) * ROW_BYTES
-        self._memory = mmap.mmap(-1, self._counts + COUNT.size * (1 + len(self.places)))
+        self._beats = self._counts + (1 + len(self.places)) * COUNT.size
+        self._memory = mmap.mmap(-1, self._beats + (1 + len(self.places)) * COUNT.size)
         for place in self.places:
             self.clear(place)
 
@@ -104,6 +105,14 @@ class Board:
     def count(self, place: int, connections: int) -> None:
         """How many connections a worker has open; CLOSED where it accepts no more."""
         COUNT.pack_into(self._memory, self._counts + COUNT.size * place, connections)
+
+    def beat(self, place: int) -> None:
+        """A sign of life, for the worker of that place."""
+        COUNT.pack_into(self._memory, self._beats + COUNT.size * place, (self.beats(place) + 1) % CLOSED)
+
+    def beats(self, place: int) -> int:
+        """Changes as long as the worker of that place lives and doesn't hang."""
+        return int(COUNT.unpack_from(self._memory, self._beats + COUNT.size * place)[0])
 
     def is_ahead(self, place: int) -> bool:
         """Whether another worker that accepts connections has fewer than the one of this place."""

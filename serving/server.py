@@ -156,6 +156,7 @@ class Server(uvicorn.Server):
             self.leave()
 
     async def on_tick(self, counter: int) -> bool:
+        self._runtime.board.beat(self._runtime.place)
         self._count()
         if self._leave_at is not None and (time.monotonic() >= self._leave_at or (self._retiring and self._is_idle())):
             self.should_exit = True

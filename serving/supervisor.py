@@ -9,42 +9,35 @@ import gc
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
 from types import FrameType
-from typing import NoReturn
 
 import structlog
 from prometheus_client import multiprocess
 
 from decisioning.errors import UserError
 from serving import main
-from serving.board import FAILED, SERVING
+from serving.board import DRAINING, FAILED, SERVING
+from serving.child import HANDLED, Child, Luck, Order, fork, how
 from serving.exposition import shared_folder
 from serving.runtime import KEYS_EVERY
 from serving.scout import Scout
 from serving.server import CONNECTIONS_CLOSE_WITHIN
 from serving.settings import Settings
 from serving.shared import Shared
-from serving.worker import Order, work
+from serving.worker import work
 from stores.releases import ReleaseStore
 
 TICK = 0.05
-STABLE_SECONDS = 5.0
-"""A child that lived so long did not die of its start."""
-LONGEST_PAUSE = 5.0
-"""Before another start, where children die young: 0.1 s after the first, then twice as long each time."""
 MOST_STILLBORN = 5
 """Children in a row that died before they served, while nobody else does, before the server gives up."""
+HANGS_AFTER = 20.0
+"""Seconds without a sign of life from a worker that served. Told in looks at it: a machine that slept is no hang."""
 READY_WITHIN = 60.0
 """For a worker to serve; a trial before that takes half of it at most."""
 KILL_AFTER = CONNECTIONS_CLOSE_WITHIN + 5.0
 """Seconds that a child has to leave in, on top of the drain."""
-
-HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 log = structlog.get_logger()
 
@@ -59,30 +52,6 @@ def serve(settings: Settings, on_ready: Callable[[str], None] | None = None) -> 
     with main.listen(settings) as listening, shared_folder() as metrics:
         main.check(settings)
         Supervisor(settings, Shared.make(settings, metrics), listening, on_ready).run()
-
-
-@dataclass(slots=True)
-class Child:
-    """A process of ours: a worker, with its place on the board; or the scout, without one."""
-
-    pid: int
-    place: int | None
-    leash: int
-    """Our end of its pipe."""
-    began: float
-    has_served: bool = False
-    leaving: float | None = None
-    """From when on it is killed, once it was told to leave."""
-
-    @property
-    def kind(self) -> str:
-        return "scout" if self.place is None else "worker"
-
-    def tell(self, order: Order, seconds: float) -> None:
-        """Has it leave, within so many seconds."""
-        self.leaving = time.monotonic() + seconds
-        with suppress(OSError):  # it has ended already
-            os.write(self.leash, order)
 
 
 class Supervisor:
@@ -104,10 +73,7 @@ class Supervisor:
         self._stops = 0
         """How often it was told to end."""
         self._is_up = False
-        self._stillborn = 0
-        self._young = 0
-        """Children in a row that did not live long."""
-        self._not_before = 0.0
+        self._luck = Luck()
         self._fault: str | None = None
         self._keys_at = 0.0
 
@@ -122,7 +88,7 @@ class Supervisor:
                 time.sleep(TICK)
         finally:
             for child in self._children:  # of a supervisor that fails: none, else
-                os.kill(child.pid, signal.SIGKILL)
+                child.kill()
             for one, handler in before.items():
                 signal.signal(one, handler)
             gc.unfreeze()
@@ -163,21 +129,27 @@ class Supervisor:
         self._stops += 1
         self._listening.close()
         for child in self._children:
-            if child.place is None:
-                os.kill(child.pid, signal.SIGKILL)  # it has nothing to finish
             child.tell(order, seconds + KILL_AFTER if self._stops < 3 else 0.0)
+            if child.place is None:  # it has nothing to finish
+                child.kill()
 
     def _workers(self) -> list[Child]:
         """Those that were not told to leave."""
-        return [child for child in self._children if child.place is not None and child.leaving is None]
+        return [child for child in self._children if child.place is not None and child.leaves_by is None]
 
     def _look(self) -> None:
-        """Who serves by now; and once all do, says so."""
-        for child in self._workers():
-            row = self._shared.board.row(child.place or 0)
-            if not child.has_served and row is not None and row.state == SERVING:
+        """Who serves by now, and who was told to leave by somebody else; and once all serve, says so."""
+        is_decided = self._shared.board.approved() is not None
+        for child in self._children:
+            row = self._shared.board.row(child.place) if child.place is not None else None
+            if not child.has_served and (is_decided if child.place is None else row and row.state == SERVING):
                 child.has_served = True
-                self._stillborn = 0
+                self._luck.served()
+            if row is not None and row.state == DRAINING and child.leaves_by is None:
+                log.info("worker_leaves", leaves=child.pid)
+                child.leaves_by = time.monotonic() + KILL_AFTER
+            if not is_decided:
+                child.began = time.monotonic()  # it can't do anything yet
         if not self._is_up and sum(child.has_served for child in self._workers()) == self._settings.workers:
             self._is_up = True
             release = self._shared.board.approved()
@@ -187,8 +159,8 @@ class Supervisor:
 
     def _fill(self) -> None:
         """Starts what is missing: the scout, a worker that died, one that shall take another's place."""
-        wanted = self._settings.workers + (1 if self._old and self._old[0].leaving is None else 0)
-        while time.monotonic() >= self._not_before:
+        wanted = self._settings.workers + (1 if self._old and self._old[0].leaves_by is None else 0)
+        while self._luck.may_start:
             if all(child.place is not None for child in self._children):
                 self._start(None)
             elif len(self._workers()) < wanted:
@@ -199,21 +171,29 @@ class Supervisor:
 
     def _roll(self) -> None:
         """One at a time: its successor serves before it leaves, and it has left before the next one's turn."""
-        if not self._old or self._old[0].leaving is not None:
+        if not self._old or self._old[0].leaves_by is not None:
             return
         if sum(child.has_served for child in self._workers()) > self._settings.workers:
             self._old[0].tell(Order.RETIRE, KILL_AFTER)
 
     def _enforce(self) -> None:
-        """Kills what does not leave in time, or never gets to serve."""
-        now = time.monotonic()
+        """Kills what does not leave in time, never gets to serve, or hangs."""
         for child in self._children:
-            late = child.place is not None and not child.has_served and now > child.began + READY_WITHIN
-            if late or (child.leaving is not None and now > child.leaving):
-                why = "it did not leave in time" if child.leaving is not None else "it never began to serve"
+            why = self._objection(child)
+            if why is not None and not child.is_killed:
                 log.error(f"{child.kind}_killed", killed=child.pid, why=why)
-                child.leaving = now + KILL_AFTER
-                os.kill(child.pid, signal.SIGKILL)
+                child.kill()
+
+    def _objection(self, child: Child) -> str | None:
+        """Why a child may not live on."""
+        now = time.monotonic()
+        if child.leaves_by is not None:
+            return "it did not leave in time" if now > child.leaves_by else None
+        if child.place is None:
+            return None
+        if not child.has_served:
+            return "it never began to serve" if now > child.began + READY_WITHIN else None
+        return "it hangs" if child.look(self._shared.board.beats(child.place)) * TICK > HANGS_AFTER else None
 
     def _bury(self) -> None:
         for child in list(self._children):
@@ -236,64 +216,33 @@ class Supervisor:
             self._shared.board.clear(child.place)
             if self._shared.metrics is not None:
                 multiprocess.mark_process_dead(child.place, str(self._shared.metrics))
-        if child.leaving is not None or self._stops:
+        if child.leaves_by is not None or self._stops:
             return
-        lived = time.monotonic() - child.began
-        log.error(f"{child.kind}_died", died=child.pid, how=_how(status), lived=round(lived, 1), why=why or None)
+        lived = round(time.monotonic() - child.began, 1)
+        log.error(f"{child.kind}_died", died=child.pid, how=how(status), lived=lived, why=why or None)
         self._shared.board.note_restart()
-        self._young = self._young + 1 if lived < STABLE_SECONDS else 0
-        self._not_before = time.monotonic() + (min(0.1 * 2 ** (self._young - 1), LONGEST_PAUSE) if self._young else 0.0)
-        if child.place is not None and not child.has_served:
-            self._stillborn += 1
-            if self._old:
-                self._old = []
-                log.error("rolling_stopped", why="the new worker died before it served: the others stay as they are")
-        if (why or self._stillborn >= MOST_STILLBORN) and not any(one.has_served for one in self._children):
+        self._luck.died(child)
+        if self._old and child.place is not None and not child.has_served:
+            self._old = []
+            log.error("rolling_stopped", why="the new worker died before it served: the others stay as they are")
+        if (why or self._luck.stillborn >= MOST_STILLBORN) and not any(one.has_served for one in self._workers()):
             self._fault = why or (
-                f"The server gives up: {self._stillborn} workers in a row ended before they served (the last one: "
-                f"{_how(status)}). Its log says more."
+                f"The server gives up: {self._luck.stillborn} workers in a row ended before they served (the last one: "
+                f"{how(status)}). Its log says more."
             )
             self._stop(Order.LEAVE, 0.0)
 
     def _start(self, place: int | None) -> None:
-        reading, writing = os.pipe()
-        signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
         try:
-            pid = os.fork()
-            if pid == 0:
-                self._become(place, reading, writing)
+            self._children.append(fork(place, self._children, self._live))
         except OSError as error:
             log.error("fork_failed", why=error.strerror)
-            self._not_before = time.monotonic() + LONGEST_PAUSE
-            os.close(writing)
-        else:
-            self._children.append(Child(pid, place, writing, time.monotonic()))
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
-            os.close(reading)
+            self._luck.wait()
 
-    def _become(self, place: int | None, orders: int, leash: int) -> NoReturn:
-        """In the child: drops what is the supervisor's, and begins another life."""
-        try:
-            for one in HANDLED:
-                signal.signal(one, signal.SIG_DFL if one == signal.SIGTERM else signal.SIG_IGN)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
-            for other in (leash, *(child.leash for child in self._children)):  # else they would never see its end
-                os.close(other)
-            if place is not None:
-                work(self._settings, self._shared, place, self._listening, orders)
-            self._listening.close()
-            main.configure_log(self._settings)
-            Scout(ReleaseStore(self._settings.releases_folder), self._shared.board).follow(orders)
-        except BaseException:
-            log.exception("child_failed")
-        finally:
-            sys.stderr.flush()
-            os._exit(1)
-
-
-def _how(status: int) -> str:
-    """How a process ended, in words."""
-    if os.WIFSIGNALED(status):
-        return signal.Signals(os.WTERMSIG(status)).name
-    return f"exit code {os.WEXITSTATUS(status)}"
+    def _live(self, place: int | None, leash: int) -> None:
+        """The life of a child."""
+        if place is not None:
+            work(self._settings, self._shared, place, self._listening, leash)
+        self._listening.close()
+        main.configure_log(self._settings)
+        Scout(ReleaseStore(self._settings.releases_folder), self._shared.board).follow(leash)

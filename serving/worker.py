@@ -6,7 +6,6 @@ import shutil
 import signal
 import socket
 import sys
-from enum import Enum
 from types import FrameType
 from typing import NoReturn
 
@@ -17,6 +16,7 @@ from decisioning.errors import UserError
 from serving import main
 from serving.app import create_app
 from serving.board import FAILED, Row
+from serving.child import Order
 from serving.exposition import Exporter
 from serving.runtime import Runtime
 from serving.server import Server
@@ -24,14 +24,6 @@ from serving.settings import Settings
 from serving.shared import Shared
 
 log = structlog.get_logger()
-
-
-class Order(bytes, Enum):
-    """What the supervisor tells a worker through its pipe."""
-
-    DRAIN = b"d"
-    RETIRE = b"r"
-    LEAVE = b"l"
 
 
 class Worker(Server):

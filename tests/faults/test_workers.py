@@ -187,6 +187,43 @@ def test_kill_9_of_the_supervisor_leaves_no_orphan_and_a_free_port(pair, home, w
             successor.terminate()
 
 
+def test_a_worker_that_hangs_leaves_new_connections_to_its_peer(team, within):
+    hanging = min(pids(team))
+    os.kill(hanging, signal.SIGSTOP)
+    try:
+        asked = [httpx.get(f"{team.http.base_url}/healthz", timeout=10).status_code for _ in range(20)]
+    finally:
+        os.kill(hanging, signal.SIGCONT)
+    assert asked == [200] * 20
+    within(10.0, lambda: len(pids(team)) == 2)
+
+
+IMPATIENT = """
+import sys
+from serving import supervisor
+supervisor.HANGS_AFTER = 1.0
+sys.argv[1:] = {arguments}
+from serving.__main__ import main
+main()
+"""
+
+
+def test_a_worker_that_hangs_for_long_is_killed_and_replaced(home):
+    command = [sys.executable, "-c", IMPATIENT.format(arguments=["--home", str(home.path), "--port", "0"])]
+    with subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True) as server:
+        lines = (json.loads(line) for line in server.stderr)
+        url = next(line["url"] for line in lines if line["event"] == "serving")
+        (worker,) = httpx.get(f"{url}/version").json()["workers"]
+        os.kill(worker["pid"], signal.SIGSTOP)
+        killed = next(line for line in lines if line["event"] == "worker_killed")
+        assert (killed["killed"], killed["why"]) == (worker["pid"], "it hangs")
+        (successor,) = httpx.get(f"{url}/version", timeout=20).json()["workers"]
+        assert successor["pid"] != worker["pid"]
+        server.terminate()
+        server.stderr.read()
+        assert server.wait(20) == 0
+
+
 STILLBORN = """
 import os, sys
 from serving import supervisor
