@@ -5,7 +5,7 @@ round. enum → index of the declared value; bool → 0 or 1; set → a bit mask
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -18,6 +18,7 @@ import numpy as np
 from decisioning.catalog import FeatureSpec, FeatureType
 from decisioning.domain import Value
 from decisioning.errors import UserError
+from features.unpacking import Unpacker, unpacker
 
 MINUTES_FROM = 1_577_836_800.0
 """2020-01-01T00:00Z in epoch seconds. Minutes since then are exact in float32 until November 2051."""
@@ -26,8 +27,6 @@ MAX_SET_VALUES = 24
 """A float32 holds whole numbers exactly up to 2²⁴, so a bit mask has at most 24 bits."""
 
 TAG_BYTES = 4
-CODES_KEPT = 4096
-"""Per feature. An enum has few codes; of a set of 24 values, the masks that users really have."""
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -73,34 +72,6 @@ def decode(spec: FeatureSpec, number: float) -> Value:
         case FeatureType.TIME:
             return MINUTES_FROM + 60.0 * number
     return None
-
-
-class _Codes(dict[float, Value]):
-    """What the numbers of a feature stand for, each worked out once."""
-
-    def __init__(self, spec: FeatureSpec) -> None:
-        super().__init__()
-        self._spec = spec
-
-    def __missing__(self, number: float) -> Value:
-        value = decode(self._spec, number)
-        if len(self) < CODES_KEPT:
-            self[number] = value
-        return value
-
-
-def _decoder(spec: FeatureSpec) -> Callable[[float], Value] | None:
-    """`decode` for the finite numbers of one feature, without a call of Python's; None where they are the values."""
-    match spec.type:
-        case FeatureType.FLOAT:
-            return None
-        case FeatureType.INT:
-            return round
-        case FeatureType.BOOL:
-            return bool
-        case FeatureType.TIME:
-            return lambda number: MINUTES_FROM + 60.0 * number
-    return _Codes(spec).__getitem__
 
 
 def _within_float32(number: float) -> float:
@@ -172,10 +143,8 @@ class Schema:
         return self._struct.pack(*(encode(spec, values.get(spec.name)) for spec in self.specs))
 
     @cached_property
-    def _decoders(self) -> tuple[tuple[str, Callable[[float], Value]], ...]:
-        """By name, of those features whose value is not the number itself."""
-        found = ((spec.name, _decoder(spec)) for spec in self.specs)
-        return tuple((name, of) for name, of in found if of is not None)
+    def _unpacker(self) -> Unpacker:
+        return unpacker(self.specs, decode, MINUTES_FROM)
 
     def unpack(self, packed: bytes, start: int = 0) -> dict[str, Value]:
         """The values by name, from the byte `start` on; missing ones are absent. As `decode` gives each.
@@ -186,18 +155,7 @@ class Schema:
             raise ValueError(
                 f"A packed vector of {len(packed) - start} bytes isn't of this schema: {self._struct.size} expected."
             )
-        numbers = self._struct.unpack_from(packed, start)
-        values: dict[str, Value] = dict(zip(self.names, numbers, strict=True))
-        if not isfinite(sum(numbers)):  # only then is one of them not finite
-            values = {name: number for name, number in values.items() if isfinite(number)}
-        for name, of in self._decoders:
-            if name in values:
-                value = of(values[name])
-                if value is None:
-                    del values[name]
-                else:
-                    values[name] = value
-        return values
+        return self._unpacker(self._struct.unpack_from(packed, start))
 
     def to_json(self) -> dict[str, Any]:
         return {"hash": self.hash, "features": [_spec_to_json(spec) for spec in self.specs]}
