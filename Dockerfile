@@ -20,7 +20,7 @@ FROM python:3.11-slim
 ARG SEGUE_BUILD=unknown
 # The home holds `releases` (mounted, or pulled into it) and `logs` (to be shipped). Set SEGUE_SECRET, REDIS_URL, and
 # SEGUE_KEYS: the file that `segue keys` makes, in a folder that is mounted. Without keys it starts with SEGUE_OPEN=1
-# alone, which is for a network where something else keeps strangers out.
+# alone, which is for a network where something else keeps strangers out. SEGUE_WORKERS: processes, one for each core.
 ENV PATH=/opt/segue/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     SEGUE_BUILD=$SEGUE_BUILD \
@@ -41,7 +41,8 @@ RUN python -m compileall -q .
 
 USER segue
 EXPOSE 8080
+# Whichever worker answers: that all of them live, and none hangs, is the supervisor's work.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=15s \
     CMD ["python", "-c", "import os, urllib.request as web; web.urlopen(f'http://127.0.0.1:{os.environ[\"SEGUE_PORT\"]}/healthz', timeout=2)"]
-# As a list, so that the server itself gets the SIGTERM, and drains.
+# As a list, so that the supervisor itself gets the SIGTERM, and has its workers drain.
 ENTRYPOINT ["python", "-m", "serving"]
