@@ -200,11 +200,17 @@ class Workers(Collector):
 
 
 def _has_room(folder: Path, slot: int) -> bool:
-    """Reserves what the files of a worker may come to: writing to one that has no room on its disk ends a process."""
+    """Reserves what the files of a worker may come to: writing to one that has no room on its disk ends a process.
+
+    Each comes into being at its full size: one that is empty would be no file of figures to whoever reads it then.
+    """
     try:
         for kind, size in FILES.items():
-            with (folder / f"{kind}_{slot}.db").open("ab") as file:
-                os.posix_fallocate(file.fileno(), 0, size)
+            file, draft = folder / f"{kind}_{slot}.db", folder / f"{kind}_{slot}.draft"
+            if not file.exists():
+                with draft.open("wb") as reserved:
+                    os.posix_fallocate(reserved.fileno(), 0, size)
+                draft.replace(file)
     except OSError as error:
         log.error("metrics_apart", why=f"no room in {folder} ({error.strerror}): /metrics tells of one worker alone")
         return False

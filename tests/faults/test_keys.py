@@ -20,7 +20,7 @@ from stores.key_file import KeyFile
 REPOSITORY = Path(__file__).parents[2]
 ASK = {"user_id": "ann", "surface": "strip"}
 TWO = ("--workers", "2")
-FOLLOWED_WITHIN = 3.0
+FOLLOWED_WITHIN = 5.0
 """A second, and what a busy machine adds."""
 
 
@@ -34,12 +34,15 @@ def add(keys: KeyFile, *scopes: str, name: str = "ios", **more) -> str:
 
 
 def ask(server, key: str | None = None, path: str = "/v1/decisions", **more) -> httpx.Response:
-    """On a connection of its own, so that any worker may get it."""
+    """On a connection of its own, so that any worker may get it. Not refused for the load of this machine."""
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
     method = "GET" if path in ("/version", "/metrics", "/healthz", "/readyz", "/openapi.json", "/docs") else "POST"
     body = {"json": {**ASK, **more}} if method == "POST" else {}
     url = str(server.http.base_url) + path
-    return httpx.request(method, url, headers=headers, verify=False, **body)  # to read the certificates takes its time
+    while True:
+        answer = httpx.request(method, url, headers=headers, verify=False, **body)  # certificates take time to read
+        if answer.status_code != 503 or answer.json()["error"]["code"] != "overloaded":
+            return answer
 
 
 def everywhere(server, key: str | None, status: int) -> Callable[[], bool]:
@@ -124,6 +127,7 @@ def test_a_damaged_file_changes_nothing_and_a_worker_that_is_started_meanwhile_h
     server = serve("", *TWO)
     late = add(keys, name="tv")
     within(FOLLOWED_WITHIN, everywhere(server, late, 200))
+    within(FOLLOWED_WITHIN, lambda: server.events().count("keys_loaded") == 2)  # the supervisor has them, too
     good = keys.path.read_bytes()
     keys.path.write_bytes(good[: len(good) // 2])
     within(FOLLOWED_WITHIN, lambda: "keys_unreadable" in server.events())

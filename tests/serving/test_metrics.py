@@ -281,3 +281,28 @@ def test_the_files_of_a_worker_never_outgrow_what_was_reserved_for_them():
         }
     assert {name: size for name, (size, _) in sizes.items()} == {f"{kind}_1.db": size for kind, size in FILES.items()}
     assert all(used > 0 for _, used in sizes.values())
+
+
+STARTING = """
+import os
+import sys
+from pathlib import Path
+from serving.exposition import Exporter
+from serving.metrics import Metrics
+folder, reserve = Path(sys.argv[1]), os.posix_fallocate
+first = Exporter(Metrics(), folder, 0)
+pages = []
+def scraped(*which):
+    pages.append(first.page())
+    reserve(*which)
+    pages.append(first.page())
+os.posix_fallocate = scraped
+Exporter(Metrics(), folder, 1)
+assert len(pages) >= 8
+"""
+
+
+def test_a_scrape_while_a_worker_makes_its_files_finds_no_half_of_one():
+    with shared_folder() as folder:
+        done = subprocess.run([sys.executable, "-c", STARTING, folder], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
