@@ -52,8 +52,11 @@ class Journal:
         """Writes what waits, and calls what waits for it."""
         records, self._records = self._records, []
         then, self._then = self._then, []
-        if records:
-            self._decisions.extend([line for record in records if (line := _line(record)) is not None])
+        try:
+            if records:
+                self._decisions.extend([line for record in records if (line := _line(record)) is not None])
+        except Exception:  # a bug: a log tells of a bad disk by counting
+            log.exception("log_failed", records=len(records))
         for call in then:
             _call(call)
 

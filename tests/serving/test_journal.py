@@ -81,6 +81,18 @@ def test_a_record_that_cannot_be_written_and_an_answer_that_cannot_be_given_cost
     assert answered == ["good", "bad", "last"]
 
 
+def test_a_log_that_fails_in_a_way_it_must_not_leaves_nobody_waiting(log, monkeypatch):
+    answered = []
+    monkeypatch.setattr(log, "extend", lambda lines: 1 / 0)
+
+    async def run() -> None:
+        Journal(log).keep(record("a"), partial(answered.append, "a"))
+        await asyncio.sleep(0)
+
+    asyncio.run(run())
+    assert answered == ["a"]
+
+
 def test_a_record_may_be_written_at_once(log):
     Journal(log).write(record("now"))
     assert log.writes == [["now"]]
