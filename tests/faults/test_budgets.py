@@ -52,34 +52,34 @@ def test_a_store_that_dies_between_deciding_and_reserving_shows_nothing_of_a_har
 
 def test_a_store_that_is_read_only_after_a_failover_shows_nothing_of_a_hard_budget_until_it_does(serve, valkey, within):
     server = serve(valkey.url)
-    assert shown(server.decide("deal")) == ["scarce"]
+    assert shown(server.decide_well("deal")) == ["scarce"]
     with valkey.admin() as admin:
         admin.replicaof("127.0.0.1", 1)
         try:
             for _ in range(5):
-                assert shown(server.decide("deal")) == ["plenty"]
+                assert shown(server.decide_well("deal")) == ["plenty"]
         finally:
             admin.replicaof("NO", "ONE")
-    within(2.0, lambda: shown(server.decide("deal", dry_run=True)) == ["scarce"])
+    within(2.0, lambda: shown(server.decide_well("deal", dry_run=True)) == ["scarce"])
 
 
 def test_leases_survive_a_restart_of_the_store_that_saved_them(serve, valkey, within):
     server = serve(valkey.url)
     for _ in range(3):
-        assert shown(server.decide("deal")) == ["scarce"]
+        assert shown(server.decide_well("deal")) == ["scarce"]
     valkey.save()
     valkey.kill()
-    assert shown(server.decide("deal")) == ["plenty"]
+    assert shown(server.decide_well("deal")) == ["plenty"]
     valkey.start()
-    within(2.0, lambda: "store:down" not in server.decide("deal")["degraded"])
-    assert shown(server.decide("deal")) == ["plenty"], "all three units are still on lease"
+    within(2.0, lambda: "store:down" not in server.decide_well("deal")["degraded"])
+    assert shown(server.decide_well("deal")) == ["plenty"], "all three units are still on lease"
 
 
 def test_servers_that_serve_at_once_share_the_units(serve, valkey):
     servers = [serve(valkey.url) for _ in range(2)]
 
     async def race() -> list[str]:
-        asked = [asyncio.to_thread(servers[n % 2].decide, "deal") for n in range(12)]
+        asked = [asyncio.to_thread(servers[n % 2].decide_well, "deal") for n in range(12)]
         return [name for answer in await asyncio.gather(*asked) for name in shown(answer)]
 
     assert 1 <= asyncio.run(race()).count("scarce") <= 3
@@ -87,23 +87,23 @@ def test_servers_that_serve_at_once_share_the_units(serve, valkey):
 
 def test_a_killed_offer_stays_off_while_the_store_is_gone(serve, valkey, within):
     server = serve(valkey.url)
-    assert shown(server.decide("strip")) == ["poster"]
+    assert shown(server.decide_well("strip")) == ["poster"]
     with valkey.admin() as admin:
         admin.sadd("segue:killed", "poster")
 
     def is_off() -> bool:
-        answer = server.decide("strip")
+        answer = server.decide_well("strip")
         return (shown(answer), answer["degraded"]) == (["generic"], [])
 
     within(1.0, is_off)
     valkey.save()
     valkey.kill()
     for _ in range(10):
-        assert shown(server.decide("strip")) == ["generic"]
+        assert shown(server.decide_well("strip")) == ["generic"]
     valkey.start()
     with valkey.admin() as admin:
         admin.srem("segue:killed", "poster")
-    within(2.0, lambda: shown(server.decide("strip")) == ["poster"])
+    within(2.0, lambda: shown(server.decide_well("strip")) == ["poster"])
 
 
 def test_a_server_knows_of_kill_switches_before_its_first_request(serve, valkey):
@@ -111,4 +111,4 @@ def test_a_server_knows_of_kill_switches_before_its_first_request(serve, valkey)
         admin.sadd("segue:killed", "poster")
     server = serve(valkey.url)
     valkey.kill()
-    assert shown(server.decide("strip")) == ["generic"]
+    assert shown(server.decide_well("strip")) == ["generic"]
