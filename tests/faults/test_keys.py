@@ -92,7 +92,9 @@ def test_every_route_asks_for_its_scope_and_health_and_the_document_for_none(ser
     for (path, flag), who in allowed.items():
         more = event if path == "/v1/events" else {flag: True} if flag else {}
         answers = {scope: ask(server, key, path, **more) for scope, key in scopes.items()}
-        assert {scope for scope, answer in answers.items() if answer.status_code == 200} == who, (path, flag)
+        assert {scope for scope, answer in answers.items() if answer.status_code == 200} == who, {
+            scope: one.text for scope, one in answers.items()
+        }
         refused = [answer for scope, answer in answers.items() if scope not in who]
         assert all(one.status_code == 403 and one.json()["error"]["code"] == "forbidden" for one in refused)
         stranger = ask(server, None, path, **more)
