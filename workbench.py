@@ -144,6 +144,7 @@ def read_context(catalog: Catalog, words: Sequence[str]) -> dict[str, Value]:
 
     Where the API would leave out a value that the catalog doesn't declare, a person is told.
     """
+    from features.context import ContextReader
     from serving.context import read_context
     from serving.errors import ApiError
 
@@ -160,7 +161,7 @@ def read_context(catalog: Catalog, words: Sequence[str]) -> dict[str, Value]:
         except ValueError:
             sent[name] = text
     try:
-        values, _ = read_context(catalog, sent)
+        values, _ = read_context(ContextReader(catalog), sent)
     except ApiError as error:
         raise UserError(str(error)) from None
     for name, value in sent.items():

@@ -95,7 +95,7 @@ async def made(
         caller.require(EXPLAIN)
     current, now = runtime.current, runtime.clock()  # one release and one moment for the whole decision
     surface = _surface(current.release.catalog, sent)
-    request, ignored = _request(runtime, current.release.catalog, surface, sent, now)
+    request, ignored = _request(runtime, current, surface, sent, now)
     expires = sticky_until(now, surface.sticky) if surface.sticky else now + FRESH_FOR
     parsed = perf_counter()
 
@@ -194,9 +194,9 @@ def _surface(catalog: Catalog, sent: DecisionRequest) -> Surface:
 
 
 def _request(
-    runtime: Runtime, catalog: Catalog, surface: Surface, sent: DecisionRequest, now: float
+    runtime: Runtime, current: Current, surface: Surface, sent: DecisionRequest, now: float
 ) -> tuple[Request, tuple[str, ...]]:
-    context, ignored = read_context(catalog, sent.context)
+    context, ignored = read_context(current.contexts, sent.context)
     user = user_key(runtime.secret, sent.user_id)
     named = decision_id(user, surface.name, now, surface.sticky, runtime.fresh)
     request = Request(named, user, surface.name, now, context, sent.slots, frozenset(sent.exclude))

@@ -16,6 +16,7 @@ from decisioning.catalog import Catalog
 from decisioning.catalog_yaml import load_catalog
 from decisioning.domain import EventType, Facts, Request
 from decisioning.engine import Release, decide
+from features.context import ContextReader
 from features.schema import Schema
 from serving.about import row_of
 from serving.access import Access
@@ -51,6 +52,7 @@ class Current:
 
     release: Release
     schema: Schema
+    contexts: ContextReader
     ledger: Ledger
     event_types: frozenset[str]
     """Those that some rule or group can know; others are kept all the same."""
@@ -65,7 +67,8 @@ class Current:
         release, watch = watched(release)
         catalog = release.catalog
         types = frozenset(EventType) | {group.converts_on for group in catalog.groups.values()}
-        return cls(release, Schema.of(catalog.features), Ledger.of(catalog), types, watch, scores)
+        schema, contexts = Schema.of(catalog.features), ContextReader(catalog)
+        return cls(release, schema, contexts, Ledger.of(catalog), types, watch, scores)
 
 
 NOTHING_LOADED = Current.of(Release("none", Catalog("none")))

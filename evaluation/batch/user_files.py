@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from decisioning.catalog import Catalog, FeatureSpec, FeatureType
 from decisioning.errors import UserError
 from decisioning.yaml_nodes import did_you_mean
-from features.context import ContextError, read_context
+from features.context import ContextError, ContextReader
 
 USER, LINE, SENT, KNOWN = "user_id", "line", "sent", "known"
 STAGED = pa.schema([(LINE, pa.int64()), (USER, pa.string()), (SENT, pa.string())])
@@ -76,6 +76,7 @@ def stage(file: Path, catalog: Catalog, target: Path) -> tuple[str, ...]:
 def _checked(file: Path, catalog: Catalog, context: Mapping[str, FeatureSpec], rows: Rows) -> Iterator[dict[str, Any]]:
     """Each row as it is staged: an id that can be, and a context that the API would take."""
     place = "row" if file.suffix == ".parquet" else "line"
+    reader = ContextReader(catalog)
     for line, row in rows:
         user = row.get(USER)
         if user is None or not str(user).strip():
@@ -89,7 +90,7 @@ def _checked(file: Path, catalog: Catalog, context: Mapping[str, FeatureSpec], r
         cells = {name: row.get(name) for name in context}
         sent = {name: _said(context[name], cell) for name, cell in cells.items() if not _is_empty(cell)}
         try:
-            read_context(catalog, sent)
+            reader.read(sent)
         except ContextError as error:
             raise UserError(f"{file}, {place} {line}: {error}") from None
         yield {LINE: line, USER: user, SENT: json.dumps(sent) if sent else None}

@@ -13,7 +13,7 @@ from decisioning.domain import Facts, Request, Value
 from decisioning.engine import Release
 from decisioning.identity import decision_id, user_key
 from evaluation.batch.user_files import KNOWN, SENT, USER
-from features.context import read_context
+from features.context import ContextReader
 from features.packing import pack_batch
 from features.schema import Schema
 from models.artifact import Model
@@ -92,8 +92,8 @@ def _fresh(run: str, user: str) -> str:
 
 def contexts_of(catalog: Catalog, batch: pa.RecordBatch) -> list[Context]:
     """The context of each row of a file of users."""
-    sent = batch.column(SENT).to_pylist()
-    return [read_context(catalog, json.loads(text)) if text else NONE_SENT for text in sent]
+    sent, reader = batch.column(SENT).to_pylist(), ContextReader(catalog)
+    return [reader.read(json.loads(text)) if text else NONE_SENT for text in sent]
 
 
 def stale_features(catalog: Catalog, as_of: float, at: float) -> list[str]:
