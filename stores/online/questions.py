@@ -1,9 +1,14 @@
-"""The commands of a read, packed: what never changes once, and the rest as fast as Python can."""
+"""The commands of a read, packed: what never changes once, and the rest by filling in what does."""
 
-from functools import lru_cache
+from collections.abc import Callable
 
 from stores.online.layout import Keys, Version, bucket_of, field_of
 from stores.online.wire import Command, command
+
+ANY = "\0"
+"""Stands for what is filled in."""
+
+Filled = Callable[[bytes], Command]
 
 
 class Questions:
@@ -13,12 +18,14 @@ class Questions:
         self._keys = keys
         self.killed = command(("SMEMBERS", keys.killed))
         self.current = command(("GET", keys.current))
-        self.spent = lru_cache(maxsize=1024)(self._spent)
+        self._history = pattern("HVALS", keys.history(ANY))
+        self._fresh = pattern("HGETALL", keys.fresh(ANY))
+        self._counted: dict[str, tuple[Command, Filled]] = {}
 
     def about(self, user: str, version: Version | None) -> tuple[Command, ...]:
         """A user's history and fresh values; and the vector, where there is a version."""
-        history = command(("HVALS", self._keys.history(user)))
-        fresh = command(("HGETALL", self._keys.fresh(user)))
+        name = user.encode()
+        history, fresh = self._history(name), self._fresh(name)
         return (history, fresh, self.vector(user, version)) if version else (history, fresh)
 
     def vector(self, user: str, version: Version) -> Command:
@@ -27,11 +34,26 @@ class Questions:
 
     def counters(self, budgets: tuple[str, ...], at: float) -> list[Command]:
         """For each budget the units spent, and those on lease at a moment (epoch seconds)."""
-        since = f"({at!r}"
-        return [one for name in budgets for one in (self.spent(name), self._leases(name, since))]
+        since = f"({at!r}".encode()
+        asked = []
+        for budget in budgets:
+            spent, leases = self._counted.get(budget) or self._learned(budget)
+            asked += spent, leases(since)
+        return asked
 
-    def _spent(self, budget: str) -> Command:
-        return command(("GET", self._keys.budget(budget)[0]))
+    def _learned(self, budget: str) -> tuple[Command, Filled]:
+        spent, leases, _ = self._keys.budget(budget)
+        self._counted[budget] = known = command(("GET", spent)), pattern("ZCOUNT", leases, ANY, "+inf")
+        return known
 
-    def _leases(self, budget: str, since: str) -> Command:
-        return command(("ZCOUNT", self._keys.budget(budget)[1], since, "+inf"))
+
+def pattern(*words: str) -> Filled:
+    """A command one of whose words holds `ANY`, to be filled in: in half of the time that it takes to pack it."""
+    (word,) = [word for word in words if ANY in word]
+    known = len(word.encode()) - len(ANY)
+    before, after = (part.encode().replace(b"%", b"%%") for part in word.split(ANY))
+    packed = command(words).replace(b"%", b"%%")
+    form = packed.replace(
+        b"$%d\r\n%b\0%b\r\n" % (known + len(ANY), before, after), b"$%%d\r\n%b%%b%b\r\n" % (before, after)
+    )
+    return lambda text: form % (known + len(text), text)

@@ -122,7 +122,7 @@ def budgets_part(names: Sequence[str], counted: Iterable[Any]) -> Part:
                 raise
             is_down = isinstance(failed, Exception) and not is_damage(failed)
             wrong.append(unread("budgets") if is_down else CORRUPT_BUDGET)
-    missing = frozenset({"budgets"}) if unread("budgets") in wrong else frozenset[str]()
+    missing = frozenset({"budgets"}) if unread("budgets") in wrong else _NOTHING
     return Part(out, missing, tuple(dict.fromkeys(wrong)))
 
 

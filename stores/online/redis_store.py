@@ -197,8 +197,9 @@ class RedisStore:
         version = self._version
         asked = self._questions.about(user, version)
         history, fresh, *rest = answers = await self._wire.ask(*asked, *more, due=due)
-        await turn.arrive(budgets, due)
-        if turn.is_down and all(isinstance(answer, Exception) for answer in answers):
+        if not turn.has(budgets):  # as on a cluster: another node has not told yet
+            await turn.arrive(budgets, due)
+        if all(isinstance(answer, Exception) for answer in answers) and turn.is_down:
             if isinstance(history, TimeoutError):
                 raise TooSlow(str(history))
             if not self._wire.has_others:

@@ -56,8 +56,12 @@ class Server:
             self._begin()
         answers = self._loop.create_future()
         asked = Asked(b"".join(commands), len(commands), due, answers)
-        if self._why is not None or self._is_overrun():
-            asked.fail(self._why or ConnectionRefusedError("too much is waiting for its answers"))
+        inside = self._inside
+        if inside is None and self._why is not None:
+            asked.fail(self._why)
+            return answers
+        if len(self._asked) >= MOST_ASKED or (inside and (inside.is_full or len(inside.waiting) >= MOST_ASKED)):
+            asked.fail(ConnectionRefusedError("too much is waiting for its answers"))
             return answers
         if not self._asked:
             self._loop.call_soon(self._send)
@@ -79,12 +83,6 @@ class Server:
         if self._inside is not None:
             self._inside.close(closed)
         self._go_down(closed)
-
-    def _is_overrun(self) -> bool:
-        inside = self._inside
-        if inside is None:
-            return len(self._asked) >= MOST_ASKED
-        return inside.is_full or len(inside.waiting) + len(self._asked) >= MOST_ASKED
 
     def _send(self) -> None:
         """All of one turn in one write; what nobody waits for any more is not sent at all."""

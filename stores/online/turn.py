@@ -35,11 +35,14 @@ class Turn:
         if budgets and budgets not in self._counters:
             self._counters[budgets] = self._ask(self._questions.counters(budgets, self._at))
 
+    def has(self, budgets: Budgets) -> bool:
+        """Whether all answers are there."""
+        return self._general.done() and (not budgets or self._counters[budgets].done())
+
     async def arrive(self, budgets: Budgets, due: float) -> None:
         """Waits for the answers, but no longer than `due`. Whoever gives up takes nothing from the others."""
         asked = (self._general, self._counters[budgets]) if budgets else (self._general,)
-        if not all(answers.done() for answers in asked):
-            await asyncio.wait(asked, timeout=max(0.0, due - monotonic()))
+        await asyncio.wait(asked, timeout=max(0.0, due - monotonic()))
 
     @property
     def is_down(self) -> bool:
