@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help setup setup-dev demo demo-check test test-heavy bench bench-peers bench-decide bench-learning bench-pipeline lint format lock clean
+.PHONY: help setup setup-dev demo demo-check test test-heavy bench bench-peers bench-decide bench-learning bench-pipeline soak lint format lock clean
 
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -72,6 +72,9 @@ bench-peers: setup-dev $(PEERS:%=.venv-peers/%/.stamp)  ## The same beside Feast
 
 bench-learning: setup-dev  ## What learning, the gate, what-if and the simulator come to, beside their targets
 	@$(BIN)/python -m benchmarks.learning $(ARGS)
+
+soak: setup-dev  ## Five minutes of load with a fault every 20 seconds: what failed, what grew, what was lost (ARGS="--minutes 60")
+	@$(BIN)/python -m benchmarks.soak $(ARGS)
 
 lint: setup-dev  ## Format, style, types of the decision core, import contracts
 	@$(BIN)/ruff format --check .
