@@ -1,9 +1,9 @@
 """Units of hard budgets: nothing that one covers is shown without a unit in hand."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from decisioning.domain import Decision, Facts, Request, Shown, Source
+from decisioning.domain import Decision, Facts, Request, Shown, Source, record
 from serving.breaker import GuardedStore
 from serving.runtime import Current
 from stores.online.budgets import Want
@@ -16,7 +16,7 @@ REPORTED_WITHIN = 300.0
 Decide = Callable[[Current, Request, Facts], Decision]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Desk:
     """Where one request gets its units."""
 
