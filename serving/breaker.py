@@ -39,10 +39,6 @@ T = TypeVar("T")
 log = structlog.get_logger()
 
 
-class Unwell(str):
-    """Why there is no answer from the store: what `degraded` says."""
-
-
 class GuardedStore:
     """Never raises, and waits no longer than the store does, which keeps the deadlines that it is given."""
 
