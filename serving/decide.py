@@ -101,13 +101,13 @@ async def made(
 
     budget = surface.deadline if patience is None else min(patience, surface.deadline)
     wait = Wait((arrived or started) + budget, min(SHORTEST_WAIT, budget))
-    age = 0.0 if arrived is None else started - arrived
+    age = max(0.0 if arrived is None else started - arrived, runtime.pressure.behind())
     step = rung(age, budget)
     if step is Rung.FALLBACK:
         facts, before = runtime.store.unread(FALLBACK), None
     else:
         facts, before = await _known(runtime.store, current, surface, request, wait.left())
-        age = max(age, runtime.pressure.lag())  # without the store's own time: models cost no more where that is slow
+        age = max(age, runtime.pressure.behind())  # not the store's time: a slow one makes no model dearer
         step = rung(age, budget, is_read=True)
     has_reasons = sent.explain and age < SPARED
     admitted = (*ignored, UNEXPLAINED) if sent.explain and not has_reasons else ignored

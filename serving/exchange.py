@@ -119,11 +119,6 @@ class Exchange:
         body = error.body()
         self._reply(error.status, error_headers(error, len(body)), body)
 
-    def refuse(self, error: ApiError) -> None:
-        """Answers with an error, after which the connection goes on."""
-        body = error.body()
-        self._reply(error.status, error_headers(error, len(body)), body)
-
     # --- Inner life
 
     def _reply(self, status: int, headers: Headers, body: bytes) -> None:
@@ -191,3 +186,11 @@ def error_headers(error: ApiError, length: int) -> list[tuple[bytes, bytes]]:
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % length),
     ]
+
+
+def whole(error: ApiError, standing: bytes, *, keep_alive: bool) -> bytes:
+    """All the bytes of an error that no application was asked about."""
+    body = error.body()
+    lines = b"".join(b"%b: %b\r\n" % header for header in error_headers(error, len(body)))
+    end = b"\r\n" if keep_alive else b"connection: close\r\n\r\n"
+    return b"".join((STATUS_LINE[error.status], standing, lines, end, body))

@@ -7,6 +7,7 @@ from time import perf_counter
 from typing import Protocol
 
 from serving.errors import TOO_LARGE, ApiError
+from serving.exchange import whole
 from serving.pressure import Pressure
 
 MAX_HEAD = 16 * 1024
@@ -67,8 +68,8 @@ class Guard:
         self._connections: Collection[Watched] = ()
         self._swept = 0.0
         self._is_sweeping = False
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._standing, self._closes = b"", False
+        self._headers: list[tuple[bytes, bytes]] | None = None
+        self._standing, self._closes, self._overloaded = b"", False, b""
 
     def watch(self, connections: Collection[Watched], loop: asyncio.AbstractEventLoop) -> None:
         """Sweeps from now on, for as long as there are connections."""
@@ -86,7 +87,13 @@ class Guard:
             self._headers = headers
             self._closes = (b"connection", b"close") in headers
             self._standing = b"".join(b"%b: %b\r\n" % (name, value) for name, value in headers if name != b"connection")
+            self._overloaded = whole(OVERLOADED, self._standing, keep_alive=not self._closes)
         return self._standing, self._closes
+
+    def overloaded(self, headers: list[tuple[bytes, bytes]]) -> bytes:
+        """The whole answer to a request that came too late."""
+        self.standing(headers)
+        return self._overloaded
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         now = perf_counter()

@@ -1,8 +1,9 @@
 """How far behind a worker is, and so how much work a request may still cost.
 
 A worker that gets more requests than it can answer falls behind: what it reads has waited in the kernel, and what it
-has read waits for its turn. The first is the loop's lag, the sum is a request's age. No queue is counted and no rate is
-measured: time lost is what the client feels, whatever the reason.
+has read waits for its turn. The first is told by the loop's lag, and the sum is a request's age, from which its rung
+follows. Whether a request is taken on at all hangs on what lies before it too: on how many are in hand, and on how long
+each of them took lately.
 """
 
 import asyncio
@@ -24,6 +25,16 @@ LATE = 0.1
 """Seconds of age after which a request is refused, however patient its surface: a longer queue helps nobody."""
 
 
+FEW = 8
+"""Answers between two beats that say nothing of what one takes."""
+MOST_SECONDS = 0.001
+"""An answer that takes longer is not what the next one will take: it has reasons, or somebody stopped the process."""
+SMOOTHING = 0.3
+"""What the last beat counts for in what is known of late."""
+FORGETTING = 0.97
+"""What is left, after a beat in which little was to do, of what an answer took when much was."""
+
+
 class Pressure:
     """Of one worker. `arrived` costs a sixth of a microsecond; the heart beats only while there are requests."""
 
@@ -32,6 +43,14 @@ class Pressure:
         self._last, self._due = 0.0, float("-inf")
         self._timer: asyncio.TimerHandle | None = None
         self._is_busy = False
+        self._lag = 0.0
+        self._told = 0.0
+        self.in_hand: set[object] = set()
+        """The requests that were taken on and are not answered."""
+        self.seconds = 0.0
+        """What an answer takes, by the last turns of a busy loop, with the refusals that were sent meanwhile."""
+        self.answered = 0
+        """Requests that were taken on and answered."""
         self.late = LATE
         self.too_late = 0
         """Requests that were refused for their age."""
@@ -39,7 +58,7 @@ class Pressure:
         """Those and others that never came to the application, by route and status."""
 
     def arrived(self) -> float:
-        """When bytes that are read now came in, at the earliest: after the loop's last look at its sockets."""
+        """When bytes that are read now came in: since the loop's last look at its sockets, so on average in between."""
         self._is_busy = True
         now = self._clock()
         if now < self._due:
@@ -47,16 +66,18 @@ class Pressure:
         if self._timer is None:
             self._beat_from(now)
             return now
-        return self._last  # the heart is late, so the loop is: since its last beat nobody looked
+        return (self._last + now) / 2  # the heart is late, so the loop is: since its last beat nobody looked
 
-    def lag(self) -> float:
-        """Seconds for which the loop has not looked at its sockets; 0 where that is no longer than a beat."""
+    def behind(self) -> float:
+        """Seconds that a request may have to wait, whoever it is: for the loop, as of late or in this very turn, or for
+        what is in hand to be answered."""
         now = self._clock()
-        return now - self._last if now >= self._due and self._timer is not None else 0.0
+        lag = max(self._lag, now - self._last) if now >= self._due and self._timer is not None else self._lag
+        return max(lag, len(self.in_hand) * self.seconds)
 
     def is_late(self, arrived: float) -> bool:
-        """Whether a request has waited so long that nobody waits for its answer any more."""
-        return self._clock() - arrived >= self.late
+        """Whether a request that was just read will have waited too long when its turn comes."""
+        return self._clock() - arrived + len(self.in_hand) * self.seconds >= self.late
 
     def serve(self, deadlines: Collection[float]) -> None:
         """From now on for surfaces with these deadlines (seconds): what is older than the longest is refused."""
@@ -68,10 +89,19 @@ class Pressure:
         self._timer = asyncio.get_running_loop().call_later(BEAT, self._beat)
 
     def _beat(self) -> None:
-        if self._is_busy:
-            self._beat_from(self._clock())
-        else:
-            self._timer = None
+        if not self._is_busy:
+            self._timer, self._lag = None, 0.0
+            return
+        now = self._clock()
+        self._lag += SMOOTHING * ((now - self._last if now >= self._due + BEAT else 0.0) - self._lag)
+        done = self.answered
+        if now < self._due + BEAT:  # it has time to wait, so little will be in hand at once
+            self.seconds *= FORGETTING
+        elif done - self._told >= FEW:
+            seconds = min((now - self._last) / (done - self._told), MOST_SECONDS)
+            self.seconds += SMOOTHING * (seconds - self.seconds) if self.seconds else seconds
+        self._told = done
+        self._beat_from(now)
 
 
 def rung(age: float, budget: float, *, is_read: bool = False) -> Rung:

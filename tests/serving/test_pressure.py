@@ -27,21 +27,72 @@ def test_what_is_read_by_a_loop_that_looks_often_has_just_arrived():
         assert pressure.arrived() == clock.now
         clock.now += BEAT / 2
         assert pressure.arrived() == clock.now
-        assert pressure.lag() == 0.0
+        assert pressure.behind() == 0.0
 
     asyncio.run(run())
 
 
-def test_what_is_read_after_a_long_turn_may_have_come_when_it_began():
+def test_what_is_read_after_a_long_turn_has_waited_half_of_it_on_average():
     async def run():
         pressure = Pressure(clock := Clock())
         began = pressure.arrived()
         clock.now += 0.08  # nobody looked at a socket meanwhile
-        assert pressure.arrived() == began
-        assert pressure.lag() == pytest.approx(0.08)
-        assert not pressure.is_late(began)
-        clock.now += LATE
-        assert pressure.is_late(began)
+        assert pressure.arrived() == pytest.approx(began + 0.04)
+        assert pressure.behind() == pytest.approx(0.08)
+
+    asyncio.run(run())
+
+
+def test_a_request_is_late_by_what_it_has_waited_and_by_what_it_still_has_to():
+    pressure = Pressure(clock := Clock())
+    arrived = clock.now
+    pressure.in_hand = set(range(110))
+    clock.now += LATE / 2
+    assert not pressure.is_late(arrived), "nobody knows yet what an answer takes"
+    pressure.seconds = 0.0005
+    assert pressure.is_late(arrived)
+    assert pressure.behind() == pytest.approx(0.055)
+    pressure.in_hand = set(range(90))
+    assert not pressure.is_late(arrived)
+    clock.now += LATE / 2
+    assert pressure.is_late(arrived)
+
+
+def test_it_learns_what_an_answer_takes_from_a_loop_that_is_busy_and_forgets_when_that_is_over():
+    async def run():
+        pressure = Pressure(clock := Clock())
+
+        async def turn(seconds, answered):
+            pressure.arrived()  # which has the heart beat
+            pressure.arrived()  # which keeps it beating
+            timer = pressure._timer
+            clock.now += seconds
+            pressure.answered += answered
+            while pressure._timer is timer:
+                await asyncio.sleep(BEAT / 5)
+
+        for _ in range(20):
+            await turn(0.03, 100)
+        assert pressure.seconds == pytest.approx(0.0003)
+        assert pressure.behind() == pytest.approx(0.03, rel=0.01)
+        for _ in range(100):
+            await turn(BEAT, 1)
+        assert pressure.behind() < 0.001
+        assert pressure.seconds < 0.0003 / 10
+
+    asyncio.run(run())
+
+
+def test_one_long_answer_does_not_make_every_answer_long():
+    async def run():
+        pressure = Pressure(clock := Clock())
+        pressure.arrived()
+        pressure.arrived()
+        clock.now += 2.0  # reasons for a thousand offers, or a process that was stopped
+        pressure.answered += 20
+        while not pressure.seconds:
+            await asyncio.sleep(BEAT)
+        assert pressure.seconds <= 0.001
 
     asyncio.run(run())
 
@@ -50,10 +101,10 @@ def test_the_heart_stops_when_nothing_comes_and_an_idle_hour_is_no_lag():
     async def run():
         pressure = Pressure(clock := Clock())
         pressure.arrived()
-        await asyncio.sleep(4 * BEAT)
-        assert pressure._timer is None
+        while pressure._timer is not None:
+            await asyncio.sleep(BEAT)
         clock.now += 3600.0
-        assert pressure.lag() == 0.0
+        assert pressure.behind() == 0.0
         assert pressure.arrived() == clock.now
 
     asyncio.run(run())
