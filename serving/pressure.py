@@ -22,7 +22,7 @@ PRIOR_AFTER = 0.025
 SPARED = 0.005
 """Seconds that an answer must have left for the store to be asked at all; also the age past which nobody explains."""
 LATE = 0.1
-"""Seconds of age after which a request is refused, however patient its surface: a longer queue helps nobody."""
+"""Seconds of age after which a request is refused, and more than any queue may take, however patient a surface is."""
 
 
 FEW = 8
@@ -51,7 +51,8 @@ class Pressure:
         """What an answer takes, by the last turns of a busy loop, with the refusals that were sent meanwhile."""
         self.answered = 0
         """Requests that were taken on and answered."""
-        self.late = LATE
+        self.patience = LATE
+        """Seconds that what is in hand may take before more is refused."""
         self.too_late = 0
         """Requests that were refused for their age."""
         self.refused: Counter[tuple[str, int]] = Counter()
@@ -76,12 +77,15 @@ class Pressure:
         return max(lag, len(self.in_hand) * self.seconds)
 
     def is_late(self, arrived: float) -> bool:
-        """Whether a request that was just read will have waited too long when its turn comes."""
-        return self._clock() - arrived + len(self.in_hand) * self.seconds >= self.late
+        """Whether a request that was just read came too long ago, or would wait too long for what is in hand.
+
+        The first alone is patient: after a hiccup a late answer is better than none, as long as there are few.
+        """
+        return len(self.in_hand) * self.seconds >= self.patience or self._clock() - arrived >= LATE
 
     def serve(self, deadlines: Collection[float]) -> None:
-        """From now on for surfaces with these deadlines (seconds): what is older than the longest is refused."""
-        self.late = min(max(deadlines, default=LATE), LATE)
+        """From now on for surfaces with these deadlines (seconds)."""
+        self.patience = min(max(deadlines, default=LATE), LATE)
 
     def _beat_from(self, now: float) -> None:
         self._last, self._due = now, now + BEAT

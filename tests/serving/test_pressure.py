@@ -43,18 +43,20 @@ def test_what_is_read_after_a_long_turn_has_waited_half_of_it_on_average():
     asyncio.run(run())
 
 
-def test_a_request_is_late_by_what_it_has_waited_and_by_what_it_still_has_to():
+def test_a_request_is_refused_for_what_is_in_hand_or_for_its_own_great_age():
     pressure = Pressure(clock := Clock())
+    pressure.serve([0.03])
+    pressure.in_hand = set(range(100))
+    assert not pressure.is_late(clock.now), "nobody knows yet what an answer takes"
+    pressure.seconds = 0.0004
+    assert pressure.is_late(clock.now)
+    assert pressure.behind() == pytest.approx(0.04)
+    pressure.in_hand = set(range(70))
+    assert not pressure.is_late(clock.now)
     arrived = clock.now
-    pressure.in_hand = set(range(110))
-    clock.now += LATE / 2
-    assert not pressure.is_late(arrived), "nobody knows yet what an answer takes"
-    pressure.seconds = 0.0005
-    assert pressure.is_late(arrived)
-    assert pressure.behind() == pytest.approx(0.055)
-    pressure.in_hand = set(range(90))
-    assert not pressure.is_late(arrived)
-    clock.now += LATE / 2
+    clock.now += LATE * 0.9
+    assert not pressure.is_late(arrived), "later than its surface wants, but there is room"
+    clock.now += LATE * 0.2
     assert pressure.is_late(arrived)
 
 
@@ -113,11 +115,11 @@ def test_the_heart_stops_when_nothing_comes_and_an_idle_hour_is_no_lag():
 def test_it_is_as_patient_as_the_most_patient_surface_but_not_more_than_that():
     pressure = Pressure(Clock())
     pressure.serve([0.03, 0.05])
-    assert pressure.late == 0.05
+    assert pressure.patience == 0.05
     pressure.serve([0.03, 5.0])
-    assert pressure.late == LATE
+    assert pressure.patience == LATE
     pressure.serve([])
-    assert pressure.late == LATE
+    assert pressure.patience == LATE
 
 
 @given(st.floats(0, 1), st.floats(0, 1), st.floats(0.001, 1), st.booleans())
