@@ -216,3 +216,20 @@ async def test_an_answer_is_forgotten_when_its_time_has_passed(twin, store):
     await asyncio.sleep(0.1)
     assert await store.recall("ann", "d1") is None
     assert await store.remember("ann", "d1", b"second", 60.0, instead_of=b"first") is None
+
+
+async def test_facts_and_the_answer_remembered_are_read_at_once(store):
+    """Of the decision itself what it showed is left out, as when it is read with `own`."""
+    own, other = (
+        Event(f"e-{decision}", "impression", decision, "annual", "ann", "home", at=1000.0) for decision in ("d1", "d2")
+    )
+    for event in (own, other):
+        assert await store.apply(event, ["push"])
+    assert await store.read_again("ann", SCHEMA, ["push"], "d1") == (
+        await store.read("ann", SCHEMA, ["push"], "d1"),
+        None,
+    )
+    assert await store.remember("ann", "d1", b"\x00first", 60.0) is None
+    facts, answer = await store.read_again("ann", SCHEMA, ["push"], "d1")
+    assert (len(facts.history), facts.budgets, answer) == (1, {"push": 2}, b"\x00first")
+    assert (await store.read_again("ann", SCHEMA, (), "d2"))[1] is None

@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -265,6 +266,41 @@ async def test_a_late_answer_never_reaches_another_question(own_url, admin):
         answered += [await ask(number) for number in range(10)]
     assert {True, False} == set(answered)
     await hasty.close()
+
+
+@pytest.mark.parametrize("server", ["own_url", "cluster_url"])
+async def test_what_reads_of_one_turn_have_in_common_is_asked_once(server, request, three_nodes):
+    """And whoever gives up, or has no time left, takes nothing from the others."""
+    url = request.getfixturevalue(server)
+    nodes = [node.url for node in three_nodes.nodes] if server == "cluster_url" else [url]
+
+    def calls() -> Counter[str]:
+        found: Counter[str] = Counter()
+        for node in nodes:
+            with Redis.from_url(node, protocol=2) as client:
+                found.update({name: one["calls"] for name, one in client.info("commandstats").items()})
+        return found
+
+    async with store_at(url, timeout=5.0) as store:
+        await store.kill("annual")
+        await store.apply(EVENT, ["push", "mail"])
+        await store.read("ann", SCHEMA)
+        before = calls()
+        hasty = asyncio.create_task(store.read("ann", SCHEMA, ["push"]))
+        late = asyncio.create_task(store.read("ann", SCHEMA, ["push"], timeout=0.0))
+        reads = [asyncio.create_task(store.read(f"user{n}", SCHEMA, ["push", "mail"][: n % 3])) for n in range(30)]
+        await asyncio.sleep(0)
+        hasty.cancel()
+        for number, facts in enumerate(await asyncio.gather(*reads)):
+            assert facts.killed == {"annual"}
+            assert facts.budgets == dict.fromkeys(["push", "mail"][: number % 3], 1)
+        with suppress(StoreDown):
+            assert (await late).killed == {"annual"}
+        assert hasty.cancelled()
+        asked = calls() - before
+        assert asked["cmdstat_smembers"] == 1
+        assert asked["cmdstat_zcount"] == 3, "one budget, and two"
+        assert asked["cmdstat_hvals"] in (30, 31)
 
 
 async def test_leases_end_by_the_servers_own_clock_and_leave_nothing_behind(own_url, admin):
