@@ -38,8 +38,11 @@ class Door:
         try:
             described = made(**options)
             tls = described.ssl_context.get() if hasattr(described, "ssl_context") else None
-        except (TypeError, ValueError, RedisError, OSError) as error:  # an OSError is a file that can't be read
-            raise UserError(f"The options of the store's address don't work: {error}.") from None
+        except (TypeError, ValueError, RedisError, OSError) as error:
+            why = f"a certificate or key that they name can't be read: {error}" if isinstance(error, OSError) else error
+            raise UserError(
+                f"The options of the store's address don't work ({why}): correct what follows its ?."
+            ) from None
         host, port, path = (getattr(described, name, None) for name in ("host", "port", "path"))
         return cls(host or "", port or 0, path or "", tls, _greeting(described))
 
