@@ -29,8 +29,8 @@ class Exchange:
     """
 
     __slots__ = (
-        "_connection", "_is_chunked", "_is_head", "_is_promised", "_waiter", "arrived", "body", "has_begun",
-        "is_answered", "is_gone", "is_whole", "keep_alive", "scope", "task", "wants_continue",
+        "_connection", "_is_chunked", "_is_head", "_is_promised", "_takes_chunks", "_waiter", "arrived", "body",
+        "has_begun", "is_answered", "is_gone", "is_whole", "keep_alive", "scope", "task", "wants_continue",
     )  # fmt: skip
 
     def __init__(
@@ -45,7 +45,8 @@ class Exchange:
         self.has_begun = self.is_answered = self.is_gone = False
         self.arrived = 0.0
         self.task: asyncio.Task[None] | None = None
-        self._is_head, self._is_chunked = scope["method"] == "HEAD", False
+        self._is_head, self._takes_chunks = scope["method"] == "HEAD", scope["http_version"] == "1.1"
+        self._is_chunked = False
         self._is_promised = False
         self._waiter: asyncio.Future[None] | None = None
         scope["extensions"] = {"segue.promise": self.promise}
@@ -59,6 +60,7 @@ class Exchange:
             self._is_promised = False
         finally:
             self._connection.tasks.discard(self.task)  # type: ignore[arg-type]
+            self.task, self.scope = None, {}  # which hold this exchange: so that it goes without the garbage collector
         if self.is_answered or self.is_gone or self._is_promised:
             return
         if self.has_begun:
@@ -111,6 +113,8 @@ class Exchange:
     def leave(self) -> None:
         """The client has gone."""
         self.is_gone = True
+        if self.task is None:  # nobody has begun with it, and nobody will
+            self.scope = {}
         self._tell()
 
     def fail(self, error: ApiError) -> None:
@@ -153,7 +157,7 @@ class Exchange:
                 case b"content-length" | b"transfer-encoding":
                     has_length = True
             parts += (name, b": ", value, b"\r\n")
-        if not has_length and self.scope["http_version"] == "1.1":
+        if not has_length and self._takes_chunks:
             self._is_chunked = True
             parts.append(b"transfer-encoding: chunked\r\n")
         # What is left of a body would be taken for the next request; without a length the end is the connection's.

@@ -46,6 +46,14 @@ IDLE, HEAD, BODY, CLOSING = range(4)
 """What is being read: nothing, a request's head, its body, what a client still sends after its last answer."""
 
 
+class Refused(Exception):
+    """What ends the parsing of a request. A new one each time: one that is raised again keeps all it ever passed."""
+
+    def __init__(self, error: ApiError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
 def protocol(pressure: Pressure, limits: Limits | None = None) -> type["Protocol"]:
     """The class that uvicorn makes a worker's connections of (`Config(http=…)`)."""
     return type("Protocol", (Protocol,), {"guard": Guard(pressure, limits or Limits())})
@@ -78,7 +86,7 @@ class Protocol(HttpToolsProtocol):
                 exchange.leave()
                 self.guard.pressure.in_hand.discard(exchange)
         self._waiting.clear()
-        self._reading = None
+        self._reading = self._active = None
         self.flow.resume_writing()
         self.parser = None  # type: ignore[assignment]
 
@@ -96,7 +104,7 @@ class Protocol(HttpToolsProtocol):
         except httptools.HttpParserError as error:
             if self.transport.is_closing():
                 return
-            self._refuse(error.__context__ if isinstance(error.__context__, ApiError) else NO_HTTP)
+            self._refuse(error.__context__.error if isinstance(error.__context__, Refused) else NO_HTTP)
             return
         if self._stage == HEAD and self._fed > MAX_HEAD:
             self._refuse(LONG_HEAD)
@@ -113,6 +121,7 @@ class Protocol(HttpToolsProtocol):
                 return self.parser.feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
                 data = self._without_upgrade() + data[upgrade.args[0] :]
+                self.parser = httptools.HttpRequestParser(self)
 
     def _without_upgrade(self) -> bytes:
         kept = [(name, value) for name, value in self.headers if name not in (b"upgrade", b"connection")]
@@ -148,16 +157,16 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         if self._fed > MAX_HEAD and self._head_size() > MAX_HEAD:
-            raise LONG_HEAD
+            raise Refused(LONG_HEAD)
         if self.transport.is_closing():  # what came before was the last
-            raise NO_HTTP
+            raise Refused(NO_HTTP)
         if len(self._waiting) >= MAX_WAITING:
-            raise TOO_MANY
+            raise Refused(TOO_MANY)
         self._stage, self._since = BODY, self._arrived
         self._is_upgrade = self.parser.should_upgrade()
         if self._is_upgrade:
             if self.parser.get_method() == b"CONNECT":
-                raise NO_TUNNEL
+                raise Refused(NO_TUNNEL)
             return
         if self._is_refused():
             self.headers = []
@@ -209,7 +218,7 @@ class Protocol(HttpToolsProtocol):
     def _exchange(self) -> Exchange:
         url, version = self.url, self.parser.get_http_version()
         if version not in ("1.1", "1.0"):
-            raise NO_HTTP
+            raise Refused(NO_HTTP)
         if url.startswith(b"/") and b"?" not in url and b"%" not in url and b"#" not in url:
             raw_path, query = url, b""
         else:
@@ -285,17 +294,18 @@ class Protocol(HttpToolsProtocol):
         exchange, self._reading = self._reading, None
         if exchange in self._waiting:
             self._waiting.remove(exchange)
-        if exchange is not None and exchange is self._active:
-            if exchange.has_begun:
-                self.transport.abort()  # the rest of its answer would hang on the rest of its body
-            else:
-                self.guard.pressure.refused[OTHER, error.status] += 1
-                exchange.fail(error)
-            exchange.leave()
+        is_active = exchange is not None and exchange is self._active
+        if is_active and exchange.has_begun:
+            self.transport.abort()  # the rest of its answer would hang on the rest of its body
+        elif is_active:
+            self.guard.pressure.refused[OTHER, error.status] += 1
+            exchange.fail(error)
         elif self._active is None:
             self._end(error)
         else:
             self._stage, self._last_words = CLOSING, error
+        if exchange is not None:
+            exchange.leave()
 
     def _end(self, error: ApiError | None = None) -> None:
         """Closes, after some last words. A client that is still sending is given the time to read them."""

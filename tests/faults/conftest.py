@@ -214,6 +214,13 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
 
 
 @pytest.fixture(scope="module")
+def lone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server without a store, for a whole module."""
+    with servers_of(a_home(tmp_path_factory.mktemp("lone") / "home")) as serve:
+        yield serve("")
+
+
+@pytest.fixture(scope="module")
 def team_home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     return a_home(tmp_path_factory.mktemp("team") / "home")
 
