@@ -143,9 +143,10 @@ def _rules(names: Sequence[str], random: Random) -> dict[str, Any]:
             "per_surface": {"max": 12, "per": "1d", "by": "surface"},
         },
         "budgets": {
-            "winter": {"offers": names[:3], "impressions": 2_000_000, "hard": True},
+            # Hard ones guard scarce offers: about a decision in twenty has to take a unit before it answers.
+            "winter": {"offers": names[3:6], "impressions": 2_000_000, "hard": True},
             "spring": {
-                **{"offers": names[3:6], "impressions": 1_000_000, "from": "2027-01-01", "until": "2027-12-31"},
+                **{"offers": names[:3], "impressions": 1_000_000, "from": "2027-01-01", "until": "2027-12-31"},
                 **{"pace": "even", "hard": False},
             },
         },
