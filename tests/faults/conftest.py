@@ -226,6 +226,13 @@ def team_home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 
 
 @pytest.fixture(scope="module")
+def servers(team_home: Home) -> Iterator[Callable[..., Server]]:
+    """`serve`, for a whole module."""
+    with servers_of(team_home) as serve:
+        yield serve
+
+
+@pytest.fixture(scope="module")
 def team(team_home: Home) -> Iterator[Server]:
     """A server of two workers for a whole module. Each test leaves it with two."""
     with servers_of(team_home) as serve:
