@@ -71,7 +71,8 @@ class Access:
     """The door. `refresh` follows the file, and may run in a thread; `admit` belongs to the event loop.
 
     Without a file of keys everybody is let in, until there is one. From then on the last good one counts, whatever
-    becomes of the file. One that was damaged from the start, or is `required` and not there, lets nobody in.
+    becomes of the file. One that was damaged from the start, or is `required` and not there, lets nobody in; nor does
+    a damaged one that is moved away, as that is no word that strangers may come.
     """
 
     def __init__(
@@ -140,7 +141,7 @@ class Access:
                 keys = sum(len(client.keys) for client in self._clients)
                 self._tell(log.info, "keys_loaded", clients=len(self._clients), keys=keys)
         except FileNotFoundError:
-            self._note("there is no such file" if self._required or self._guests is not None else None)
+            self._note(None if self.is_open and not self._required else "there is no such file")
         except (OSError, ValueError) as error:
             self._note(getattr(error, "strerror", None) or str(error))
         else:

@@ -211,6 +211,7 @@ def test_a_key_expires_also_while_the_file_is_damaged(access, keys, clock):
 
 @pytest.mark.parametrize("required", [True, False])
 def test_a_file_that_could_never_be_read_lets_nobody_in_until_it_can(keys, required):
+    """Not while it is moved away to make a new one, either."""
     if not required:
         keys.path.write_bytes(b"{")
     access = Access(keys.path, required=required)
@@ -222,6 +223,9 @@ def test_a_file_that_could_never_be_read_lets_nobody_in_until_it_can(keys, requi
         assert (refused.status, refused.code) == (503, "keys_unreadable")
         assert int(refused.headers["Retry-After"]) > 0
     keys.path.unlink(missing_ok=True)
+    for _ in range(2):
+        access.refresh()
+        assert refusal(access, None).code == "keys_unreadable"
     issued = add(keys)
     access.refresh()
     assert access.admit(header(issued), DECIDE).name == "ios"
