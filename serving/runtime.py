@@ -153,6 +153,8 @@ class Runtime:
         """Loads the release to use, or else the catalog, and keeps following."""
         self.tell(STARTING)
         while self.wanted is not None and self.wanted() is None:
+            if self.draining:  # told to end before anybody knows what to serve
+                return
             await asyncio.sleep(WAIT)
         await self.refresh()
         if self.current is NOTHING_LOADED and self.catalog is not None:

@@ -122,7 +122,7 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=[])  # it starts the application; the listening is our own
-        if not self.started:
+        if not self.started or self.should_exit:
             return
         self._acceptor = Acceptor(self._listening, self._connect, self._is_ahead)
         self._runtime.tell(SERVING)

@@ -82,6 +82,8 @@ class Supervisor:
         gc.collect()
         gc.freeze()  # the children share these pages for as long as nobody touches them
         before = {one: signal.signal(one, self._hear) for one in HANDLED}
+        # A starter may have ignored it; then nobody could tell how a child ended.
+        before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         try:
             while self._children or not self._stops:
                 self._step()

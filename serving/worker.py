@@ -44,17 +44,23 @@ class Worker(Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """SIGTERM to one worker alone: its peers go on, and the supervisor starts another. Ctrl-C is not for it."""
         if sig == signal.SIGTERM:
-            self._loop.call_soon_threadsafe(self.retire)
+            self._loop.call_soon_threadsafe(self._obey, Order.RETIRE)
 
     def _listen(self) -> None:
         orders = os.read(self._orders, 16)
         for order in orders:
-            {Order.DRAIN: self.drain, Order.RETIRE: self.retire, Order.LEAVE: self.leave}[Order(bytes([order]))]()
+            self._obey(Order(bytes([order])))
         if not orders:
             self._loop.remove_reader(self._orders)
             self.is_orphan = True
             log.error("supervisor_gone", why="it was killed: this worker answers what it has, and ends")
             self.leave()
+
+    def _obey(self, order: Order) -> None:
+        if self.started:
+            {Order.DRAIN: self.drain, Order.RETIRE: self.retire, Order.LEAVE: self.leave}[order]()
+        else:
+            self.leave()  # it has nothing to finish, and perhaps waits for a verdict that nobody will give
 
 
 def work(settings: Settings, shared: Shared, place: int, listening: socket.socket, orders: int) -> NoReturn:

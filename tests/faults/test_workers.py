@@ -243,6 +243,53 @@ def test_workers_that_die_at_once_again_and_again_end_the_server_with_a_clear_me
     assert "Traceback" not in done.stderr
 
 
+UNDECIDED = """
+import sys, time
+from serving import scout
+scout.examine = lambda *told: time.sleep(60)
+sys.argv[1:] = {arguments}
+from serving.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_server_that_ends_while_its_first_release_is_still_tried_leaves_nobody_behind(home, within, end):
+    command = [sys.executable, "-c", UNDECIDED.format(arguments=["--home", str(home.path), "--port", "0"])]
+    with subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True) as server:
+        within(20.0, lambda: len(children(server.pid)) == 2)
+        left = children(server.pid)
+        server.send_signal(end)
+        said = server.stderr.read()  # until the last of them is gone
+        assert server.wait(20) == (-signal.SIGKILL if end == signal.SIGKILL else 0)
+    assert "worker_killed" not in said, "it left by itself"
+    within(20.0, lambda: not any(map(lives, left)))
+
+
+CHILDLESS = """
+import signal, sys
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+sys.argv[1:] = {arguments}
+from serving.__main__ import main
+main()
+"""
+
+
+def test_a_server_whose_starter_ignores_the_end_of_children_replaces_workers_all_the_same(home):
+    command = [sys.executable, "-c", CHILDLESS.format(arguments=["--home", str(home.path), "--port", "0"])]
+    with subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True) as server:
+        lines = (json.loads(line) for line in server.stderr)
+        url = next(line["url"] for line in lines if line["event"] == "serving")
+        (worker,) = httpx.get(f"{url}/version").json()["workers"]
+        os.kill(worker["pid"], signal.SIGKILL)
+        assert next(line["died"] for line in lines if line["event"] == "worker_died") == worker["pid"]
+        (successor,) = httpx.get(f"{url}/version", timeout=20).json()["workers"]
+        assert successor["pid"] != worker["pid"]
+        server.terminate()
+        server.stderr.read()
+        assert server.wait(20) == 0
+
+
 def test_a_secret_that_is_no_key_is_one_clear_sentence(home):
     (home.path / "secret.key").write_text("no key")
     command = [sys.executable, "-m", "serving", "--home", home.path, "--port", "0", "--workers", "2"]
