@@ -38,22 +38,20 @@ def main() -> None:
     )
     parser.add_argument("--drain", type=float, default=env.get("SEGUE_DRAIN", DRAIN), help="seconds [SEGUE_DRAIN]")
     told = parser.parse_args()
-    if told.workers < 1:
-        parser.error(f"--workers is {told.workers}: there must be one at least")
-    settings = Settings(
-        home=Home(Path(told.home)),
-        host=told.host,
-        port=told.port,
-        redis_url=told.redis_url,
-        releases=told.releases,
-        logs=told.logs,
-        catalog=told.catalog,
-        keys=told.keys,
-        open_to_all=told.open,
-        drain=told.drain,
-        workers=told.workers,
-    )
     try:
+        settings = Settings(
+            home=Home(Path(told.home)),
+            host=told.host,
+            port=told.port,
+            redis_url=told.redis_url,
+            releases=told.releases,
+            logs=told.logs,
+            catalog=told.catalog,
+            keys=told.keys,
+            open_to_all=told.open,
+            drain=told.drain,
+            workers=told.workers,
+        )
         serve(settings)
     except UserError as error:
         print(error, file=sys.stderr)

@@ -68,12 +68,18 @@ class Home:
     def secret(self) -> bytes:
         """The key of `identity.user_key`: from the environment, else from `secret.key`, made at first use.
 
-        Raises UserError for a key that is not 16 to 64 bytes in hexadecimal.
+        Raises UserError for a key that is not 16 to 64 bytes in hexadecimal, or can't be read or made.
         """
         text, where = os.environ.get(SECRET_VARIABLE), f"the environment variable {SECRET_VARIABLE}"
         if not text:
             file = self.path / "secret.key"
-            text, where = _read_or_make(file), str(file)
+            try:
+                text, where = _read_or_make(file), str(file)
+            except OSError as error:
+                raise UserError(
+                    f"The key {file} can't be read or made ({error.strerror}): choose another --home, or let this user "
+                    f"write there, or set {SECRET_VARIABLE}."
+                ) from None
         try:
             secret = bytes.fromhex(text.strip())
         except ValueError:
@@ -93,4 +99,4 @@ def _read_or_make(file: Path) -> str:
         with suppress(FileExistsError):  # another process was first: its key is as good
             os.link(draft, file)
         draft.unlink()
-    return file.read_text()
+    return file.read_text(errors="replace")
