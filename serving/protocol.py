@@ -5,21 +5,16 @@ connection or on the connections; and it answers what is no HTTP in plain text. 
 is never repeated to it.
 """
 
-import asyncio
-from collections import deque
-from time import perf_counter
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import unquote
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from serving.connection import BODY, CLOSING, HEAD, IDLE, Connection
 from serving.errors import ApiError
-from serving.exchange import Exchange, whole
+from serving.exchange import Exchange
 from serving.guard import (
     BUFFERED,
-    CUT_SHORT,
-    FULL,
     LEFTOVERS,
     LONG_HEAD,
     LONG_REQUEST,
@@ -29,8 +24,6 @@ from serving.guard import (
     NO_HTTP,
     NO_TUNNEL,
     OVERLOADED,
-    SLOW_BODY,
-    SLOW_HEAD,
     TOO_MANY,
     Guard,
     Limits,
@@ -40,10 +33,6 @@ from serving.pressure import Pressure
 SHEDS = {b"/v1/decisions": "decisions", b"/v1/events": "events"}
 """The routes that are refused where the worker is too far behind, by their names in metrics. All others are cheap, and
 say how it is."""
-OTHER = "other"
-
-IDLE, HEAD, BODY, CLOSING = range(4)
-"""What is being read: nothing, a request's head, its body, what a client still sends after its last answer."""
 
 
 class Refused(Exception):
@@ -59,36 +48,11 @@ def protocol(pressure: Pressure, limits: Limits | None = None) -> type["Protocol
     return type("Protocol", (Protocol,), {"guard": Guard(pressure, limits or Limits())})
 
 
-class Protocol(HttpToolsProtocol):
-    """One connection."""
+class Protocol(Connection):
+    """A connection that reads requests from its bytes."""
 
-    guard: ClassVar[Guard]
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._stage, self._since = IDLE, perf_counter()
-        self._arrived = self._since
-        self._fed = 0  # bytes of the request that is being read, or after the last answer
-        self._is_upgrade = False
-        self._reading: Exchange | None = None  # not whole yet
-        self._active: Exchange | None = None  # being answered
-        self._waiting: deque[Exchange] = deque()  # for the one before to be answered
-        self._last_words: ApiError | None = None  # after all that wait
-        self.guard.watch(self.connections, self.loop)  # type: ignore[arg-type]
-        self._route = ""
-        if len(self.connections) > self.guard.limits.connections:
-            self._end(FULL)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.connections.discard(self)
-        for exchange in (self._reading, self._active, *self._waiting):
-            if exchange is not None:
-                exchange.leave()
-                self.guard.pressure.in_hand.discard(exchange)
-        self._waiting.clear()
-        self._reading = self._active = None
-        self.flow.resume_writing()
-        self.parser = None  # type: ignore[assignment]
+    _is_upgrade = False
+    _route = ""
 
     # --- What a client sends
 
@@ -129,15 +93,6 @@ class Protocol(HttpToolsProtocol):
             kept.append((b"connection", b"close"))
         line = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
         return line + b"".join(b"%b: %b\r\n" % header for header in kept) + b"\r\n"
-
-    def eof_received(self) -> bool:
-        """A client that has no more to say may still want to hear its answers."""
-        if self._stage in (HEAD, BODY):
-            self._refuse(CUT_SHORT)
-        if self._active is None or self._stage == CLOSING:
-            return False
-        (self._waiting[-1] if self._waiting else self._active).keep_alive = False
-        return True
 
     # --- What the parser finds in it
 
@@ -242,107 +197,3 @@ class Protocol(HttpToolsProtocol):
         }
         keep_alive = version == "1.1" and self.parser.should_keep_alive()
         return Exchange(self, scope, keep_alive=keep_alive, wants_continue=self.expect_100_continue)
-
-    # --- Requests and their answers, one after the other
-
-    def _start(self, exchange: Exchange) -> None:
-        """Has a request answered, as soon as the one before is."""
-        if exchange is self._active or exchange in self._waiting or exchange.is_answered:
-            return
-        exchange.arrived = self._arrived
-        if self._active is None:
-            self._run(exchange)
-        else:
-            self._waiting.append(exchange)
-            self.flow.pause_reading()
-
-    def _run(self, exchange: Exchange) -> None:
-        self._active = exchange
-        self.guard.pressure.in_hand.add(exchange)
-        exchange.scope["segue.arrived"] = exchange.arrived
-        exchange.task = task = self.loop.create_task(exchange.run(self.app))
-        self.tasks.add(task)
-
-    def answered(self, exchange: Exchange) -> None:
-        """What comes after an answer: the next request, or the connection's end."""
-        self._active = None
-        self.guard.pressure.in_hand.discard(exchange)
-        self.guard.pressure.answered += 1
-        self.server_state.total_requests += 1
-        if self.transport.is_closing():
-            return
-        if not exchange.keep_alive:
-            self._end()
-        elif self._waiting:
-            following = self._waiting.popleft()
-            following.arrived = self.guard.pressure.arrived()  # it waited for its own client's sake
-            self._run(following)
-        elif self._last_words is not None:
-            self._end(self._last_words)
-        else:
-            self._since = perf_counter()
-            self.flow.resume_reading()
-
-    def standing_headers(self) -> tuple[bytes, bool]:
-        """The headers that every answer has, and whether they close the connection."""
-        return self.guard.standing(self.server_state.default_headers)
-
-    # --- The end
-
-    def _refuse(self, error: ApiError) -> None:
-        """Reads no further, and says why after all answers that are due."""
-        exchange, self._reading = self._reading, None
-        if exchange in self._waiting:
-            self._waiting.remove(exchange)
-        is_active = exchange is not None and exchange is self._active
-        if is_active and exchange.has_begun:
-            self.transport.abort()  # the rest of its answer would hang on the rest of its body
-        elif is_active:
-            self.guard.pressure.refused[OTHER, error.status] += 1
-            exchange.fail(error)
-        elif self._active is None:
-            self._end(error)
-        else:
-            self._stage, self._last_words = CLOSING, error
-        if exchange is not None:
-            exchange.leave()
-
-    def _end(self, error: ApiError | None = None) -> None:
-        """Closes, after some last words. A client that is still sending is given the time to read them."""
-        if error is not None:
-            self.guard.pressure.refused[OTHER, error.status] += 1
-            self.transport.write(whole(error, self.standing_headers()[0], keep_alive=False))
-        if self._stage == IDLE or not self.transport.can_write_eof():
-            self.transport.close()
-            return
-        self._stage, self._since, self._fed = CLOSING, perf_counter(), 0
-        self.flow.resume_reading()
-        self.transport.write_eof()
-
-    def shutdown(self) -> None:
-        """The server ends: no further request, but an answer to each that has come in."""
-        if self._active is not None:
-            (self._waiting[-1] if self._waiting else self._active).keep_alive = False
-        elif self._stage == IDLE:
-            self.transport.close()
-
-    def check(self, now: float) -> None:
-        """Ends what took too long."""
-        limits, seconds = self.guard.limits, now - self._since
-        if self._stage == CLOSING and self._active is None:
-            if seconds > limits.leaving:
-                self.transport.abort()
-        elif self.flow.write_paused:
-            if seconds > limits.unread:
-                self.transport.abort()
-        elif self._stage in (HEAD, BODY):
-            if self._stage == HEAD and seconds > limits.head and not self.flow.read_paused:
-                self._refuse(SLOW_HEAD)
-            elif self._stage == BODY and seconds > limits.body and not self.flow.read_paused:
-                self._refuse(SLOW_BODY)
-        elif self._stage == IDLE and self._active is None and seconds > limits.idle:
-            self.transport.close()
-
-    def pause_writing(self) -> None:
-        self._since = perf_counter()
-        super().pause_writing()

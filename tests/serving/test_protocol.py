@@ -258,3 +258,11 @@ def test_connections_go_without_the_garbage_collector():
             assert not [one for one in gc.get_objects() if isinstance(one, Protocol) and one.guard is worker.guard]
         finally:
             gc.enable()
+
+
+def test_what_was_asked_before_a_request_that_is_cut_short_is_answered(worker):
+    with line_to(worker) as line:
+        line.send(post(b"first", "/later") + post(b"second", "/later") + post(BODY, "/echo")[:-3])
+        line.end()
+        first, second, third = line.answers()
+    assert [first.body, second.body, third.code] == [b"first", b"second", "cut_short"]
