@@ -12,6 +12,8 @@ from servers import Cluster, cluster, redis_server, system_server
 from scaling.engines import Engine, engine_of
 from stores.embedded import running
 
+pytest.register_assert_rewrite("stand")  # so that what fails in there says by what
+
 OWN_SERVER = os.environ.get("REDIS_URL")
 
 

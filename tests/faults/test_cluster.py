@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from own_time import Watch
 from servers import cluster
 
 from decisioning.catalog_yaml import load_catalog
@@ -48,9 +49,9 @@ def test_a_node_that_dies_costs_its_own_users_alone_and_is_used_again_within_two
         client.save()
     victim.kill()
     for user in lost + [user for users in held.values() for user in users]:
-        started = time.monotonic()
+        watch = Watch()
         answer = server.decide(user_id=user)
-        assert time.monotonic() - started < DEADLINE
+        assert watch.seconds < DEADLINE
         assert ("history:unread" in answer["degraded"]) == (user in lost)
         if user in lost:
             assert answer["offers"][0]["offer"] == "generic", "a cap that can't be read is closed"
