@@ -65,7 +65,8 @@ def our_effects(data: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """(ROWS,) σ(offer) − σ(NOTHING) by learner, from predictors as they serve."""
     from decisioning.catalog import FeatureSpec, FeatureType
     from decisioning.domain import NOTHING
-    from models.encoding import Encoding, Traits
+    from models.crossing import Traits
+    from models.encoding import Encoding
     from models.learners import Sample, fit
 
     features = tuple(FeatureSpec(f"x{k}", FeatureType.FLOAT) for k in range(COLUMNS))

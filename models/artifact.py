@@ -12,7 +12,8 @@ from types import MappingProxyType
 
 from decisioning.errors import UserError
 from models.calibration import calibration_from_json
-from models.encoding import Encoding, Traits, features_from_json, features_json, value_from_json, value_json
+from models.crossing import Cross, Traits
+from models.encoding import Encoding, features_from_json, features_json, value_from_json, value_json
 from models.model import Golden, Means, Model, record_golden
 from models.predictors import TEXT, predictor_from_json
 from models.scorer import Way, fastest
@@ -44,7 +45,8 @@ def save(model: Model) -> dict[str, bytes]:
         "features": features_json(encoding.features),
         "surfaces": list(encoding.surfaces),
         "offers": [{"name": o.name, "group": o.group, "attributes": dict(o.attributes)} for o in encoding.offers],
-        "columns": [*encoding.context_columns, *encoding.offer_columns],
+        "crosses": encoding.crosses,
+        "columns": encoding.columns,
         "schema_hash": encoding.hash,
         "means": {
             "surfaces": {surface: dict(rates) for surface, rates in means.surfaces.items()},
@@ -116,8 +118,9 @@ def _texts(obj: Mapping[str, object], files: Mapping[str, bytes]) -> dict[str, s
 def _model(obj: Mapping[str, object], files: Mapping[str, bytes], groups: Mapping[str, str], way: Way) -> Model:
     texts = _texts(obj, files)
     offers = tuple(Traits(o["name"], o["group"], dict(o["attributes"])) for o in obj["offers"])
-    encoding = Encoding(features_from_json(obj["features"]), tuple(obj["surfaces"]), offers)
-    if [*encoding.context_columns, *encoding.offer_columns] != obj["columns"] or encoding.hash != obj["schema_hash"]:
+    crosses = tuple(Cross(*pair) for pair in obj.get("crosses", ()))
+    encoding = Encoding(features_from_json(obj["features"]), tuple(obj["surfaces"]), offers, crosses)
+    if list(encoding.columns) != obj["columns"] or encoding.hash != obj["schema_hash"]:
         raise ValueError("its columns are not those of its features")
     means = obj["means"]
     predictor = dict(obj["predictor"])

@@ -1,14 +1,14 @@
 """The design matrix of a model, one row at a time: what is known of a user, where, and the offer's own attributes.
 
-Columns come in two blocks. The context block (features by name, then the surface) is the same for all offers of a
-request; the offer block (which offer, its group, its attributes) is the same for all users. `frames.encode_facts` is
-the vectorised form of `Encoding.context`; a property test holds the two together.
+Columns come in blocks. The context block (features by name, then the surface) is the same for all offers of a request;
+the offer block (which offer, its group, its attributes) is the same for all users. Crosses of the two come last.
+`frames.encode_facts` is the vectorised form of `Encoding.context`; a property test holds the two together.
 """
 
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
 
@@ -16,21 +16,14 @@ import numpy as np
 
 from decisioning.catalog import Catalog, FeatureSpec, FeatureType
 from decisioning.domain import NOTHING, Value
+from decisioning.errors import UserError
+from models.crossing import Cross, Crossing, Traits, crossing, misfit
 
 NAN = math.nan
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 Encoder = Callable[[Value], Sequence[float] | None]
 # A moment means nothing to a model that doesn't know the present, and free text has no columns.
 UNUSED = (FeatureType.TIME, FeatureType.TEXT)
-
-
-@dataclass(frozen=True, slots=True)
-class Traits:
-    """What a model sees of an offer."""
-
-    name: str
-    group: str
-    attributes: Mapping[str, float | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -40,16 +33,34 @@ class Encoding:
     features: tuple[FeatureSpec, ...]
     surfaces: tuple[str, ...]
     offers: tuple[Traits, ...]
+    crosses: tuple[Cross, ...] = ()
 
     @classmethod
-    def of(cls, catalog: Catalog, surfaces: Sequence[str], offers: Sequence[str]) -> "Encoding":
-        """The encoding for some offers of a catalog (NOTHING may be one of them) on some of its surfaces."""
+    def of(
+        cls, catalog: Catalog, surfaces: Sequence[str], offers: Sequence[str], crosses: Sequence[Cross] = ()
+    ) -> "Encoding":
+        """The encoding for some offers of a catalog (NOTHING may be one of them) on some of its surfaces.
+
+        Raises UserError for a cross of what doesn't go together.
+        """
         specs = sorted((spec for spec in catalog.features.values() if spec.type not in UNUSED), key=lambda s: s.name)
-        return cls(tuple(specs), tuple(sorted(surfaces)), tuple(_traits(catalog, name) for name in sorted(offers)))
+        traits = tuple(_traits(catalog, name) for name in sorted(offers))
+        for cross in crosses:
+            spec = next((spec for spec in specs if spec.name == cross.feature), None)
+            held = [one.attributes[cross.attribute] for one in traits if cross.attribute in one.attributes]
+            wrong = misfit(spec, cross.attribute, held)
+            if wrong:
+                raise UserError(f"crosses: {cross.feature} can't be crossed with {cross.attribute}: {wrong}.")
+        return cls(tuple(specs), tuple(sorted(surfaces)), traits, tuple(sorted(set(crosses))))
 
     def __reduce__(self) -> tuple[object, ...]:
         """For other processes, without what was looked up once."""
-        return Encoding, (self.features, self.surfaces, self.offers)
+        return Encoding, (self.features, self.surfaces, self.offers, self.crosses)
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """All of them, in the order in which a booster over users and offers sees them."""
+        return (*self.context_columns, *self.offer_columns, *(cross.column for cross in self.crosses))
 
     @cached_property
     def context_columns(self) -> tuple[str, ...]:
@@ -80,7 +91,8 @@ class Encoding:
     @cached_property
     def hash(self) -> str:
         """16 hexadecimal digits that change with any feature's name, type, values or default, and with any column."""
-        text = json.dumps([features_json(self.features), self.context_columns, self.offer_columns])
+        crosses = [self.crosses] if self.crosses else []
+        text = json.dumps([features_json(self.features), self.context_columns, self.offer_columns, *crosses])
         return blake2b(text.encode(), digest_size=8).hexdigest()
 
     @cached_property
@@ -88,6 +100,15 @@ class Encoding:
         """(offers, offer columns) float64 of float32 precision; an attribute that an offer doesn't have is NaN."""
         cells = [_offer_cell(offer, name) for offer in self.offers for name in self.offer_columns]
         return np.array(cells, np.float32).astype(float).reshape(len(self.offers), len(self.offer_columns))
+
+    @cached_property
+    def crossings(self) -> tuple[Crossing, ...]:
+        """Raises KeyError for a cross of a feature that isn't there."""
+        found, at = {}, 0
+        for spec in self.features:
+            found[spec.name] = (spec, at)
+            at += len(feature_columns(spec))
+        return tuple(crossing(*found[cross.feature], cross.attribute, self.offers) for cross in self.crosses)
 
     def context(self, values: Mapping[str, Value], surface: str) -> list[float]:
         """The context block for one request: float32 precision, missing NaN. Total: a misfit counts as missing."""

@@ -32,5 +32,6 @@ def reading(model: Model, feature: str) -> Reading | None:
         if spec.name == feature:
             columns = range(at, at + width)
         at += width
+    crossed = {place for place, name in enumerate(model.encoding.columns) if name.startswith(f"{feature} × ")}
     asked = [column for text in model.predictor.texts.values() for tree in parse(text).trees for column in tree.feature]
-    return Reading(model.label, sum(column in columns for column in asked), len(asked))
+    return Reading(model.label, sum(column in columns or column in crossed for column in asked), len(asked))

@@ -31,6 +31,8 @@ class Learner(NamedTuple):
     """Whether [params] may hold any parameter of LightGBM."""
     monotone: bool = False
     """Whether features may be declared monotone."""
+    crosses: bool = False
+    """Whether users' features may be crossed with offers' attributes."""
     together: bool = False
     """Whether ranks that hold a part of the rows each can fit one model: see `boosting.joined`."""
 
@@ -38,7 +40,7 @@ class Learner(NamedTuple):
 LEARNERS: Mapping[str, Learner] = {
     "constant": Learner(fit_constant, constant.DEFAULTS),
     "dr_learner": Learner(fit_dr_learner, dr_learner.DEFAULTS, boosted=True),
-    "lightgbm": Learner(fit_lightgbm, boosting.DEFAULTS, boosted=True, monotone=True, together=True),
+    "lightgbm": Learner(fit_lightgbm, boosting.DEFAULTS, boosted=True, monotone=True, crosses=True, together=True),
     "logistic": Learner(fit_logistic, logistic.DEFAULTS),
     "pooled": Learner(fit_pooled, pooled.DEFAULTS),
     "s_learner": Learner(fit_s_learner, boosting.DEFAULTS, boosted=True, monotone=True, together=True),
@@ -67,6 +69,11 @@ def fit(
     if monotone and not found.monotone:
         able = ", ".join(sorted(name for name, one in LEARNERS.items() if one.monotone))
         raise UserError(f"The learner {learner} can't hold a feature monotone: take [monotone] out, or use {able}.")
+    if encoding.crosses and not found.crosses:
+        able = ", ".join(sorted(name for name, one in LEARNERS.items() if one.crosses))
+        raise UserError(
+            f"The learner {learner} knows no crosses of users and offers: take `crosses` out, or use {able}."
+        )
     try:
         return found.fit(encoding, sample, {**found.defaults, **params}, seed, monotone or {})
     except TreeError as error:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from models.crossing import Crossing
 from models.trees import ZERO, Forest, Plan, Tree, TreeError, plan
 
 BEFORE_ZERO = math.nextafter(-ZERO, -math.inf)
@@ -60,24 +61,6 @@ class Masks:
         for column, numbers in zip(columns, values.T, strict=True):
             found &= self.table[column.base + column.rows(numbers)]
         return found
-
-
-class Crossing(NamedTuple):
-    """A column of the forest that a user and an offer make together: float32(context[places] × factors) for each offer.
-
-    What float32 can't hold is missing.
-    """
-
-    places: np.ndarray
-    """(offers,) columns of the context."""
-    factors: np.ndarray
-    """(offers,) float64 of float32 precision; NaN where the offer has none."""
-
-    def of(self, contexts: np.ndarray, offers: Sequence[int] | slice = slice(None)) -> np.ndarray:
-        """(n, context columns) → (n, offers) float64 of float32 precision."""
-        with np.errstate(over="ignore"):
-            product = (contexts[:, self.places[offers]].astype(float) * self.factors[offers]).astype(np.float32)
-        return np.where(np.isfinite(product), product, np.nan).astype(float)
 
 
 class Parts(NamedTuple):

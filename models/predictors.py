@@ -105,14 +105,16 @@ class Linear:
 
 
 class Trees:
-    """A LightGBM model over context and offer columns, scored without LightGBM."""
+    """A LightGBM model over context and offer columns and their crosses, scored without LightGBM."""
 
     kind, is_exact = "trees", True
 
     def __init__(self, text: str, encoding: Encoding, way: Way | None = None) -> None:
         """Raises TreeError for a text that the scorer can't do, ValueError for one of other columns."""
         self.text, self._encoding = text, encoding
-        self._scorer = TreeScorer(parse(text), len(encoding.context_columns), encoding.offer_matrix, way=way)
+        self._scorer = TreeScorer(
+            parse(text), len(encoding.context_columns), encoding.offer_matrix, encoding.crossings, way
+        )
         self.way, self.raw, self.matrix = self._scorer.way, self._scorer.raw, self._scorer.matrix
 
     def exact(self, contexts: np.ndarray, offers: Sequence[int]) -> np.ndarray:

@@ -15,7 +15,8 @@ import numpy as np
 from decisioning.errors import UserError
 from models.by_c import NOT_BUILT, ByC
 from models.by_numpy import ByNumpy
-from models.masks import Crossing, Parts, masks_of
+from models.crossing import Crossing
+from models.masks import Parts, masks_of
 from models.trees import Forest
 
 C, NUMPY = "c", "numpy"

@@ -9,6 +9,7 @@ from typing import Any
 
 from decisioning.errors import UserError
 from models.artifact import Model
+from models.crossing import Cross
 from models.fitting.boosting import NETWORK
 from models.fitting.calibrating import CALIBRATIONS
 from models.learners import LEARNERS, Params
@@ -28,6 +29,8 @@ class Config:
     params: Params
     monotone: Mapping[str, int] = field(default_factory=dict)
     """Features and offer attributes that the probability may only rise (+1) or fall (−1) with."""
+    crosses: tuple[Cross, ...] = ()
+    """Features of users with attributes of offers that make a column together."""
     calibration: str = "platt"
     shrinkage: float | None = None
     """λ, where it is not to be chosen by the evidence."""
@@ -44,6 +47,7 @@ class Config:
             "learner": self.learner,
             "params": dict(self.params),
             "monotone": dict(self.monotone),
+            "crosses": [list(cross) for cross in self.crosses],
             "calibration": self.calibration,
             "fixed_shrinkage": self.shrinkage,
             "positives": self.positives,
@@ -58,6 +62,7 @@ def config_of(model: Model) -> Config:
         model.learner,
         dict(info.get("params", {})),
         dict(info.get("monotone", {})),
+        tuple(Cross(*pair) for pair in info.get("crosses", ())),
         info.get("calibration", "platt"),
         info.get("fixed_shrinkage"),
         info.get("positives", "matured"),
@@ -85,7 +90,8 @@ def read_config(config: Path | str | None) -> Config:
 
 
 def _filled(found: Mapping[str, Any], path: str) -> Config:
-    keys = ("learner", "calibration", "shrinkage", "positives", "downsample_negatives", "params", "monotone", "search")
+    keys = ("learner", "calibration", "shrinkage", "positives", "downsample_negatives", "crosses", "params", "monotone",
+            "search")  # fmt: skip
     unknown = sorted(set(found) - set(keys))
     if unknown:
         raise UserError(f"{path} has the unknown key {unknown[0]}: a config holds {', '.join(keys)}.")
@@ -108,12 +114,24 @@ def _filled(found: Mapping[str, Any], path: str) -> Config:
         learner,
         params,
         dict(monotone),
+        _crosses(found, learner, path),
         _one_of(CALIBRATIONS, found.get("calibration", "platt"), "calibration", path),
         None if shrinkage is None else float(shrinkage),
         _one_of(POSITIVES, found.get("positives", "matured"), "way of taking positives", path),
         _kept(found, learner, path),
         read_space(found.get("search", {}), learner, params, path),
     )
+
+
+def _crosses(found: Mapping[str, Any], learner: str, path: str) -> tuple[Cross, ...]:
+    pairs = found.get("crosses", [])
+    words = isinstance(pairs, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in pairs)
+    if not words or not all(isinstance(word, str) for pair in pairs for word in pair):
+        raise UserError(f'{path}: crosses is a list of pairs of a feature and an attribute: [["likes", "genre"]].')
+    if pairs and not LEARNERS[learner].crosses:
+        able = ", ".join(sorted(name for name, one in LEARNERS.items() if one.crosses))
+        raise UserError(f"{path}: the learner {learner} knows no crosses: take them out, or use {able}.")
+    return tuple(Cross(*pair) for pair in pairs)
 
 
 def _kept(found: Mapping[str, Any], learner: str, path: str) -> float | None:
@@ -143,6 +161,7 @@ def to_toml(config: Config, heading: str) -> str:
     lines += [f'calibration = "{config.calibration}"', f'positives = "{config.positives}"']
     for key, value in (("shrinkage", config.shrinkage), ("downsample_negatives", config.downsample_negatives)):
         lines += [] if value is None else [f"{key} = {value!r}"]
+    lines += [f"crosses = {json.dumps([list(cross) for cross in config.crosses])}"] if config.crosses else []
     for table, values in (("params", config.params), ("monotone", config.monotone)):
         lines += ["", f"[{table}]", *(f"{json.dumps(key)} = {json.dumps(value)}" for key, value in values.items())]
     lines += ["", "[search]", *space_toml(config.search)]

@@ -71,7 +71,7 @@ def gather(home: Home, catalog: Catalog, name: str, config: Config, folds: int) 
     _check_learnable(logged, folds)
     offers = [offer.name for offer in catalog.offers.values() if offer.score.model == name]
     seen = [*offers, NOTHING] if logged.nothing is not None else offers
-    return tables.dataset, logged, Encoding.of(catalog, logged.surfaces, seen)
+    return tables.dataset, logged, Encoding.of(catalog, logged.surfaces, seen, config.crosses)
 
 
 def cross_fit(

@@ -162,7 +162,8 @@ def _register(home: Home, made: Model, metrics: dict[str, Any]) -> int:
 def _params(metrics: dict[str, Any]) -> dict[str, Any]:
     kept = ("learner", "calibration", "fixed_shrinkage", "positives", "downsample_negatives", "folds", "seed")
     rises = {f"monotone.{name}": sign for name, sign in metrics["monotone"].items()}
-    return {key: metrics[key] for key in kept} | rises | metrics["params"]
+    crosses = {f"crosses.{feature}.{attribute}": True for feature, attribute in metrics["crosses"]}
+    return {key: metrics[key] for key in kept} | rises | crosses | metrics["params"]
 
 
 def _tags(metrics: dict[str, Any]) -> dict[str, str]:

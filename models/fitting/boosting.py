@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 # Read when OpenMP loads. Threads that spin while they wait made a fit eight times slower on cores shared with others.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -13,6 +14,7 @@ import numpy as np
 from decisioning.catalog import FeatureType
 from decisioning.domain import NOTHING
 from decisioning.errors import UserError
+from models.crossing import Crossing
 from models.encoding import Encoding
 from models.fitting.sample import Params, Sample
 from models.trees import TreeError, parse
@@ -46,9 +48,21 @@ LISTEN_MINUTES = 5
 NUMBERS = (FeatureType.INT, FeatureType.FLOAT, FeatureType.BOOL)
 
 
+class OfferBlock(NamedTuple):
+    """What a booster sees of the offer shown, beside the context."""
+
+    columns: np.ndarray
+    """(offers, columns) float32."""
+    crossings: tuple[Crossing, ...]
+
+    def key(self) -> tuple[bytes, ...]:
+        """The same for blocks that are the same."""
+        return (self.columns.tobytes(), *(array.tobytes() for crossing in self.crossings for array in crossing))
+
+
 def boost(
     sample: Sample,
-    block: np.ndarray | None,
+    block: OfferBlock | None,
     params: Params,
     seed: int,
     *,
@@ -56,7 +70,7 @@ def boost(
     constraints: Sequence[int] = (),
     objective: str = "binary",
 ) -> str:
-    """LightGBM's native text model over the contexts, and beside them the `block` (offers, columns) of what was shown.
+    """LightGBM's native text model over the contexts, and beside them the `block` of what was shown.
 
     Of the sample's outcome with its weights, or of another `outcome` (n,) without. Raises UserError for parameters that
     LightGBM refuses, that are not a config's to say, or whose model can't be served.
@@ -101,7 +115,7 @@ def joined(network: Params) -> Iterator[Params]:
         holder.free_network()
 
 
-def _dataset(sample: Sample, block: np.ndarray | None, settings: Params) -> lightgbm.Dataset:
+def _dataset(sample: Sample, block: OfferBlock | None, settings: Params) -> lightgbm.Dataset:
     """The sample's rows in bins. For a part of a sample, the bins are those of the whole: made once, and shared.
 
     They are of the columns alone, and know no outcome.
@@ -109,35 +123,36 @@ def _dataset(sample: Sample, block: np.ndarray | None, settings: Params) -> ligh
     if sample.rows is None:
         return _binned(sample, block, settings)
     binning = tuple(sorted((key, settings[key]) for key in BINNING if key in settings))
-    key = (None if block is None else block.tobytes(), binning)
+    key = (None if block is None else block.key(), binning)
     prepared = sample.whole.prepared
     if key not in prepared:
         prepared[key] = _binned(sample.whole, block, settings)
     return prepared[key].subset(sample.rows, params=settings).construct()
 
 
-def _binned(sample: Sample, block: np.ndarray | None, settings: Params) -> lightgbm.Dataset:
+def _binned(sample: Sample, block: OfferBlock | None, settings: Params) -> lightgbm.Dataset:
     matrix = sample.contexts if block is None else beside(sample.contexts, sample.offers, block)
     return lightgbm.Dataset(matrix, np.zeros(sample.n), params=dict(settings)).construct()
 
 
-def offer_block(encoding: Encoding, *, names_only: bool = False) -> np.ndarray:
-    """(offers, columns) float32. With `names_only` an offer is no more than its name, and NOTHING is none: group and
-    attributes stay 0 everywhere."""
-    block = encoding.offer_matrix.astype(np.float32)
+def offer_block(encoding: Encoding, *, names_only: bool = False) -> OfferBlock:
+    """With `names_only` an offer is no more than its name, and NOTHING is none: group and attributes stay 0."""
+    columns = encoding.offer_matrix.astype(np.float32)
     if not names_only:
-        return block
+        return OfferBlock(columns, encoding.crossings)
     nameless = f"offer={NOTHING}"
     kept = [column.startswith("offer=") and column != nameless for column in encoding.offer_columns]
-    return np.where(kept, block, np.float32(0.0))
+    return OfferBlock(np.where(kept, columns, np.float32(0.0)), encoding.crossings)
 
 
-def beside(contexts: np.ndarray, offers: np.ndarray, block: np.ndarray) -> np.ndarray:
-    """(n, columns) float32: the context block, then the block of the offer shown."""
-    width = contexts.shape[1]
-    out = np.empty((len(contexts), width + block.shape[1]), np.float32)
+def beside(contexts: np.ndarray, offers: np.ndarray, block: OfferBlock) -> np.ndarray:
+    """(n, columns) float32: the context block, the block of the offer shown, and their crosses."""
+    width, after = contexts.shape[1], contexts.shape[1] + block.columns.shape[1]
+    out = np.empty((len(contexts), after + len(block.crossings)), np.float32)
     out[:, :width] = contexts
-    out[:, width:] = block[offers]
+    out[:, width:after] = block.columns[offers]
+    for place, crossing in enumerate(block.crossings, start=after):
+        out[:, place] = crossing.shown(contexts, offers)
     return out
 
 
@@ -159,5 +174,5 @@ def constraints(encoding: Encoding, monotone: Mapping[str, int], *, offers: bool
             f"[monotone] names {unknown[0]}, which is no number that the model sees. "
             f"It sees: {', '.join(known) or 'none'}."
         )
-    columns = (*encoding.context_columns, *(encoding.offer_columns if offers else ()))
+    columns = encoding.columns if offers else encoding.context_columns
     return [monotone.get(column, 0) for column in columns]

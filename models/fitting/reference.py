@@ -6,6 +6,7 @@ import lightgbm
 import numpy as np
 
 from models.encoding import Encoding
+from models.fitting.boosting import beside, offer_block
 from models.predictors import Contrast, Forests, Predictor, Trees
 
 
@@ -28,8 +29,10 @@ class _Trees:
         self._booster, self._encoding = lightgbm.Booster(model_str=text), encoding
 
     def raw(self, context: Sequence[float], offers: Sequence[int]) -> Sequence[float]:
-        rows = np.hstack([np.tile(context, (len(offers), 1)), self._encoding.offer_matrix[list(offers)]])
-        return _sums(self._booster, rows) if len(offers) else []
+        if not len(offers):
+            return []
+        contexts = np.tile(context, (len(offers), 1))
+        return _sums(self._booster, beside(contexts, np.array(offers), offer_block(self._encoding)))
 
 
 class _Forests:

@@ -6,7 +6,8 @@ import pytest
 from decisioning.catalog import FeatureSpec, FeatureType
 from decisioning.domain import NOTHING
 from models.artifact import Means, Model, record_golden
-from models.encoding import Encoding, Traits
+from models.crossing import Traits
+from models.encoding import Encoding
 from models.fitting.reference import by_lightgbm
 from models.learners import LEARNERS, Sample, fit
 

@@ -9,7 +9,8 @@ import pytest
 import tree_models
 
 from models.by_c import NOT_BUILT, ByC, arguments, extension
-from models.masks import Crossing, Parts, masks_of
+from models.crossing import Crossing
+from models.masks import Parts, masks_of
 from models.trees import parse
 
 pytestmark = pytest.mark.skipif(bool(NOT_BUILT), reason=NOT_BUILT)

@@ -5,7 +5,8 @@ import pytest
 from scipy.optimize import check_grad
 
 from decisioning.catalog import FeatureSpec, FeatureType
-from models.encoding import Encoding, Traits
+from models.crossing import Traits
+from models.encoding import Encoding
 from models.fitting.pooled import _Ridge, _standard, fit_pooled, offer_parts
 from models.fitting.sample import Sample
 from models.learners import LEARNERS

@@ -12,7 +12,8 @@ from decisioning.engine import decide
 from decisioning.errors import UserError
 from features.schema import Schema
 from models.artifact import Means, Model, save
-from models.encoding import Encoding, Traits
+from models.crossing import Traits
+from models.encoding import Encoding
 from models.predictors import Constant
 from stores.releases import ReleaseStore
 

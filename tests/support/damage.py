@@ -11,7 +11,8 @@ import numpy as np
 
 from models import by_c
 from models.by_numpy import ByNumpy
-from models.masks import Crossing, Parts, masks_of
+from models.crossing import Crossing
+from models.masks import Parts, masks_of
 from models.trees import TreeError, parse
 
 ROWS = [[0.0, np.nan], [1.0, -1.0], [3.5, 1e300], [-np.inf, np.inf], [np.nan, 0.0]]

@@ -151,6 +151,12 @@ def test_offers_of_other_models_are_held_at_their_means(home, catalog_files):
         ("shrinkage = 1.5", "shrinkage is 1.5"),
         ("shrinkage = true", "shrinkage is True"),
         ("[monotone]\nage = 2", "feature = 1"),
+        ('crosses = ["likes_crime"]', "pairs of a feature and an attribute"),
+        ('crosses = [["age", 3]]', "pairs of a feature and an attribute"),
+        (
+            'learner = "logistic"\ncrosses = [["age", "length"]]',
+            "logistic knows no crosses: take them out, or use lightgbm",
+        ),
     ],
 )
 def test_a_bad_config_is_refused_with_the_reason(tmp_path, text, message):
@@ -193,6 +199,28 @@ def test_a_version_remembers_its_whole_config(home, catalog, tmp_path):
     assert again["policy_values"] == result.metrics["policy_values"]
     crime = [model.raw({"likes_crime": True, "age": age}, "front", ["crime_pass"])["crime_pass"] for age in range(90)]
     assert crime == sorted(crime, reverse=True)
+
+
+def test_a_config_crosses_users_with_offers(home, catalog_files, tmp_path):
+    """A version remembers the crosses, and its trees ask for them before anything else."""
+    files = dict(catalog_files)
+    for name, crime in ((b"crime_pass", b"1"), (b"poetry_pass", b"-1")):
+        files["offers.yaml"] = files["offers.yaml"].replace(
+            name + b": {", name + b": {attributes: {crime: " + crime + b"}, "
+        )
+    file = tmp_path / "config.toml"
+    file.write_text('crosses = [["likes_crime", "crime"]]\n[params]\nnum_trees = 5\n')
+    crossed = load_catalog(files)
+    train(home, crossed, config=file, folds=3)
+    model = artifact.load(registry(home).files("passes", 1))
+    assert config_of(model) == read_config(file)
+    assert model.encoding.columns[-1] == "likes_crime × attribute.crime"
+    first = model.predictor.texts["model.txt"].split("split_feature=")[1].split()[0]
+    assert first == str(len(model.encoding.columns) - 1)
+    assert evaluate(home, crossed, version=1, folds=3).metrics["crosses"] == [["likes_crime", "crime"]]
+    file.write_text('crosses = [["age", "crimes"]]\n')
+    with pytest.raises(UserError, match="age can't be crossed with crimes: no offer has an attribute crimes"):
+        train(home, crossed, config=file)
 
 
 def test_a_fixed_shrinkage_is_kept_whatever_the_evidence_says(home, catalog, make_history, tmp_path):

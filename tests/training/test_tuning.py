@@ -10,6 +10,7 @@ import pytest
 from mlflow import MlflowClient
 
 from decisioning.errors import UserError
+from models.crossing import Cross
 from scaling.local import ALONE
 from scaling.search import Choice, Range, Trials
 from stores.registry import EXPERIMENT, Registry
@@ -161,8 +162,9 @@ def test_a_config_written_down_is_read_as_the_same(name, tmp_path):
 
 def test_what_a_config_may_say_besides_survives_being_written_down(tmp_path):
     config = Config(
-        "lightgbm", {**read_config("lightgbm").params, "max_bin": 63, "bagging_freq": True}, {"age": -1}, "isotonic",
-        0.5, "delay_weighted", 0.1, {"max_bin": Choice((31, 63)), "lambda_l2": Range(0.0, 2.0)},
+        "lightgbm", {**read_config("lightgbm").params, "max_bin": 63, "bagging_freq": True}, {"age": -1},
+        (Cross("age", "price"), Cross("likes", "genre")), "isotonic", 0.5, "delay_weighted", 0.1,
+        {"max_bin": Choice((31, 63)), "lambda_l2": Range(0.0, 2.0)},
     )  # fmt: skip
     (tmp_path / "again.toml").write_text(to_toml(config, "all of it"))
     assert read_config(tmp_path / "again.toml") == config

@@ -9,7 +9,8 @@ from evaluation.labels.logged import Logged
 from evaluation.values.crossfit import CrossFit
 from evaluation.values.judged import judge
 from evaluation.values.lessons import folds_of
-from models.encoding import Encoding, Traits
+from models.crossing import Traits
+from models.encoding import Encoding
 from models.fitting import boosting
 from models.learners import fit
 
