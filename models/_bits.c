@@ -188,10 +188,11 @@ static void *lines(Py_ssize_t size, void **memory)
     return *memory ? (void *)(((uintptr_t)*memory + 63) & ~(uintptr_t)63) : PyErr_NoMemory();
 }
 
-/* Memory for one call, and the numbers of the offers (or forests) asked, which are a list or tuple. */
+/* Memory for one call, and the numbers of the offers (or forests) asked: a tuple, as a number's own __index__ could
+ * change a list. */
 static int scratch_for(const Masks *self, PyObject *asked, Scratch *scratch)
 {
-    const Py_ssize_t row = self->stride * sizeof(uint32_t), count = PySequence_Fast_GET_SIZE(asked);
+    const Py_ssize_t row = self->stride * sizeof(uint32_t), count = PyTuple_GET_SIZE(asked);
     const Py_ssize_t crossed = self->n_crossings ? TOGETHER * row : 0;
     char *at = lines(row + crossed + (self->n_context + self->width + 2 * count) * 8, &scratch->memory);
     if (!at) return -1;
@@ -203,7 +204,7 @@ static int scratch_for(const Masks *self, PyObject *asked, Scratch *scratch)
     scratch->asked = (int64_t *)(at + count * 8);
     const Py_ssize_t choice = self->forests == 1 ? self->n_offers : self->forests;
     for (Py_ssize_t k = 0; k < count; k++) {
-        scratch->asked[k] = PyNumber_AsSsize_t(PySequence_Fast_GET_ITEM(asked, k), PyExc_IndexError);
+        scratch->asked[k] = PyNumber_AsSsize_t(PyTuple_GET_ITEM(asked, k), PyExc_IndexError);
         if (scratch->asked[k] < 0 || scratch->asked[k] >= choice) {
             if (!PyErr_Occurred()) PyErr_Format(PyExc_IndexError, "offers are numbered from 0 to %zd", choice - 1);
             return -1;
@@ -219,12 +220,12 @@ static int read_context(const Masks *self, PyObject *context, double *into)
         memcpy(into, PyBytes_AS_STRING(context), self->width * 8);
         return 0;
     }
-    PyObject *numbers = PySequence_Fast(context, "a context is a sequence of floats");
+    PyObject *numbers = PySequence_Tuple(context);
     if (!numbers) return -1;
-    if (PySequence_Fast_GET_SIZE(numbers) != self->width)
+    if (PyTuple_GET_SIZE(numbers) != self->width)
         PyErr_Format(PyExc_ValueError, "a context has %zd columns", self->width);
     for (Py_ssize_t c = 0; !PyErr_Occurred() && c < self->width; c++)
-        into[c] = PyFloat_AsDouble(PySequence_Fast_GET_ITEM(numbers, c));
+        into[c] = PyFloat_AsDouble(PyTuple_GET_ITEM(numbers, c));
     Py_DECREF(numbers);
     return PyErr_Occurred() ? -1 : 0;
 }
@@ -247,11 +248,11 @@ static PyObject *masks_scores(PyObject *object, PyObject *const *args, Py_ssize_
 {
     const Masks *self = (const Masks *)object;
     if (n != 2) return PyErr_Format(PyExc_TypeError, "scores takes a context and the offers asked");
-    PyObject *asked = PySequence_Fast(args[1], "offers are a sequence of numbers");
+    PyObject *asked = PySequence_Tuple(args[1]);
     PyObject *out = NULL;
     Scratch scratch = {0};
     if (asked && scratch_for(self, asked, &scratch) == 0 && read_context(self, args[0], scratch.context) == 0) {
-        const Py_ssize_t count = PySequence_Fast_GET_SIZE(asked);
+        const Py_ssize_t count = PyTuple_GET_SIZE(asked);
         score(self, scratch.context, &scratch, count, scratch.sums);
         out = list_of(scratch.sums, count);
     }
@@ -260,16 +261,18 @@ static PyObject *masks_scores(PyObject *object, PyObject *const *args, Py_ssize_
     return out;
 }
 
-/* matrix(contexts: (n, width) doubles, asked: list of numbers, out: (n, len(asked)) doubles to write) */
+/* matrix(contexts: (n, width) doubles, asked: sequence of numbers, out: (n, len(asked)) doubles to write) */
 static PyObject *masks_matrix(PyObject *object, PyObject *args)
 {
     const Masks *self = (const Masks *)object;
     Py_buffer contexts = {0}, out = {0};
-    PyObject *asked, *done = NULL;
+    PyObject *numbers, *done = NULL;
     Scratch scratch = {0};
-    if (!PyArg_ParseTuple(args, "y*O!w*", &contexts, &PyList_Type, &asked, &out)) return NULL;
-    const Py_ssize_t count = PyList_GET_SIZE(asked), width = self->width, n = count ? out.len / 8 / count : 0;
+    if (!PyArg_ParseTuple(args, "y*Ow*", &contexts, &numbers, &out)) return NULL;
+    PyObject *asked = PySequence_Tuple(numbers);
+    const Py_ssize_t count = asked ? PyTuple_GET_SIZE(asked) : 0, width = self->width, n = count ? out.len / 8 / count : 0;
     const int is_odd = (uintptr_t)contexts.buf % 8 || (uintptr_t)out.buf % 8;
+    if (!asked) goto end;
     if (is_odd || contexts.len != n * width * 8 || out.len != n * count * 8) {
         PyErr_SetString(PyExc_ValueError, "the contexts and what to write have other shapes");
         goto end;
@@ -280,6 +283,7 @@ static PyObject *masks_matrix(PyObject *object, PyObject *args)
     done = Py_NewRef(Py_None);
 end:
     PyMem_Free(scratch.memory);
+    Py_XDECREF(asked);
     PyBuffer_Release(&contexts);
     PyBuffer_Release(&out);
     return done;

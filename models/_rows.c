@@ -18,7 +18,7 @@ typedef struct {
     PyObject *name;
     int kind;
     Py_ssize_t at, width; /* its columns */
-    PyObject *values;     /* ENUM: a dict from value to place; SET: a tuple of members */
+    PyObject *values;     /* ENUM: a dict of our own from value to place; SET: a tuple of members */
     PyObject *encode;     /* Python's own function, for values of any other type than the usual ones */
 } Field;
 
@@ -155,8 +155,9 @@ static int read_field(const Packer *self, PyObject *told, Field *field)
         return refuse("a field is not of six parts");
     }
     Py_INCREF(field->name);
-    Py_INCREF(field->values);
     Py_INCREF(field->encode);
+    field->values = PyDict_CheckExact(field->values) ? PyDict_Copy(field->values) : Py_NewRef(field->values);
+    if (!field->values) return -1;
     if (field->width < 0 || field->at < 0 || field->at > self->width - field->width)
         return refuse("a field's columns are not of the row");
     if (field->kind == ENUM && !(PyDict_CheckExact(field->values) && are_places(field->values, 0, field->width)))
@@ -245,8 +246,10 @@ static PyObject *blend(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ss
     const double weight = PyFloat_AsDouble(args[4]);
     PyObject *out = PyErr_Occurred() ? NULL : PyList_New(PyList_GET_SIZE(args[0]));
     for (Py_ssize_t i = 0; out && i < PyList_GET_SIZE(out); i++) {
-        const double raw = PyFloat_AsDouble(PyList_GET_ITEM(args[0], i));
-        const double mean = PyFloat_AsDouble(PyList_GET_ITEM(args[1], i));
+        PyObject *raws = PyList_GetItem(args[0], i); /* checked: a number's own __float__ could change the list */
+        const double raw = raws ? PyFloat_AsDouble(raws) : 0.0;
+        PyObject *theirs = PyErr_Occurred() ? NULL : PyList_GetItem(args[1], i);
+        const double mean = theirs ? PyFloat_AsDouble(theirs) : 0.0;
         PyObject *p = PyErr_Occurred() ? NULL : PyFloat_FromDouble(blended(raw, mean, slope, intercept, weight));
         if (p)
             PyList_SET_ITEM(out, i, p);

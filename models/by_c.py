@@ -40,7 +40,8 @@ class ByC:
     def matrix(self, contexts: np.ndarray, asked: Sequence[int]) -> np.ndarray:
         """(n, context columns) → (n, len(asked)) float64."""
         out = np.empty((len(contexts), len(asked)))
-        self._masks.matrix(np.ascontiguousarray(contexts, np.float64), list(asked), out)
+        if out.size:
+            self._masks.matrix(np.ascontiguousarray(contexts, np.float64), list(asked), out)
         return out
 
 
