@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 from redis import Redis
@@ -97,17 +97,31 @@ def test_a_store_whose_user_may_do_nothing(stand):
     stand.endures(forbidden(), says=LOST)
 
 
+class Over(Exception):
+    """The pause was over before the questions were: a machine too busy for so short a one."""
+
+
 def test_a_store_that_pauses_all_its_clients(stand):
+    """No connection can end such a pause."""
+
     @contextmanager
-    def paused(seconds: float = 3.0):
+    def paused(seconds: float):
         with stand.valkey.admin() as admin:
             admin.client_pause(int(seconds * 1000))
         ends = time.monotonic() + seconds
-        yield
-        assert time.monotonic() < ends, "a machine too busy for this test: the pause was over before the questions were"
+        try:
+            yield
+        except AssertionError:
+            if time.monotonic() < ends:
+                raise
+        if time.monotonic() >= ends:
+            raise Over
         time.sleep(ends - time.monotonic())
 
-    stand.endures(paused(), says=LOST, rounds=5)
+    for seconds in (3.0, 6.0, 12.0):
+        with suppress(Over):
+            return stand.endures(paused(seconds), says=LOST, rounds=5)
+    pytest.fail("this machine is too busy even for the longest pause")
 
 
 def test_a_store_that_loads_its_data(stand, tmp_path):
