@@ -76,7 +76,7 @@ def create_app(runtime: Runtime, *, fast: bool = True) -> Application:
 
     app = Application(
         runtime, fast=fast, title=TITLE, description=openapi.ABOUT, version=build(), lifespan=lifespan, docs_url=None,
-        redoc_url=None,
+        redoc_url=None, redirect_slashes=False,
     )  # fmt: skip
     _add_errors(app)
     _add_routes(app, runtime)
