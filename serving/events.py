@@ -25,6 +25,8 @@ UNKNOWN_TYPE = "event:unknown_type"
 """No rule and no group knows such a type: an outcome of the client's own, or a typo."""
 RETIRED = "event:retired"
 """A decision of ours named an offer or a surface that the release in use lacks: kept for learning, counted nowhere."""
+NO_SURFACE = "event:no_surface"
+"""The decision is none of ours, and nobody says where it was shown: an id that was cut off, or made up."""
 OURS = re.compile(r"[0-9a-f]{32}\.(.+)", re.DOTALL)
 """The ids that this service gives to its decisions."""
 
@@ -83,6 +85,8 @@ async def _take(runtime: Runtime, sent: EventRequest, index: int, result: Events
     result.accepted += 1
     if event.type not in current.event_types:
         _admit(result, UNKNOWN_TYPE)
+    if not surface:
+        _admit(result, NO_SURFACE)
     if is_new is None:
         _admit(result, runtime.store.trouble)
     elif not is_new:

@@ -101,8 +101,19 @@ def test_only_impressions_spend_a_budget(client, event, store):
 
 
 def test_a_type_that_no_rule_knows_is_kept_and_said_as_it_may_be_a_typo(client, event, logged):
-    assert report(client, event | {"type": "impresion"})["degraded"] == ["event:unknown_type"]
+    assert report(client, event | {"type": "impresion", "surface": "banner"})["degraded"] == ["event:unknown_type"]
     assert logged("events")[0]["type"] == "impresion"
+
+
+@pytest.mark.parametrize("decision_id", ["d1", "0123456789abcdef0123456789abcdef"])
+def test_an_event_of_which_nobody_says_the_surface_is_kept_and_said_as_its_decision_id_may_be_cut_off(
+    client, event, logged, decision_id
+):
+    sent = event | {"decision_id": decision_id}
+    assert report(client, sent)["degraded"] == ["event:no_surface"]
+    assert report(client, sent | {"event_id": "e2", "surface": "banner"})["degraded"] == []
+    assert report(client, sent | {"event_id": "e3", "decision_id": f"{OURS}.banner"})["degraded"] == []
+    assert [line["surface"] for line in logged("events")] == ["", "banner", "banner"]
 
 
 OURS = "0123456789abcdef0123456789abcdef"
