@@ -84,7 +84,7 @@ def facts(found: Found, killed: Part, budgets: Part, schema: Schema, own: str = 
     moments: Mapping[str, float] = {}
     if not vector.missing:  # values newer than what nobody knows can't be told
         newer = _fresh(found.fresh, schema)
-        if newer.value or history:
+        if newer.value or (history and schema.counting):
             features, moments = freshen(features, as_of, newer.value, schema.counting, history)
     return Facts(
         features,
