@@ -17,7 +17,6 @@ from stores.home import Home
 from terminal import Steps
 from verbs.options import (
     DEFAULT_HOME,
-    CatalogOption,
     EngineOption,
     HomeOption,
     JsonOption,
@@ -41,7 +40,9 @@ def serve(
     home: HomeOption = DEFAULT_HOME,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 8080,
-    catalog: CatalogOption = None,
+    catalog: Annotated[
+        Path | None, typer.Option("--catalog", help="The folder of rules to decide by while there is no release.")
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, envvar="SEGUE_WORKERS", help="Processes; one a core.")] = 1,
     drain: Annotated[
         float, typer.Option(min=0.0, envvar="SEGUE_DRAIN", help="Seconds to answer on after SIGTERM, not ready.")
@@ -52,7 +53,7 @@ def serve(
     ] = False,
     redis_url: RedisOption = None,
 ) -> None:
-    """Serve decisions until Ctrl-C: by the release in use, or by the rules alone with --catalog.
+    """Serve decisions until Ctrl-C: by the release in use; while there is none, by the rules alone of --catalog.
 
     SIGTERM drains, SIGHUP replaces the workers one by one. Callers need a key once there is one: `segue keys add`.
     """
@@ -60,6 +61,8 @@ def serve(
     from serving.supervisor import serve as serve_by_workers
 
     where = Home(home)
+    if catalog is not None and not catalog.is_dir():
+        raise UserError(f"There is no catalog folder {catalog}: name another with --catalog.")
     if catalog is None and not (where.releases / "current").is_file():
         raise UserError(
             f"There is no release in {where.releases} yet: run `segue train` and `segue promote`, or serve by the "
