@@ -68,7 +68,7 @@ def listen(settings: Settings) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except (OSError, OverflowError) as error:
-        why = getattr(error, "strerror", None) or error
+        why = str(getattr(error, "strerror", None) or error).partition(" (while attempting")[0]
         raise UserError(
             f"The server can't listen on {host}, port {port} ({why}): choose another --host or --port."
         ) from None

@@ -96,7 +96,7 @@ def test_an_address_that_is_taken_is_one_clear_sentence(serve, home):
     command = [sys.executable, "-m", "serving", "--home", home.path, "--port", str(server.http.base_url.port)]
     done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=15)
     assert done.returncode == 2
-    assert "choose another --host or --port" in done.stderr
+    assert "(Address already in use): choose another --host or --port" in done.stderr
     assert "Traceback" not in done.stderr
 
 
