@@ -4,6 +4,7 @@ redis-py reads the address, so that all of its options mean here what they mean 
 """
 
 import asyncio
+import os
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,9 @@ from decisioning.errors import UserError
 from stores.connect import Address
 from stores.online.connection import Asked, Connection
 from stores.online.wire import Command, command
+
+FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
+"""Options that name a file or a folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,7 @@ class Door:
             described = made(**options)
             tls = described.ssl_context.get() if hasattr(described, "ssl_context") else None
         except (TypeError, ValueError, RedisError, OSError) as error:
-            why = f"a certificate or key that they name can't be read: {error}" if isinstance(error, OSError) else error
+            why = f"{_unreadable(options)} can't be read: {error}" if isinstance(error, OSError) else error
             raise UserError(
                 f"The options of the store's address don't work ({why}): correct what follows its ?."
             ) from None
@@ -79,6 +83,13 @@ class Door:
                 raise answer
         if isinstance(pong, AuthenticationError):  # anything else means that it answers: it may be loading its data
             raise pong
+
+
+def _unreadable(options: dict[str, Any]) -> str:
+    """Which certificates or keys that the options name are no files that we can read."""
+    named = {name: options[name] for name in FILES if options.get(name)}
+    wrong = [f"{name}={file}" for name, file in named.items() if not os.access(file, os.R_OK)]
+    return ", ".join(wrong) or "a certificate or key that they name"
 
 
 def _greeting(described: AbstractConnection) -> tuple[Command, ...]:
