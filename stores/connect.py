@@ -51,6 +51,12 @@ class Address:
         parsed = [parse_url(url) for url in self.urls]
         return tuple((one["host"], one.get("port", PORT)) for one in parsed if "host" in one)
 
+    @property
+    def shown(self) -> str:
+        """Where the store is, for logs: without login and options."""
+        parsed = [parse_url(url) for url in self.urls]
+        return ", ".join(one.get("path") or f"{one.get('host', 'localhost')}:{one.get('port', PORT)}" for one in parsed)
+
 
 class _Wrong(ValueError):
     """An address that no store can have, in words of ours."""

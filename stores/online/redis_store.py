@@ -13,6 +13,7 @@ from redis.exceptions import NoScriptError
 
 from decisioning.domain import Event, Facts, Value
 from features.schema import Schema
+from stores.connect import address
 from stores.online.budgets import Want, holder
 from stores.online.fresh import FRESH_SECONDS, pack_fresh
 from stores.online.layout import Keys, Version, pack_event
@@ -62,6 +63,7 @@ class RedisStore:
         self._refresh_seconds = refresh_seconds
         self._questions = Questions(self._keys)
         self._wire = wire(url, timeout)
+        self._where = address(url).shown
         self._clock = clock
         self._version: Version | None = None
         self._refreshed: float | None = None
@@ -184,7 +186,7 @@ class RedisStore:
             kind = TooSlow
         elif refuses_writes(error):
             kind = ReadOnly
-        return kind(f"{type(error).__name__}: {error}")
+        return kind(f"{type(error).__name__}: {error} ({self._where})")
 
     # --- Reading
 

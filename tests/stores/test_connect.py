@@ -76,3 +76,17 @@ def test_a_password_with_a_bare_sign_is_never_taken_for_a_host_and_port(sign):
 
 def test_an_address_shows_no_password():
     assert "secret" not in repr(address("redis://ann:secret@store"))
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://ann:secret@one:7000/3?ssl_keyfile=secret", "one:7000"),
+        ("rediss://:secret@one", "one:6379"),
+        ("redis:///2", "localhost:6379"),
+        ("unix://ann:secret@/run/valkey.sock?db=2", "/run/valkey.sock"),
+        ("redis+cluster://ann:secret@one:7000,two:7001", "one:7000, two:7001"),
+    ],
+)
+def test_where_a_store_is_can_be_told_without_its_login(url, shown):
+    assert address(url).shown == shown

@@ -454,3 +454,10 @@ async def test_events_packed_before_decisions_were_marked_are_still_read(own_url
     admin.hset(Keys(namespace).history("ann"), "e0", msgspec.msgpack.encode((5.0, "click", "annual", "home")))
     assert [event.at for event in (await store.read("ann", SCHEMA, own="d1")).history] == [5.0]
     await store.close()
+
+
+async def test_what_is_wrong_says_which_store_and_never_its_password():
+    async with store_at("redis://ann:secret@127.0.0.1:1") as store:
+        with pytest.raises(StoreDown, match=r"\(127\.0\.0\.1:1\)$") as told:
+            await store.read("ann", SCHEMA)
+    assert "secret" not in str(told.value)
