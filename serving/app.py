@@ -5,7 +5,7 @@ would have it: it is what the document at /openapi.json describes, and what the 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, MutableMapping
+from collections.abc import AsyncIterator, Coroutine, MutableMapping
 from contextlib import asynccontextmanager
 from time import perf_counter
 from typing import Annotated, Any
@@ -47,10 +47,16 @@ class Application(FastAPI):
     async def __call__(self, scope: path.Scope, receive: path.Receive, send: path.Send) -> None:
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
-        elif self._fast and scope["path"] == path.PATH and scope["method"] == "POST":
-            await path.answer(self._runtime, scope, receive, send)
+        elif (steps := self.short(scope, receive, send)) is not None:
+            await steps
         else:
             await self._counted(scope, receive, send)
+
+    def short(self, scope: path.Scope, receive: path.Receive, send: path.Send) -> Coroutine[Any, Any, None] | None:
+        """The short way of a request, if it has one. Once its body is whole, it needs no task of its own."""
+        if self._fast and scope["path"] == path.PATH and scope["method"] == "POST":
+            return path.answer(self._runtime, scope, receive, send)
+        return None
 
     async def _counted(self, scope: path.Scope, receive: path.Receive, send: path.Send) -> None:
         """The ordinary way, with its answer in the figures."""

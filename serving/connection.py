@@ -8,7 +8,7 @@ from typing import ClassVar
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serving.errors import ApiError
-from serving.exchange import Exchange, whole
+from serving.exchange import Exchange, Steps, whole
 from serving.guard import CUT_SHORT, FULL, SLOW_BODY, SLOW_HEAD, Guard
 
 OTHER = "other"
@@ -64,16 +64,22 @@ class Connection(HttpToolsProtocol):
         if exchange is self._active or exchange in self._waiting or exchange.is_answered:
             return
         exchange.arrived = self._arrived
-        if self._active is None:
-            self._run(exchange)
-        else:
+        if self._active is not None:
             self._waiting.append(exchange)
             self.flow.pause_reading()
+        elif exchange.is_whole and (short := getattr(self.app, "short", None)) is not None:
+            self._run(exchange, short(exchange.scope, exchange.receive, exchange.send))
+        else:
+            self._run(exchange)
 
-    def _run(self, exchange: Exchange) -> None:
+    def _run(self, exchange: Exchange, steps: Steps | None = None) -> None:
+        """`steps`: of an application that can answer this request without a task."""
         self._active = exchange
         self.guard.pressure.in_hand.add(exchange)
         exchange.scope["segue.arrived"] = exchange.arrived
+        if steps is not None:
+            exchange.run_by_hand(steps)
+            return
         exchange.task = task = self.loop.create_task(exchange.run(self.app))
         self.tasks.add(task)
 

@@ -142,14 +142,14 @@ async def _settle(
     The answer of a sticky decision is `before`, as long as the rules allow it. `scoring` takes the seconds that
     challengers took.
     """
-    again = _again(desk, surface, facts, before)
+    again = _again(desk, surface, facts, before) if before is not None else None
     if again is not None and (dry_run or await desk.holds(again.slate)):
         return again, facts, False
     facts = shed(desk.current, desk.request, facts, step)
     if dry_run:
         return _decide(desk.current, desk.request, facts), facts, False
     decision, facts = await desk.decide(_timed(scoring) if desk.current.watch else _decide, facts)
-    if sticky.is_same(decision, before):
+    if before is not None and sticky.is_same(decision, before):
         return decision, facts, False
     if surface.sticky and step is not Rung.FALLBACK:
         theirs = _again(desk, surface, facts, await _remember(desk, surface, decision, before))

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from serving.protocol import Protocol
 
 Headers = Iterable[tuple[bytes, bytes]]
-Reply = Callable[[int, Headers, bytes], None]
+Steps = Coroutine[Any, Any, None]
+"""A coroutine that may be run without a task: from future to future."""
+Reply = Callable[[int, Headers | bytes, bytes], None]
 
 INTERNAL = ApiError(500, "internal", "This is a bug of the server.")
 WITHOUT_BODY = (204, 304)
@@ -29,8 +31,8 @@ class Exchange:
     """
 
     __slots__ = (
-        "_connection", "_is_chunked", "_is_head", "_is_promised", "_takes_chunks", "_waiter", "arrived", "body",
-        "has_begun", "is_answered", "is_gone", "is_whole", "keep_alive", "scope", "task", "wants_continue",
+        "_connection", "_is_chunked", "_is_head", "_is_promised", "_steps", "_takes_chunks", "_waiter", "arrived",
+        "body", "has_begun", "is_answered", "is_gone", "is_whole", "keep_alive", "scope", "task", "wants_continue",
     )  # fmt: skip
 
     def __init__(
@@ -49,26 +51,41 @@ class Exchange:
         self._is_chunked = False
         self._is_promised = False
         self._waiter: asyncio.Future[None] | None = None
-        scope["extensions"] = {"segue.promise": self.promise}
+        self._steps: Steps | None = None
+        scope["extensions"] = {"segue.promise": self.promise, "segue.body": self.whole_body}
 
     async def run(self, app: Callable[..., Any]) -> None:
         """Lets the application answer. Where it fails, the client gets a 500 if nothing has been sent yet."""
         try:
             await app(self.scope, self.receive, self.send)
-        except Exception:
-            log.exception("The application failed.")
-            self._is_promised = False
+        except Exception:  # noqa: BLE001  it is logged there
+            self._failed()
         finally:
             self._connection.tasks.discard(self.task)  # type: ignore[arg-type]
             self.task, self.scope = None, {}  # which hold this exchange: so that it goes without the garbage collector
-        if self.is_answered or self.is_gone or self._is_promised:
-            return
-        if self.has_begun:
-            self._connection.transport.abort()  # half an answer must not look like a whole one
-        else:
-            self.fail(INTERNAL)
+        self._returned()
+
+    def run_by_hand(self, steps: Steps) -> None:
+        """The same for a coroutine that asks for no task of its own: from wait to wait, and at once to the first one.
+
+        A task would cost more than what most requests do up to there, and a turn of the loop.
+        """
+        self._steps = steps
+        self._connection.tasks.add(self)  # type: ignore[arg-type]
+        self._step()
+
+    def cancel(self, msg: str | None = None) -> None:
+        """The server, which ends, waits no longer for what is run by hand."""
+        self._connection.transport.abort()
 
     # --- What the application calls
+
+    def whole_body(self) -> bytes | None:
+        """The body, where it has come in as a whole and was not asked for yet."""
+        if not self.is_whole or self.is_gone or self.is_answered:
+            return None
+        body, self.body = self.body, None
+        return body
 
     async def receive(self) -> dict[str, Any]:
         if self.wants_continue and not self.has_begun:
@@ -95,7 +112,8 @@ class Exchange:
     def promise(self) -> Reply:
         """For who answers later: `reply(status, headers, body)` sends all of it in one write.
 
-        The headers have to name length and type. The application may return before; it has to reply at some time.
+        The headers have to name length and type; they may be given as lines that are ready to be sent, each with its
+        end. The application may return before; it has to reply at some time.
         """
         self._is_promised = True
         return self._reply
@@ -113,7 +131,7 @@ class Exchange:
     def leave(self) -> None:
         """The client has gone."""
         self.is_gone = True
-        if self.task is None:  # nobody has begun with it, and nobody will
+        if self.task is None and self._steps is None:  # nobody has begun with it, and nobody will
             self.scope = {}
         self._tell()
 
@@ -125,10 +143,50 @@ class Exchange:
 
     # --- Inner life
 
-    def _reply(self, status: int, headers: Headers, body: bytes) -> None:
+    def _step(self, _: object = None) -> None:
+        """Up to the next wait, or to the end."""
+        steps = self._steps
+        try:
+            waits_for = steps.send(None)  # type: ignore[union-attr]
+        except StopIteration:
+            pass
+        except (Exception, asyncio.CancelledError):  # noqa: BLE001  it is logged there
+            self._failed()
+        else:
+            if waits_for is None:  # it lets others go first
+                self._connection.loop.call_soon(self._step)
+            else:
+                waits_for._asyncio_future_blocking = False  # as a task does, to say that somebody saw to it
+                waits_for.add_done_callback(self._step)
+            return
+        self._connection.tasks.discard(self)  # type: ignore[arg-type]
+        self._steps, self.scope = None, {}
+        self._returned()
+
+    def _failed(self) -> None:
+        log.exception("The application failed.")
+        self._is_promised = False
+
+    def _returned(self) -> None:
+        """The application has: without a promise, all should be answered by now."""
+        if self.is_answered or self.is_gone or self._is_promised:
+            return
+        if self.has_begun:
+            self._connection.transport.abort()  # half an answer must not look like a whole one
+        else:
+            self.fail(INTERNAL)
+
+    def _reply(self, status: int, headers: Headers | bytes, body: bytes) -> None:
         if self.is_gone or self.has_begun:
             return
-        self._begin(status, headers, body)
+        if isinstance(headers, bytes):
+            self.has_begun = True
+            standing, closes = self._connection.standing_headers()
+            self.keep_alive = self.keep_alive and not closes and self.is_whole
+            end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
+            self._connection.transport.write(b"".join((STATUS_LINE[status], standing, headers, end, body)))
+        else:
+            self._begin(status, headers, body)
         self._finish()
 
     def _tell(self) -> None:

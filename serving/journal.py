@@ -5,7 +5,7 @@ was told of. That costs a request no write of its own, and no wait beyond the tu
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -54,25 +54,22 @@ class Journal:
         then, self._then = self._then, []
         try:
             if records:
-                self._decisions.extend([line for record in records if (line := _line(record)) is not None])
+                self._decisions.extend(_lines(records))
         except Exception:  # a bug: a log tells of a bad disk by counting
             log.exception("log_failed", records=len(records))
         for call in then:
-            _call(call)
+            try:
+                call()
+            except Exception:  # a bug: an answer that can't be given must not keep others from theirs
+                log.exception("answer_failed")
 
 
-def _line(record: DecisionRecord) -> bytes | None:
-    """None for one that can't be written, which is a bug: it must not cost others theirs."""
-    try:
-        return encode(record)
-    except Exception:
-        log.exception("record_failed", decision_id=record.request.decision_id)
-        return None
-
-
-def _call(then: Callable[[], object]) -> None:
-    """An answer that can't be given, which is a bug, must not keep others from theirs."""
-    try:
-        then()
-    except Exception:
-        log.exception("answer_failed")
+def _lines(records: Sequence[DecisionRecord]) -> list[bytes]:
+    """Without one that can't be written, which is a bug: it must not cost others theirs."""
+    lines = []
+    for record in records:
+        try:
+            lines.append(encode(record))
+        except Exception:
+            log.exception("record_failed", decision_id=record.request.decision_id)
+    return lines

@@ -29,13 +29,15 @@ ARRIVED = "segue.arrived"
 """Where the connection puts the moment, by `perf_counter`, at which a request came in."""
 PROMISE = "segue.promise"
 """The extension of a connection that keeps the deadlines of bodies and takes an answer after its ASGI call is over:
-`reply = promise()`, and some time later `reply(status, headers, body)`."""
+`reply = promise()`, and some time later `reply(status, headers, body)`, where `headers` may be lines that are ready."""
+BODY = "segue.body"
+"""The extension that gives a body which is there as a whole, else None: then `receive` tells."""
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
-Promise = Callable[[], Callable[[int, Headers, bytes], None]]
+Promise = Callable[[], Callable[[int, Headers | bytes, bytes], None]]
 
 NONE: Mapping[str, Any] = {}
 _JSON = (b"content-type", b"application/json")
@@ -46,9 +48,10 @@ log = structlog.get_logger()
 async def answer(runtime: Runtime, scope: Scope, receive: Receive, send: Send) -> None:
     """One POST to the route."""
     started = scope.get(ARRIVED) or perf_counter()
-    promise = scope.get("extensions", NONE).get(PROMISE)
+    extensions = scope.get("extensions", NONE)
+    promise = extensions.get(PROMISE)
     try:
-        found = await _made(runtime, scope, receive, promise is not None)
+        found = await _made(runtime, scope, receive, extensions)
     except ApiError as error:
         await _refuse(error, promise, send)
         runtime.metrics.answered(ROUTE, error.status, perf_counter() - started)
@@ -58,11 +61,12 @@ async def answer(runtime: Runtime, scope: Scope, receive: Receive, send: Send) -
         await _refuse(internal(), promise, send)
         runtime.metrics.answered(ROUTE, 500, perf_counter() - started)
         raise  # so that whoever runs the application sees it
-    headers = [(b"content-length", b"%d" % len(found.answer)), _JSON]
     if promise is not None and found.record is not None:
-        runtime.journal.keep(found.record, partial(promise(), 200, headers, found.answer))
+        lines = b"content-length: %d\r\ncontent-type: application/json\r\n" % len(found.answer)
+        runtime.journal.keep(found.record, partial(promise(), 200, lines, found.answer))
     else:
         written(runtime, found)
+        headers = [(b"content-length", b"%d" % len(found.answer)), _JSON]
         await _send(promise, send, 200, headers, found.answer)
     counted(runtime, found)
     runtime.metrics.answered(ROUTE, 200, perf_counter() - started)
@@ -84,7 +88,7 @@ def counted(runtime: Runtime, found: Made) -> None:
         runtime.metrics.decided(found.decision, None if as_of is None else found.now - as_of)
 
 
-async def _made(runtime: Runtime, scope: Scope, receive: Receive, is_guarded: bool) -> Made:
+async def _made(runtime: Runtime, scope: Scope, receive: Receive, extensions: Mapping[str, Any]) -> Made:
     """Raises ApiError for a request that can't be answered with a decision."""
     authorization = deadline = length = None
     for name, value in scope["headers"]:  # of a header that comes twice, the first counts
@@ -97,7 +101,12 @@ async def _made(runtime: Runtime, scope: Scope, receive: Receive, is_guarded: bo
     caller = runtime.access.admit(authorization, DECIDE)
     patience = read_patience(deadline)
     check_length(length, MAX_DECISION_BYTES)
-    body = await _body(receive, is_guarded)
+    whole = extensions.get(BODY)
+    body = whole() if whole is not None else None
+    if body is None:
+        body = await _body(receive, PROMISE in extensions)
+    elif len(body) > MAX_DECISION_BYTES:
+        raise too_large(MAX_DECISION_BYTES)
     return await decide.made(runtime, body, caller, patience, scope.get(ARRIVED))
 
 

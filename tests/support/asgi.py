@@ -50,7 +50,7 @@ async def ask(app: Callable[..., Any], asked: Asked, *, promises: bool = False) 
     def promise() -> Callable[..., None]:
         nonlocal is_promised
         is_promised = True
-        return lambda status, headers, body: promised.set_result((status, tuple(headers), body))
+        return lambda status, headers, body: promised.set_result((status, _pairs(headers), body))
 
     scope = {
         "type": "http",
@@ -79,6 +79,13 @@ async def ask(app: Callable[..., Any], asked: Asked, *, promises: bool = False) 
     body = b"".join(part.get("body", b"") for part in parts)
     assert not parts[-1].get("more_body")
     return Answered(begin["status"], tuple(tuple(one) for one in begin["headers"]), body, raised)
+
+
+def _pairs(headers: Sequence[tuple[bytes, bytes]] | bytes) -> Headers:
+    """Also of headers that came as lines, ready to be sent."""
+    if isinstance(headers, bytes):
+        return tuple((name, value) for name, _, value in (one.partition(b": ") for one in headers.splitlines()))
+    return tuple(headers)
 
 
 def _messages(asked: Asked) -> Iterator[dict[str, Any] | None]:
