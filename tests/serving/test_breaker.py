@@ -12,7 +12,7 @@ from serving import backlog, circuit
 from serving.breaker import READ_ONLY, UNREAD, GuardedStore
 from serving.circuit import State
 from stores.online.budgets import Want
-from stores.online.port import ReadOnly, StoreDown, TooSlow
+from stores.online.port import PartDown, ReadOnly, StoreDown, TooSlow
 
 SCHEMA = Schema(())
 EVENT = Event("e", "impression", "d", "offer", "user", "banner", 0.0)
@@ -32,6 +32,8 @@ class Moody:
     async def read(self, user, schema, budgets=(), own="", *, timeout) -> Facts:
         self.reads += 1
         await self._suffer(timeout)
+        if self.mood == "reads no switches":
+            return Facts(unread=frozenset({"killed"}))
         return Facts(features={"seen": True}, killed=frozenset({"bad"}))
 
     async def apply(self, event, budgets=(), *, timeout) -> bool:
@@ -58,6 +60,8 @@ class Moody:
         await self._suffer(timeout)
         if self.mood == "full":
             raise ReadOnly("no more")
+        if self.mood == "in part":
+            raise PartDown("a node is gone")
 
     async def _suffer(self, timeout) -> None:
         if self.mood == "hangs":
@@ -157,10 +161,11 @@ def test_slow_reads_among_good_ones_never_open_the_breaker(moody, monkeypatch):
     guarded(moody, story)
 
 
-def test_the_kill_switches_that_were_read_last_still_hold(moody):
+@pytest.mark.parametrize("mood", ["down", "reads no switches"])
+def test_the_kill_switches_that_were_read_last_still_hold(moody, mood):
     async def story(store):
         await read(store)
-        moody.mood = "down"
+        moody.mood = mood
         assert (await read(store)).killed == {"bad"}
 
     guarded(moody, story)
@@ -176,6 +181,22 @@ def test_events_of_the_outage_are_counted_once_when_the_store_is_back(moody):
         await until(is_well(store))
         assert moody.applied == [EVENT]
         assert await store.apply(EVENT, ()) is False
+
+    guarded(moody, story)
+
+
+def test_what_a_user_did_later_never_overtakes_what_waits(moody):
+    """Of somebody else nothing waits."""
+    later, other = replace(EVENT, event_id="later"), replace(EVENT, user="other")
+
+    async def story(store):
+        moody.mood = "in part"
+        assert await store.apply(EVENT, ()) is None
+        moody.mood = "well"
+        assert await store.apply(later, ()) is None
+        assert await store.apply(other, ()) is True
+        await until(is_well(store))
+        assert moody.applied == [other, EVENT, later]
 
     guarded(moody, story)
 

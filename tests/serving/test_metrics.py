@@ -209,6 +209,17 @@ def test_the_page_of_a_server_is_what_prometheus_reads(client, ask, event):
     assert figures.by("segue_events_total", "outcome") == {"accepted": 1, "duplicate": 1, "rejected": 1}
 
 
+def test_what_others_count_for_themselves_is_added_once(runtime):
+    for reads in (1, 3, 3):
+        runtime.store.outcomes["ok"] = reads
+        runtime.access.limited["ios"] = 2 * reads
+        runtime.pressure.too_late = reads
+        runtime.metrics.sort_out()
+        assert runtime.metrics.store_reads["ok"] == reads
+        assert runtime.metrics.limited["ios"] == 2 * reads
+        assert runtime.metrics.rungs["refused"] == reads
+
+
 def test_a_scrape_keeps_no_request_waiting(client, runtime, ask):
     decided = threading.Event()
     page = runtime.exporter.page
