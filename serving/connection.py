@@ -101,7 +101,8 @@ class Connection(HttpToolsProtocol):
             self._end(self._last_words)
         else:
             self._since = perf_counter()
-            self.flow.resume_reading()
+            if not self.flow.write_paused:
+                self.flow.resume_reading()
 
     def _newest(self) -> Exchange:
         """The last of the requests that are in hand."""
@@ -170,5 +171,15 @@ class Connection(HttpToolsProtocol):
             self._refuse(SLOW_BODY)
 
     def pause_writing(self) -> None:
+        """The client takes no answers, so it is asked for no more requests: else it could fill the memory with them."""
         self._since = perf_counter()
         super().pause_writing()
+        if not self.transport.is_closing():
+            self.flow.pause_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._since = perf_counter()
+        is_next_due = self._active is None or not self._active.is_whole  # else its answer comes first
+        if is_next_due and not self.transport.is_closing():
+            self.flow.resume_reading()

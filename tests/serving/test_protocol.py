@@ -9,7 +9,7 @@ import socket
 import struct
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 
 import pytest
@@ -219,6 +219,41 @@ def test_a_server_that_drains_closes_with_each_answer_and_with_each_refusal():
                 answer = line.answer()
                 assert (answer.headers["connection"], answer.headers["date"]) == ("close", "today")
                 assert line.answer() is None
+
+
+def test_who_asks_and_never_reads_is_not_read_either_and_let_go_in_the_end():
+    """Answers that come later wait for nobody: a client that went on asking had them pile up without end."""
+    ask, most = post(b"x" * 60_000, "/later"), [0]
+
+    def look() -> None:
+        most[0] = max([most[0], *(one.transport.get_write_buffer_size() for one in worker.state.connections)])
+
+    with working(unread=0.5) as worker, line_to(worker, room=4096) as line:
+        line.socket.setblocking(False)
+        deadline, at = time.monotonic() + 30.0, 0
+        while time.monotonic() < deadline:
+            with suppress(BlockingIOError):
+                try:
+                    at = (at + line.socket.send(ask[at:])) % len(ask)
+                except ConnectionError:
+                    break
+            time.sleep(0.002)
+            worker.tell(look)
+        else:
+            pytest.fail("the connection was kept")
+    assert 0 < most[0] < 1_000_000
+
+
+def test_who_reads_late_gets_every_answer(worker):
+    asked, long = 120, b"x" * 60_000
+    with line_to(worker, room=4096) as line:
+        sending = threading.Thread(target=line.send, args=(post(long, "/later") * asked,))
+        sending.start()
+        until(lambda: any(one.flow.write_paused for one in worker.state.connections))
+        assert {(one.status, one.body) for one in (line.answer() for _ in range(asked))} == {(200, long)}
+        sending.join()
+        line.send(post(BODY, "/echo"))
+        assert line.answer().body == BODY
 
 
 def test_what_is_in_hand_is_what_was_taken_on_and_not_answered(worker):
