@@ -18,7 +18,7 @@ BEAT = 0.005
 CACHED_AFTER = 0.015
 """Seconds of age after which scores that are known already take the place of the models'."""
 PRIOR_AFTER = 0.025
-"""Seconds of age after which no score is personal, and nothing is asked of the store beyond one read."""
+"""Seconds of age after which no score is personal, and no unit of a hard budget is asked for."""
 SPARED = 0.005
 """Seconds that an answer must have left for the store to be asked at all; also the age past which nobody explains."""
 LATE = 0.1

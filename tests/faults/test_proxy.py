@@ -1,6 +1,8 @@
 """The proxy does what it is told: a fault suite is worth as much as its faults."""
 
+import socket
 import time
+from urllib.parse import urlsplit
 
 import pytest
 from proxy import proxy
@@ -42,6 +44,17 @@ def test_slow_answers_are_late_and_keep_their_order(between):
         for number in range(10):
             assert one.echo(str(number)) == str(number).encode()
         assert time.monotonic() - started > 0.15
+
+
+def test_what_is_cut_off_does_not_overtake_what_is_late(between):
+    """Else a client would take it for the answer to another question, as no network makes it."""
+    with socket.create_connection(tuple(urlsplit(between.url).netloc.split(":")), 10.0) as line:
+        with between.fault("slow", seconds=0.5):
+            line.sendall(b"PING\r\n")
+            time.sleep(0.1)
+        with between.fault("cut"):
+            line.sendall(b"ECHO overtaking\r\n")
+            assert line.recv(100) == b""
 
 
 def test_connections_are_counted(between):

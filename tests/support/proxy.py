@@ -145,7 +145,9 @@ class Link(asyncio.Protocol):
         if middle.fault == "garble":
             data = middle.random.randbytes(len(data))
         if middle.fault == "cut":
-            self._client.write(data[: len(data) // 2])
+            if not self._late:  # else it would arrive before what came earlier
+                self._client.write(data[: len(data) // 2])
+            self._late.clear()
             self._client.close()
             return
         is_slow = middle.fault == "slow" and middle.random.random() < middle.share
@@ -168,7 +170,8 @@ class Link(asyncio.Protocol):
         self._loop.call_at(due, self._send_due)
 
     def _send_due(self) -> None:
-        self._client.write(self._late.popleft()[1])
+        if self._late:
+            self._client.write(self._late.popleft()[1])
 
     async def _connect(self) -> None:
         try:
