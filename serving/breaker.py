@@ -169,9 +169,7 @@ class GuardedStore:
             if self._backlog and not self.is_down:
                 await asyncio.wait_for(self._backlog.catch_up(self._store), LAST_WORDS_WITHIN)
         if self._backlog:
-            log.error(
-                "events_uncounted", events=len(self._backlog), why="the store did not take them: the log has them"
-            )
+            log.error("events_uncounted", events=len(self._backlog), why="the store took none: the log has them")
         with suppress(Exception):
             await self._store.close()
 
