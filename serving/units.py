@@ -30,7 +30,8 @@ class Desk:
 
     async def holds(self, slate: tuple[Shown, ...]) -> bool:
         """Whether there is a unit for all that an answer shows. One that was taken before is not taken again."""
-        return await self._short(slate) == {}
+        wants = self._wants(slate)
+        return not wants or await self._short(wants) == {}
 
     async def decide(self, decide: Decide, facts: Facts) -> tuple[Decision, Facts]:
         """A decision with its units, and the facts it was made of.
@@ -39,8 +40,8 @@ class Desk:
         """
         for _ in range(ATTEMPTS):
             decision = decide(self.current, self.request, facts)
-            short = await self._short(decision.slate)
-            if short == {}:
+            wants = self._wants(decision.slate)
+            if not wants or (short := await self._short(wants)) == {}:
                 return decision, facts
             if short is None:
                 break
@@ -51,12 +52,11 @@ class Desk:
             decision = replace(decision, slate=(), source=Source.NONE)
         return decision, facts
 
-    async def _short(self, slate: tuple[Shown, ...]) -> Mapping[str, int] | None:
-        wants = self._wants(slate)
-        if not wants:
-            return {}
+    async def _short(self, wants: tuple[Want, ...]) -> Mapping[str, int] | None:
+        """What is out of those budgets that have too few units; None: nobody knows."""
         lasts = self.lasts + REPORTED_WITHIN
         return await self.store.reserve(self.request.decision_id, wants, lasts, self.left())
 
     def _wants(self, slate: tuple[Shown, ...]) -> tuple[Want, ...]:
-        return self.current.ledger.wants([one.offer for one in slate], self.request.now)
+        ledger, offers = self.current.ledger, [one.offer for one in slate]
+        return () if ledger.scarce.isdisjoint(offers) else ledger.wants(offers, self.request.now)

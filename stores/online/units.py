@@ -21,6 +21,8 @@ class Ledger:
     """By offer: the budgets that its impressions count towards."""
     read: Mapping[str, tuple[str, ...]]
     """By surface: the budgets that its offers need to know."""
+    scarce: frozenset[str]
+    """The offers that a hard budget covers: no other one needs a unit."""
 
     @classmethod
     def of(cls, catalog: Catalog) -> "Ledger":
@@ -29,7 +31,8 @@ class Ledger:
             surface: tuple(sorted({one.name for offer in catalog.offers_on(surface) for one in covers[offer.name]}))
             for surface in catalog.surfaces
         }
-        return cls({one.name: one for one in catalog.budgets}, covers, read)
+        scarce = frozenset(name for name, covering in covers.items() if any(one.hard for one in covering))
+        return cls({one.name: one for one in catalog.budgets}, covers, read, scarce)
 
     def spends(self, offer: str, at: float) -> tuple[str, ...]:
         """The budgets of which an impression of an offer at a moment takes one unit."""
