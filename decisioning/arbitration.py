@@ -104,10 +104,11 @@ def _scored_by(
         return priors, priors, frozenset()
     found = scorer.score(values, plan.surface.name, names) if personal else scorer.prior(plan.surface.name, names)
     labels = frozenset({scorer.label}) if personal and scorer.label else frozenset()
-    whole = len(found.p_convert) == len(found.effect) == len(names)
-    if whole and isfinite(sum(found.effect)) and isfinite(sum(found.p_convert)):
-        return found.p_convert, found.effect, labels
-    triples = list(zip(found.p_convert, found.effect, plan.priors(names), strict=True))
+    p_convert, effect = found.p_convert, found.effect
+    is_whole = len(p_convert) == len(effect) == len(names)
+    if is_whole and isfinite(sum(effect)) and (effect is p_convert or isfinite(sum(p_convert))):
+        return p_convert, effect, labels
+    triples = list(zip(p_convert, effect, plan.priors(names), strict=True))
     numbers = [isfinite(p) and isfinite(e) for p, e, _ in triples]
     p_convert = [p if ok else prior for (p, _, prior), ok in zip(triples, numbers, strict=True)]
     effect = [e if ok else prior for (_, e, prior), ok in zip(triples, numbers, strict=True)]
