@@ -75,10 +75,8 @@ class Past:
         self._rules = tuple(rule for rule in self._all_rules(catalog, offers) if rule.covers)
         self._shut = {n: rule.covers for n, rule in enumerate(self._rules) if rule.need == 0}
         """What caps that allow none at all drop, whatever was before."""
-        self._tallies: list[tuple[int, int]] = []
-        """What is counted apart: the number of a rule, and the offers that it drops …"""
-        self._needs: list[int] = []
-        """… as soon as there are so many events."""
+        self._tallies: list[tuple[int, int, int]] = []
+        """What is counted apart: how many events it takes, the number of a rule, and the offers that it drops then."""
         self._numbers: dict[tuple[int, int], int] = {}
         self._bearings = _Bearings(self._look_up)
 
@@ -101,24 +99,21 @@ class Past:
 
     def drops(self, history: Sequence[HistoryEvent], now: float, *, unread: bool) -> list[Drop]:
         """What each rule drops, in the order of evaluation. A history that could not be read reaches every cap."""
-        added, needs = self._added(history, now), self._needs
-        count = added.count
-        reached = [tally for tally in set(added) if count(tally) >= needs[tally]]
+        added = self._added(history, now)
         masks = self._shut.copy()
         if unread:
             masks = {n: rule.covers for n, rule in enumerate(self._rules) if rule.stage is Stage.CAP}
-        for tally in reached:
-            n, bits = self._tallies[tally]
-            if needs[tally] == 1 or self._applies(self._rules[n].rule, tally, history, now):
+        for tally in set(added):
+            need, n, bits = self._tallies[tally]
+            if added.count(tally) >= need and (need == 1 or self._applies(self._rules[n].rule, tally, history, now)):
                 masks[n] = masks.get(n, 0) | bits
-        return [(self._rules[n].stage, self._rules[n].position, masks[n]) for n in sorted(masks)] if masks else []
+        return [(self._rules[n].stage, self._rules[n].position, masks[n]) for n in sorted(masks)]
 
     def _added(self, history: Sequence[HistoryEvent], now: float) -> list[int]:
         """The tallies that the events add to, each as often as they do."""
         added: list[int] = []
-        bearings = self._bearings
         for event in history:
-            windows, tallies = bearings[event.type, event.offer, event.surface]
+            windows, tallies = self._bearings[event.type, event.offer, event.surface]
             added += tallies[bisect_right(windows, now - event.at)]
         return added
 
@@ -165,8 +160,7 @@ class Past:
         """Events add up where a rule drops the same offers for them: no two offers or groups have the same bits."""
         number = self._numbers.setdefault((n, bits), len(self._tallies))
         if number == len(self._tallies):
-            self._tallies.append((n, bits))
-            self._needs.append(self._rules[n].need)
+            self._tallies.append((self._rules[n].need, n, bits))
         return number
 
     def _bears_on(self, one: _Rule, kind: str, offer: str, surface: str) -> int:
