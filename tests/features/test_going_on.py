@@ -215,7 +215,7 @@ def test_other_features_or_other_code_start_anew(home, monkeypatch):
     assert how(build(home, END))[0] == "full"
 
 
-NO_VALUES = {"contract", "frames", "portability", "schema", "snapshot_files"}
+NO_VALUES = {"contract", "frames", "portability", "schema", "snapshot_files", "unpacking"}
 """Modules that say what may stand in a snapshot and how it lies there, and compute nothing."""
 
 
