@@ -157,13 +157,16 @@ class Memory:
                     self.samples[pid].append((time.monotonic() - started, size))
 
     def told(self) -> list[dict]:
-        """Of each process that lived for long enough: its first, its median and its largest size, and its slope."""
+        """Of each process that lived for long enough: its first, its median and its largest size, and its slope.
+
+        The slope is that of the latter half of its life: what a new release brings is a step, and no growth.
+        """
         found = []
         for pid, samples in self.samples.items():
             late = [one for one in samples if one[0] - samples[0][0] > SETTLED]
             if len(late) < SETTLED:
                 continue
-            slope = 60.0 * linear_regression(*zip(*late, strict=True)).slope
+            slope = 60.0 * linear_regression(*zip(*late[len(late) // 2 :], strict=True)).slope
             sizes = [size for _, size in late]
             found.append(
                 {"pid": pid, "seconds": len(samples), "first_mb": sizes[0], "median_mb": median(sizes),

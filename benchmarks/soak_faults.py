@@ -122,10 +122,10 @@ def rolling_restart(scene: Scene) -> Iterator[None]:
 FAULTS: tuple[tuple[str, Fault, float], ...] = (
     ("store killed and started again", store_killed, SHORT),
     ("worker kill -9", worker_killed, SHORT),
+    ("rolling restart", rolling_restart, LONG),
     ("store hangs", lambda scene: scene.store.hanging(), SHORT),
     ("release swapped", release_swapped, LONG),
     ("every answer of the store late", on_the_way("slow", seconds=0.2), LONG),
-    ("rolling restart", rolling_restart, LONG),
     ("one answer in ten late", on_the_way("slow", seconds=0.06, share=0.1), LONG),
     ("store answers garbage", on_the_way("garble"), SHORT),
     ("release invalid", release_invalid, LONG),
@@ -136,7 +136,8 @@ FAULTS: tuple[tuple[str, Fault, float], ...] = (
     ("store swallows everything", on_the_way("swallow"), SHORT),
     ("store resets connections", on_the_way("reset"), SHORT),
 )
-"""What it is called, what it does, and for how many seconds."""
+"""What it is called, what it does, and for how many seconds. New workers come early: the longer they live, the surer it
+is that their memory stays flat."""
 
 
 def put_back(scene: Scene) -> None:
