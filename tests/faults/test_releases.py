@@ -125,7 +125,7 @@ def test_what_is_wrong_with_a_new_release_is_told_once_and_changes_no_worker(pai
         within(10.0, lambda bad=bad: bad in [line["release"] for line in refused(pair)])
         assert words in refused(pair)[-1]["why"]
         assert refused(pair)[-1]["kept"] == good
-        assert pair.http.get("/version").json()["refused"] == bad
+        within(2.0, lambda bad=bad: pair.http.get("/version").json()["refused"] == bad)  # a line comes before the board
     time.sleep(0.3)  # for workers that would take it all the same
     assert releases(pair) == [good, good]
     assert len(refused(pair)) == len(FAULTS), "one trial for all workers, one line for all attempts"
