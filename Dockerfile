@@ -7,13 +7,18 @@ RUN /opt/segue/bin/python -m pip install --quiet --disable-pip-version-check --r
 RUN /opt/segue/bin/python -m pip uninstall --quiet --yes pip
 
 # The slim image has no C compiler, this one has. Of this stage the extensions are kept alone.
-FROM python:3.11 AS scorer
+FROM python:3.11 AS native
 
-COPY models/_bits.c models/_bits.c
-COPY models/_rows.c models/_rows.c
-RUN for name in _bits _rows; do \
-    gcc -O3 -ffp-contract=off -shared -fPIC -I"$(python -c 'import sysconfig; print(sysconfig.get_path("include"))')" models/$name.c \
-    -o models/$name"$(python -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')" || exit 1; done
+WORKDIR /opt/source
+COPY decisioning decisioning
+COPY features features
+COPY models models
+COPY stores stores
+COPY serving serving
+RUN for source in $(find . -name '_*.c'); do \
+    gcc -O3 -ffp-contract=off -shared -fPIC -I"$(python -c 'import sysconfig; print(sysconfig.get_path("include"))')" "$source" \
+    -o "${source%.c}$(python -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')" || exit 1; done
+RUN mkdir /opt/native && cp --parents $(find . -name '*.so') /opt/native
 
 FROM python:3.11-slim
 
@@ -34,9 +39,9 @@ WORKDIR /app
 COPY decisioning decisioning
 COPY features features
 COPY models models
-COPY --from=scorer /models/*.so models/
 COPY stores stores
 COPY serving serving
+COPY --from=native /opt/native .
 RUN python -m compileall -q .
 
 USER segue

@@ -2,6 +2,7 @@
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
+NATIVE := $(wildcard */_*.c */*/_*.c)
 ARGS ?=
 
 .PHONY: help setup setup-dev demo demo-check test test-heavy bench bench-peers bench-decide bench-learning bench-pipeline soak lint format lock clean
@@ -14,7 +15,7 @@ setup: .venv/.default  ## Prepare .venv; nothing to do when it is up to date
 setup-dev: .venv/.dev
 
 # The stamp is written last: a setup that was interrupted starts again.
-.venv/.default: requirements/default.txt pyproject.toml models/_bits.c models/_rows.c
+.venv/.default: requirements/default.txt pyproject.toml $(NATIVE)
 	@test -n "$(PYTHON)" || { echo "Segue needs Python 3.11 or later, and found none: install it, or name it: make PYTHON=/path/to/python3"; exit 2; }
 	@echo "Preparing .venv from requirements/default.txt (a minute or two, once)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -41,7 +42,7 @@ test-heavy: setup-dev  ## The slow tests that `make test` leaves out
 	@$(BIN)/python -m pytest -q -m heavy $(ARGS)
 
 # The rule engines to compare with live in an environment of their own: no part of Segue needs them.
-.venv-bench/.stamp: requirements/bench.txt pyproject.toml models/_bits.c models/_rows.c
+.venv-bench/.stamp: requirements/bench.txt pyproject.toml $(NATIVE)
 	@test -n "$(PYTHON)" || { echo "Segue needs Python 3.11 or later, and found none: install it, or name it: make PYTHON=/path/to/python3"; exit 2; }
 	@echo "Preparing .venv-bench from requirements/bench.txt (a minute or two, once)"
 	@test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench

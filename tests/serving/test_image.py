@@ -83,6 +83,17 @@ class Image(NamedTuple):
     app: Path
 
 
+def copy(stage: list[Step], target: Path) -> None:
+    """Its COPY steps, but for those from another stage."""
+    for source, name in (rest.split() for rest in rests(stage, "COPY") if not rest.startswith("--from")):
+        origin, here = REPOSITORY / source, target / name
+        here.parent.mkdir(parents=True, exist_ok=True)
+        if origin.is_dir():
+            shutil.copytree(origin, here, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+        else:
+            shutil.copy(origin, here)
+
+
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
     """Builds it: absolute paths of the image stand below a temporary root, and `python` is this very Python's."""
@@ -92,20 +103,14 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
     *stages, final = steps()
     base = Path(sys.base_prefix, "bin", "python3")
     for stage in stages:
-        for source in rests(stage, "COPY"):
-            origin, target = source.split()
-            (root / target).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(REPOSITORY / origin, root / target)
+        here = root / (*rests(stage, "WORKDIR"), "/")[0].strip("/")
+        copy(stage, here)
         for command in rests(stage, "RUN"):
-            here = re.sub(r"(?<![\w/])python ", f"{base} ", command).replace("/opt/", f"{root}/opt/")
-            subprocess.run(here, shell=True, check=True, cwd=root)
+            ours = re.sub(r"(?<![\w/])python ", f"{base} ", command).replace("/opt/", f"{root}/opt/")
+            subprocess.run(ours, shell=True, check=True, cwd=here)
     app = root / rests(final, "WORKDIR")[0].strip("/")
-    for source in rests(final, "COPY"):
-        if not source.startswith("--from"):
-            origin, target = source.split()
-            shutil.copytree(REPOSITORY / origin, app / target, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
-    for built in (root / "models").glob("*.so"):
-        shutil.copy(built, app / "models")
+    copy(final, app)
+    shutil.copytree(root / "opt" / "native", app, dirs_exist_ok=True)
     return Image(root / "opt" / "segue" / "bin" / "python", app)
 
 
@@ -156,8 +161,13 @@ def test_the_image_scores_by_c_as_an_install_would_and_holds_no_compiler(image):
     done = subprocess.run([image.python, "-c", program], cwd=image.app, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "c"
     (command,) = (rest for stage in steps() for rest in rests(stage, "RUN") if " gcc " in rest)
-    for own in tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]["ext-modules"]:
-        assert {*own["extra-compile-args"], own["name"].split(".")[-1]} <= {*re.split(r"[\s;]+", command)}
+    declared = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]["ext-modules"]
+    for own in declared:
+        assert {*own["extra-compile-args"]} <= {*re.split(r"[\s;]+", command)}
+        assert list(image.app.glob(own["name"].replace(".", "/") + ".*.so"))
+    packages = ("decisioning", "features", "models", "stores", "serving")
+    sources = [str(file.relative_to(REPOSITORY)) for name in packages for file in (REPOSITORY / name).rglob("_*.c")]
+    assert sorted(sources) == sorted(source for own in declared for source in own["sources"])
     assert not any("gcc" in rest for rest in rests(steps()[-1], "RUN"))
 
 
