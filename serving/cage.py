@@ -17,10 +17,17 @@ DONE = b"done"
 MOST_WORDS = 2000
 
 
-def refusal(work: Callable[[], object], *, seconds: float = SECONDS, memory: int = MEMORY) -> str | None:
+class Abandoned(Exception):
+    """Nobody waits for the work any more."""
+
+
+def refusal(
+    work: Callable[[], object], *, seconds: float = SECONDS, memory: int = MEMORY, leash: int | None = None
+) -> str | None:
     """Does the work in a fork of this process, which must have one thread alone. None: it came to its end.
 
     Else why not, in words: what it raised, or the signal that ended it, or that it took too long or too much memory.
+    Ends it and raises Abandoned as soon as the pipe `leash` has something to read, or its other end is closed.
     """
     reading, writing = os.pipe()
     child = os.fork()
@@ -29,7 +36,7 @@ def refusal(work: Callable[[], object], *, seconds: float = SECONDS, memory: int
         _do(work, writing, seconds, memory)
     os.close(writing)
     try:
-        told = _told(reading, time.monotonic() + seconds)
+        told = _told(reading, time.monotonic() + seconds, leash)
     finally:
         os.close(reading)
         os.kill(child, signal.SIGKILL)  # it has ended, or must
@@ -43,11 +50,15 @@ def refusal(work: Callable[[], object], *, seconds: float = SECONDS, memory: int
     return "its trial ended without a word"
 
 
-def _told(reading: int, until: float) -> bytes | None:
+def _told(reading: int, until: float, leash: int | None) -> bytes | None:
     """All that the child wrote until it ended; None where it did not end in time."""
     told = b""
+    ends = [reading] if leash is None else [reading, leash]
     while (left := until - time.monotonic()) > 0:
-        if not select.select([reading], [], [], left)[0]:
+        ready = select.select(ends, [], [], left)[0]
+        if leash in ready:
+            raise Abandoned
+        if not ready:
             continue
         part = os.read(reading, 65_536)
         if not part:

@@ -7,11 +7,12 @@ import select
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 import structlog
 
 from serving.board import Board, Verdict
-from serving.cage import refusal
+from serving.cage import Abandoned, refusal
 from serving.trial import examine
 from stores.releases import ReleaseStore
 
@@ -26,9 +27,18 @@ log = structlog.get_logger()
 Try = Callable[[ReleaseStore, str], str | None]
 
 
-def caged(releases: ReleaseStore, release_id: str) -> str | None:
-    """Why a release is refused; None for one that is good."""
-    return refusal(lambda: examine(releases, release_id))
+def caged(releases: ReleaseStore, release_id: str, leash: int | None = None) -> str | None:
+    """Why a release is refused; None for one that is good. Raises Abandoned where the pipe `leash` calls it off."""
+    return refusal(lambda: examine(releases, release_id), leash=leash)
+
+
+def follow(releases: ReleaseStore, board: Board, leash: int) -> None:
+    """Looks until the pipe `leash` has an order, or its other end is closed: the supervisor has done, or is gone."""
+    scout = Scout(releases, board, partial(caged, leash=leash))
+    with suppress(Abandoned):
+        scout.look()
+        while not select.select([leash], [], [], LOOK_EVERY)[0]:
+            scout.look()
 
 
 class Scout:
@@ -37,13 +47,6 @@ class Scout:
     def __init__(self, releases: ReleaseStore, board: Board, attempt: Try = caged) -> None:
         self._releases, self._board, self._attempt = releases, board, attempt
         self._retry_at = 0.0
-
-    def follow(self, leash: int) -> None:
-        """Looks until the other end of the pipe `leash` is closed: until the supervisor is gone, or has done."""
-        while True:
-            self.look()
-            if select.select([leash], [], [], LOOK_EVERY)[0]:
-                return
 
     def look(self) -> None:
         """Looks once; tries what is new, and says so on the board."""

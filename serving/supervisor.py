@@ -17,12 +17,11 @@ import structlog
 from prometheus_client import multiprocess
 
 from decisioning.errors import UserError
-from serving import main
+from serving import main, scout
 from serving.board import DRAINING, FAILED, SERVING
 from serving.child import HANDLED, Child, Luck, Order, fork, how
 from serving.exposition import shared_folder
 from serving.runtime import KEYS_EVERY
-from serving.scout import Scout
 from serving.server import CONNECTIONS_CLOSE_WITHIN
 from serving.settings import Settings
 from serving.shared import Shared
@@ -132,8 +131,6 @@ class Supervisor:
         self._listening.close()
         for child in self._children:
             child.tell(order, seconds + KILL_AFTER if self._stops < 3 else 0.0)
-            if child.place is None:  # it has nothing to finish
-                child.kill()
 
     def _workers(self) -> list[Child]:
         """Those that were not told to leave."""
@@ -247,4 +244,4 @@ class Supervisor:
             work(self._settings, self._shared, place, self._listening, leash)
         self._listening.close()
         main.configure_log(self._settings)
-        Scout(ReleaseStore(self._settings.releases_folder), self._shared.board).follow(leash)
+        scout.follow(ReleaseStore(self._settings.releases_folder), self._shared.board, leash)
