@@ -137,9 +137,9 @@ class Access:
             content = self._file.read_bytes()
             if content != self._content:
                 self._clients, self._content = parse(content), content
-                self._let_in()
                 keys = sum(len(client.keys) for client in self._clients)
                 self._tell(log.info, "keys_loaded", clients=len(self._clients), keys=keys)
+                self._let_in()
         except FileNotFoundError:
             self._note(None if self.is_open and not self._required else "there is no such file")
         except (OSError, ValueError) as error:
@@ -158,6 +158,9 @@ class Access:
             callers.update((key.sha256, caller) for key in active)
             ends += [key.expires_at for key in active if key.expires_at is not None]
         self._guests = _Guests(callers, min(ends))
+        if not callers:
+            why = "no key is good any more: every request is refused until `segue keys add` makes one"
+            self._tell(log.warning, "no_good_keys", why=why)
 
     def _note(self, problem: str | None) -> None:
         if problem == self.problem:

@@ -129,6 +129,7 @@ class Supervisor:
     def _stop(self, order: Order, seconds: float) -> None:
         self._stops += 1
         self._listening.close()
+        log.info("ending", workers=len(self._workers()), within=seconds)
         for child in self._children:
             child.tell(order, seconds + KILL_AFTER if self._stops < 3 else 0.0)
 

@@ -143,6 +143,7 @@ def test_sigterm_under_load_answers_on_for_a_while_and_loses_nothing_that_was_an
         assert pair.process.wait(20) == 0
     assert [one for one in asked.answers if one.at > told + 0.2], "it answered on, while it was not ready"
     assert {one.answer["decision_id"] for one in asked.answers} <= logged(home)
+    assert pair.events().count("ending") == 1
     assert "supervisor_gone" not in pair.events()
     assert "worker_killed" not in pair.events()
 

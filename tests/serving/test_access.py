@@ -131,8 +131,10 @@ def test_both_keys_of_a_rotation_work_until_one_is_revoked(access, keys):
     assert refusal(access, header(first)).status == 401
     assert access.admit(header(second), DECIDE).name == "ios"
     keys.revoke("ios")
-    access.refresh()
+    with structlog.testing.capture_logs() as lines:
+        access.refresh()
     assert refusal(access, header(second)).status == 401, "no keys left: nobody gets in, rather than everybody"
+    assert "no_good_keys" in [line["event"] for line in lines]
 
 
 def test_a_key_that_expires_is_known_no_more(access, keys, clock):
@@ -205,8 +207,11 @@ def test_a_key_expires_also_while_the_file_is_damaged(access, keys, clock):
     access.refresh()
     keys.path.write_bytes(b"{")
     clock.now = 1011.0
-    access.refresh()
+    with structlog.testing.capture_logs() as lines:
+        access.refresh()
+        access.refresh()
     assert refusal(access, header(issued)).status == 401
+    assert [line["event"] for line in lines].count("no_good_keys") == 1, "said once, not at every look"
 
 
 @pytest.mark.parametrize("required", [True, False])
