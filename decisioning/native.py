@@ -30,6 +30,6 @@ def _found(name: str, version: int) -> tuple[ModuleType | None, str]:
         found = import_module(name)
     except ImportError as error:
         return None, f"the C extension is not there ({error})"
-    if found.VERSION != version:
+    if version != found.VERSION:
         return None, "the C extension is an older one (`make setup` builds it anew)"
     return found, ""
