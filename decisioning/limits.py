@@ -7,8 +7,9 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from decisioning.catalog import Budget, Cap, Catalog, Exclusive, Offer, QuietHours, Suppression
 from decisioning.domain import EventType, Facts, HistoryEvent, Reason, Request, Stage, Value
-from decisioning.past import Drop, Past, silent_until
+from decisioning.past import Past
 from decisioning.slate import Room
+from decisioning.tallies import Drop, silent_until
 from decisioning.words import counted
 
 __all__ = ["Drop", "Limits", "allowance", "is_quiet", "is_running", "is_spent", "silent_until", "span"]
