@@ -5,8 +5,9 @@ would have it: it is what the document at /openapi.json describes, and what the 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, MutableMapping
+from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager
+from functools import partial
 from time import perf_counter
 from typing import Annotated, Any
 
@@ -20,7 +21,9 @@ from starlette.requests import ClientDisconnect
 from serving import decide, events, openapi, path
 from serving.about import build
 from serving.access import ANY, Caller
+from serving.errand import Direct
 from serving.errors import ApiError, gone, internal, slow_body
+from serving.exchange import ARRIVED
 from serving.exposition import PAGE_TYPE
 from serving.runtime import Runtime
 from serving.schemas import DEADLINE, MAX_DECISION_BYTES, MAX_EVENTS_BYTES, check_length, read_patience, too_large
@@ -43,20 +46,16 @@ class Application(FastAPI):
     def __init__(self, runtime: Runtime, *, fast: bool, **more: Any) -> None:
         super().__init__(**more)
         self._runtime, self._fast = runtime, fast
+        self.direct: Direct | None = partial(path.direct, runtime) if fast else None
+        """How connections of our own take requests for decisions here past ASGI (`serving.errand`)."""
 
     async def __call__(self, scope: path.Scope, receive: path.Receive, send: path.Send) -> None:
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
-        elif (steps := self.short(scope, receive, send)) is not None:
-            await steps
+        elif self._fast and scope["path"] == path.PATH and scope["method"] == "POST":
+            await path.answer(self._runtime, scope, receive, send)
         else:
             await self._counted(scope, receive, send)
-
-    def short(self, scope: path.Scope, receive: path.Receive, send: path.Send) -> Coroutine[Any, Any, None] | None:
-        """The short way of a request, if it has one. Once its body is whole, it needs no task of its own."""
-        if self._fast and scope["path"] == path.PATH and scope["method"] == "POST":
-            return path.answer(self._runtime, scope, receive, send)
-        return None
 
     async def _counted(self, scope: path.Scope, receive: path.Receive, send: path.Send) -> None:
         """The ordinary way, with its answer in the figures."""
@@ -108,7 +107,7 @@ def _add_routes(app: FastAPI, runtime: Runtime) -> None:
     async def decisions(request: Request, caller: Annotated[Caller, admitted(DECIDE)]) -> Response:
         patience = read_patience(_bytes(request, DEADLINE))
         body = await _body(request, MAX_DECISION_BYTES)
-        found = await decide.made(runtime, body, caller, patience, request.scope.get(path.ARRIVED))
+        found = await decide.made(runtime, body, caller, patience, request.scope.get(ARRIVED))
         path.written(runtime, found)
         path.counted(runtime, found)
         return _json(found.answer)

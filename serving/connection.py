@@ -7,8 +7,9 @@ from typing import ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from serving.errand import Errand
 from serving.errors import ApiError
-from serving.exchange import Exchange, Steps, whole
+from serving.exchange import Exchange, whole
 from serving.guard import CUT_SHORT, FULL, SLOW_BODY, SLOW_HEAD, Guard
 
 OTHER = "other"
@@ -30,19 +31,20 @@ class Connection(HttpToolsProtocol):
         self._fed = 0  # bytes of the request that is being read, or after the last answer
         self._has_ended = False  # the client has no more to say
         self._reading: Exchange | None = None  # not whole yet
-        self._active: Exchange | None = None  # being answered
-        self._waiting: deque[Exchange] = deque()  # for the one before to be answered
+        self._active: Exchange | Errand | None = None  # being answered
+        self._waiting: deque[Exchange | Errand] = deque()  # for the one before to be answered
         self._last_words: ApiError | None = None  # after all that wait
+        self._has_short_way = getattr(self.app, "direct", None) is not None
         self.guard.watch(self.connections, self.loop)  # type: ignore[arg-type]
         if len(self.connections) > self.guard.limits.connections:
             self._end(FULL)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.connections.discard(self)
-        for exchange in (self._reading, self._active, *self._waiting):
-            if exchange is not None:
-                exchange.leave()
-                self.guard.pressure.in_hand.discard(exchange)
+        for request in (self._reading, self._active, *self._waiting):
+            if request is not None:
+                request.leave()
+                self.guard.pressure.in_hand.discard(request)
         self._waiting.clear()
         self._reading = self._active = None
         self.flow.resume_writing()
@@ -59,43 +61,36 @@ class Connection(HttpToolsProtocol):
 
     # --- Requests and their answers, one after the other
 
-    def _start(self, exchange: Exchange) -> None:
+    def _start(self, request: Exchange | Errand) -> None:
         """Has a request answered, as soon as the one before is."""
-        if exchange is self._active or exchange in self._waiting or exchange.is_answered:
+        if request is self._active or request in self._waiting or request.is_answered:
             return
-        exchange.arrived = self._arrived
+        request.arrived = self._arrived
         if self._active is not None:
-            self._waiting.append(exchange)
+            self._waiting.append(request)
             self.flow.pause_reading()
-        elif exchange.is_whole and (short := getattr(self.app, "short", None)) is not None:
-            self._run(exchange, short(exchange.scope, exchange.receive, exchange.send))
         else:
-            self._run(exchange)
+            self._run(request)
 
-    def _run(self, exchange: Exchange, steps: Steps | None = None) -> None:
-        """`steps`: of an application that can answer this request without a task."""
-        self._active = exchange
-        self.guard.pressure.in_hand.add(exchange)
-        exchange.scope["segue.arrived"] = exchange.arrived
-        if steps is not None:
-            exchange.run_by_hand(steps)
-            return
-        exchange.task = task = self.loop.create_task(exchange.run(self.app))
-        self.tasks.add(task)
+    def _run(self, request: Exchange | Errand) -> None:
+        self._active = request
+        self.guard.pressure.in_hand.add(request)
+        request.start(self.app)
 
-    def answered(self, exchange: Exchange) -> None:
+    def answered(self, request: Exchange | Errand) -> None:
         """What comes after an answer: the next request, or the connection's end."""
         self._active = None
-        self.guard.pressure.in_hand.discard(exchange)
-        self.guard.pressure.answered += 1
+        pressure = self.guard.pressure
+        pressure.in_hand.discard(request)
+        pressure.answered += 1
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        if not exchange.keep_alive:
+        if not request.keep_alive:
             self._end()
         elif self._waiting:
             following = self._waiting.popleft()
-            following.arrived = self.guard.pressure.arrived()  # it waited for its own client's sake
+            following.arrived = pressure.arrived()  # it waited for its own client's sake
             self._run(following)
         elif self._last_words is not None:
             self._end(self._last_words)
@@ -104,7 +99,7 @@ class Connection(HttpToolsProtocol):
             if not self.flow.write_paused:
                 self.flow.resume_reading()
 
-    def _newest(self) -> Exchange:
+    def _newest(self) -> Exchange | Errand:
         """The last of the requests that are in hand."""
         return self._waiting[-1] if self._waiting else self._active  # type: ignore[return-value]
 

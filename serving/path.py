@@ -1,12 +1,12 @@
-"""The decision route, answered before FastAPI's routing and middleware: its shortest way through ASGI.
+"""The decision route, answered before FastAPI's routing and middleware: straight from a connection of our own, or by
+the shortest way through ASGI for the servers of others.
 
-What comes of it, byte for byte, is what the ordinary route of `serving.app` gives (`create_app(fast=False)`, which a
-test holds against this one). It saves what a framework does to a request between the socket and `decide`.
+What comes of either, byte for byte, is what the ordinary route of `serving.app` gives (`create_app(fast=False)`, which
+a test holds against them). They save what a framework does to a request between the socket and `decide`.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from functools import partial
+from collections.abc import Awaitable, Callable, MutableMapping
 from time import perf_counter
 from typing import Any
 
@@ -14,60 +14,71 @@ import structlog
 
 from serving import decide
 from serving.decide import Made
+from serving.errand import PATH, Errand
 from serving.errors import ApiError, gone, internal, slow_body
+from serving.exchange import ARRIVED
 from serving.runtime import Runtime
 from serving.schemas import MAX_DECISION_BYTES, check_length, read_patience, too_large
 from stores.api_keys import DECIDE
 
-PATH = "/v1/decisions"
 ROUTE = "decisions"
 """The route's name in metrics."""
 BODY_SECONDS = 10.0
 """How long a client may take to send a body."""
 
-ARRIVED = "segue.arrived"
-"""Where the connection puts the moment, by `perf_counter`, at which a request came in."""
-PROMISE = "segue.promise"
-"""The extension of a connection that keeps the deadlines of bodies and takes an answer after its ASGI call is over:
-`reply = promise()`, and some time later `reply(status, headers, body)`, where `headers` may be lines that are ready."""
-BODY = "segue.body"
-"""The extension that gives a body which is there as a whole, else None: then `receive` tells."""
-
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
-Promise = Callable[[], Callable[[int, Headers | bytes, bytes], None]]
 
-NONE: Mapping[str, Any] = {}
 _JSON = (b"content-type", b"application/json")
 
 log = structlog.get_logger()
 
 
+async def direct(runtime: Runtime, errand: Errand) -> None:
+    """One request as a connection of our own brings it. Its answer may leave later, once its record is in the log."""
+    try:
+        caller = runtime.access.admit(errand.authorization, DECIDE)
+        patience = read_patience(errand.deadline)
+        if len(errand.body) > MAX_DECISION_BYTES:
+            raise too_large(MAX_DECISION_BYTES)
+        found = await decide.made(runtime, errand.body, caller, patience, errand.arrived)
+    except Exception as error:
+        told = _told(error)
+        body = told.body()
+        headers = b"".join(b"%b: %b\r\n" % header for header in _headers(told, body))
+        errand.ready(told.status, headers, body)
+        errand.send()
+        runtime.metrics.answered(ROUTE, told.status, perf_counter() - errand.arrived)
+        if told is not error:
+            raise  # so that whoever runs the application sees it
+        return
+    headers = b"content-length: %d\r\ncontent-type: application/json\r\n" % len(found.answer)
+    errand.ready(200, headers, found.answer)
+    if found.record is not None:
+        runtime.journal.keep(found.record, errand.send)
+    else:
+        errand.send()
+    counted(runtime, found)
+    runtime.metrics.answered(ROUTE, 200, perf_counter() - errand.arrived)
+
+
 async def answer(runtime: Runtime, scope: Scope, receive: Receive, send: Send) -> None:
     """One POST to the route."""
     started = scope.get(ARRIVED) or perf_counter()
-    extensions = scope.get("extensions", NONE)
-    promise = extensions.get(PROMISE)
     try:
-        found = await _made(runtime, scope, receive, extensions)
-    except ApiError as error:
-        await _refuse(error, promise, send)
-        runtime.metrics.answered(ROUTE, error.status, perf_counter() - started)
+        found = await _made(runtime, scope, receive)
+    except Exception as error:
+        told = _told(error)
+        body = told.body()
+        await _send(send, told.status, _headers(told, body), body)
+        runtime.metrics.answered(ROUTE, told.status, perf_counter() - started)
+        if told is not error:
+            raise
         return
-    except Exception:
-        log.error("request_failed", path=PATH)
-        await _refuse(internal(), promise, send)
-        runtime.metrics.answered(ROUTE, 500, perf_counter() - started)
-        raise  # so that whoever runs the application sees it
-    if promise is not None and found.record is not None:
-        lines = b"content-length: %d\r\ncontent-type: application/json\r\n" % len(found.answer)
-        runtime.journal.keep(found.record, partial(promise(), 200, lines, found.answer))
-    else:
-        written(runtime, found)
-        headers = [(b"content-length", b"%d" % len(found.answer)), _JSON]
-        await _send(promise, send, 200, headers, found.answer)
+    written(runtime, found)
+    await _send(send, 200, [(b"content-length", b"%d" % len(found.answer)), _JSON], found.answer)
     counted(runtime, found)
     runtime.metrics.answered(ROUTE, 200, perf_counter() - started)
 
@@ -88,7 +99,7 @@ def counted(runtime: Runtime, found: Made) -> None:
         runtime.metrics.decided(found.decision, None if as_of is None else found.now - as_of)
 
 
-async def _made(runtime: Runtime, scope: Scope, receive: Receive, extensions: Mapping[str, Any]) -> Made:
+async def _made(runtime: Runtime, scope: Scope, receive: Receive) -> Made:
     """Raises ApiError for a request that can't be answered with a decision."""
     authorization = deadline = length = None
     for name, value in scope["headers"]:  # of a header that comes twice, the first counts
@@ -101,27 +112,16 @@ async def _made(runtime: Runtime, scope: Scope, receive: Receive, extensions: Ma
     caller = runtime.access.admit(authorization, DECIDE)
     patience = read_patience(deadline)
     check_length(length, MAX_DECISION_BYTES)
-    whole = extensions.get(BODY)
-    body = whole() if whole is not None else None
-    if body is None:
-        body = await _body(receive, PROMISE in extensions)
-    elif len(body) > MAX_DECISION_BYTES:
-        raise too_large(MAX_DECISION_BYTES)
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            body = await _read(receive)
+    except TimeoutError:
+        raise slow_body() from None
     return await decide.made(runtime, body, caller, patience, scope.get(ARRIVED))
 
 
-async def _body(receive: Receive, is_guarded: bool) -> bytes:
-    """The body, read no further than its limit. Raises ApiError: 413 for too large a one, 408 for too slow a one."""
-    if is_guarded:
-        return await _read(receive)
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            return await _read(receive)
-    except TimeoutError:
-        raise slow_body() from None
-
-
 async def _read(receive: Receive) -> bytes:
+    """The body, read no further than its limit. Raises ApiError."""
     body = b""
     while True:
         message = await receive()
@@ -135,15 +135,19 @@ async def _read(receive: Receive) -> bytes:
             return body
 
 
-async def _refuse(error: ApiError, promise: Promise | None, send: Send) -> None:
-    body = error.body()
+def _told(error: Exception) -> ApiError:
+    """What a client is told of an error."""
+    if isinstance(error, ApiError):
+        return error
+    log.error("request_failed", path=PATH)
+    return internal()
+
+
+def _headers(error: ApiError, body: bytes) -> Headers:
     more = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in error.headers.items()]
-    await _send(promise, send, error.status, [*more, (b"content-length", b"%d" % len(body)), _JSON], body)
+    return [*more, (b"content-length", b"%d" % len(body)), _JSON]
 
 
-async def _send(promise: Promise | None, send: Send, status: int, headers: Headers, body: bytes) -> None:
-    if promise is not None:
-        promise()(status, headers, body)
-        return
+async def _send(send: Send, status: int, headers: Headers, body: bytes) -> None:
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 import httptools
 
 from serving.connection import BODY, CLOSING, HEAD, IDLE, Connection
+from serving.errand import PATH, Errand
 from serving.errors import ApiError
 from serving.exchange import Exchange
 from serving.guard import (
@@ -28,9 +29,12 @@ from serving.guard import (
     Guard,
     Limits,
 )
+from serving.heads import plain
 from serving.pressure import Pressure
+from serving.schemas import MOST_DIGITS
 
-SHEDS = {b"/v1/decisions": "decisions", b"/v1/events": "events"}
+FIRST_LINE = b"POST %b HTTP/1.1\r\n" % PATH.encode()
+SHEDS = {PATH.encode(): "decisions", b"/v1/events": "events"}
 """The routes that are refused where the worker is too far behind, by their names in metrics. All others are cheap, and
 say how it is."""
 
@@ -63,6 +67,11 @@ class Protocol(Connection):
                 self.transport.abort()
             return
         self._arrived = self.guard.pressure.arrived()
+        if self._stage == IDLE and self._active is None and self._has_short_way:
+            found = plain(data, FIRST_LINE)
+            if found is not None:
+                self._take(*found)
+                return
         try:
             self._feed(data)
         except httptools.HttpParserError as error:
@@ -74,6 +83,14 @@ class Protocol(Connection):
             self._refuse(LONG_HEAD)
         elif self._stage == BODY and self._fed > MAX_REQUEST:
             self._refuse(LONG_REQUEST)
+
+    def _take(self, authorization: bytes | None, deadline: bytes | None, body: bytes) -> None:
+        """A request that came whole, plain and alone."""
+        self._fed = 0
+        if self.guard.pressure.is_late(self._arrived):
+            self._turn_away("decisions", keep_alive=True)
+        else:
+            self._start(Errand(self, authorization, deadline, body))
 
     def _feed(self, data: bytes) -> None:
         """A client that offers another protocol (curl and Java offer HTTP/2) is answered in this one.
@@ -146,10 +163,10 @@ class Protocol(Connection):
         exchange, self._reading = self._reading, None
         self._stage, self._fed = IDLE, 0
         if exchange is None:
-            self._turn_away()
+            self._turn_away(self._route, keep_alive=self.parser.should_keep_alive())
         else:
             exchange.complete()
-            self._start(exchange)
+            self._start(self._errand(exchange) or exchange)
 
     def _is_refused(self) -> bool:
         """Whether the worker is too far behind to take a request on. One that waits for others of its own is kept."""
@@ -158,17 +175,34 @@ class Protocol(Connection):
         self._route = SHEDS.get(self.url.partition(b"?")[0], "")
         return self._route != "" and not self.expect_100_continue
 
-    def _turn_away(self) -> None:
+    def _turn_away(self, route: str, *, keep_alive: bool) -> None:
         """Answers 503, at a fraction of what any other answer costs: the bytes are made once a second."""
         pressure = self.guard.pressure
         pressure.too_late += 1
-        pressure.refused[self._route, OVERLOADED.status] += 1
+        pressure.refused[route, OVERLOADED.status] += 1
         self.transport.write(self.guard.overloaded(self.server_state.default_headers))
-        if not self.parser.should_keep_alive() or self.standing_headers()[1]:
+        if not keep_alive or self.standing_headers()[1]:
             self._end()
 
     def _head_size(self) -> int:
         return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+
+    def _errand(self, exchange: Exchange) -> Errand | None:
+        """The same as an errand: a request for a decision that is whole before anybody was asked to answer it."""
+        scope = exchange.scope
+        if not self._has_short_way or scope.get("path") != PATH or scope["method"] != "POST":
+            return None
+        if exchange is self._active or exchange in self._waiting:
+            return None
+        authorization = deadline = None
+        for name, value in exchange.scope["headers"]:  # of a header that comes twice, the first counts
+            if name == b"authorization" and authorization is None:
+                authorization = value
+            elif name == b"segue-deadline" and deadline is None:
+                deadline = value
+            elif name == b"content-length" and len(value) > MOST_DIGITS:
+                return None  # it is refused for that
+        return Errand(self, authorization, deadline, exchange.body or b"", keep_alive=exchange.keep_alive)
 
     def _exchange(self) -> Exchange:
         url, version = self.url, self.parser.get_http_version()

@@ -13,6 +13,8 @@ from serving.errors import ApiError, from_decoding, invalid
 MAX_DECISION_BYTES = 16 * 1024
 MAX_EVENTS_BYTES = 256 * 1024
 MAX_EVENTS = 1000
+MOST_DIGITS = 9
+"""Of a `Content-Length`: a longer one is over any limit."""
 
 DEADLINE = "Segue-Deadline"
 """The header by which a client says how long it waits."""
@@ -171,7 +173,7 @@ def read_patience(deadline: bytes | None) -> float | None:
 
 def check_length(told: bytes | None, limit: int) -> None:
     """Raises ApiError (413) for a body whose `Content-Length` is over the limit. One that is no number says nothing."""
-    if told is not None and (len(told) > 9 or (told.isdigit() and int(told) > limit)):
+    if told is not None and (len(told) > MOST_DIGITS or (told.isdigit() and int(told) > limit)):
         raise too_large(limit)
 
 

@@ -1,4 +1,4 @@
-"""The short way to a decision: it answers what the ordinary route answers, byte for byte, and writes down the same."""
+"""The short ways to a decision: they answer what the ordinary route answers, byte for byte, and write down the same."""
 
 import asyncio
 import json
@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from time import perf_counter
 
 import pytest
-from asgi import Answered, Asked, ask
+from asgi import Answered, Asked, ask, ask_directly
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -29,14 +30,16 @@ from stores.publishing.publish import publish
 
 SECRET = b"a secret for tests, 32 bytes lon"
 NOW = 1_800_000_000.0
-WAYS = [(False, False), (True, False), (True, True)]
+WAYS = [(False, ask), (True, ask), (True, ask_directly)]
+"""The ordinary route; the short way through ASGI; the one past it. Whether the application is the fast one, and how it
+is asked."""
 BODY = {"user_id": "ann", "surface": "banner", "context": {"device": "phone"}}
 
 
 class Way:
     """A server of its own: all of them start from the same, and are asked the same."""
 
-    def __init__(self, release, *, fast: bool, promises: bool = False, keys: Path | None = None) -> None:
+    def __init__(self, release, *, fast: bool, asking=ask, keys: Path | None = None) -> None:
         self.log = MemoryLog()
         numbers = count(1)
         self.runtime = Runtime(
@@ -51,10 +54,10 @@ class Way:
         )
         self.runtime.access.refresh()
         self._app = create_app(self.runtime, fast=fast)
-        self._promises = promises
+        self._asking = asking
 
     async def ask(self, asked: Asked) -> Answered:
-        return await ask(self._app, asked, promises=self._promises)
+        return await self._asking(self._app, asked)
 
     def written(self) -> list:
         """What is in the log, but for how long it took."""
@@ -103,10 +106,10 @@ def authorizations(keys) -> dict[str, bytes]:
 
 @pytest.fixture
 def ways(release, runner) -> tuple[Way, Way, Way]:
-    """The ordinary route; the short way; the short way with a connection that takes answers later."""
+    """Each in the order of WAYS."""
 
     async def made() -> tuple[Way, Way, Way]:
-        ways = [Way(release, fast=fast, promises=later) for fast, later in WAYS]
+        ways = [Way(release, fast=fast, asking=asking) for fast, asking in WAYS]
         return ways[0], ways[1], ways[2]
 
     return runner.run(made())
@@ -125,7 +128,7 @@ def guarded_ways(release, runner, keys, authorizations) -> tuple[Way, Way, Way]:
     """The same, of servers that ask for a key."""
 
     async def made() -> tuple[Way, Way, Way]:
-        ways = [Way(release, fast=fast, promises=later, keys=keys.path) for fast, later in WAYS]
+        ways = [Way(release, fast=fast, asking=asking, keys=keys.path) for fast, asking in WAYS]
         return ways[0], ways[1], ways[2]
 
     return runner.run(made())
@@ -179,9 +182,9 @@ def test_any_request_gets_the_same_answer_by_both_ways(runner, ways, asked):
     answer = same(runner, ways, asked)
     assert answer.status in (200, 400, 404, 413, 422)
     assert answer.raised is None
-    ordinary, fast, later = ways
-    assert fast.written() == later.written() == ordinary.written()
-    assert fast.figures() == later.figures() == ordinary.figures()
+    ordinary, fast, direct = ways
+    assert fast.written() == direct.written() == ordinary.written()
+    assert fast.figures() == direct.figures() == ordinary.figures()
 
 
 WHO = st.sampled_from(["all", "all", "decide", "events", "limited", None, b"Bearer x", b"Basic \xff", b""])
@@ -196,9 +199,9 @@ def test_so_it_is_where_the_server_asks_for_keys(runner, guarded_ways, authoriza
     assert answer.raised is None
     if isinstance(header, bytes) and who not in authorizations:
         assert answer.status == 401
-    ordinary, fast, later = guarded_ways
-    assert fast.written() == later.written() == ordinary.written()
-    assert fast.figures() == later.figures() == ordinary.figures()
+    ordinary, fast, direct = guarded_ways
+    assert fast.written() == direct.written() == ordinary.written()
+    assert fast.figures() == direct.figures() == ordinary.figures()
 
 
 @pytest.mark.parametrize(
@@ -312,17 +315,12 @@ def test_only_a_deadline_shorter_than_the_surfaces_counts(runner, release, heade
     assert least <= given_time <= most
 
 
-@pytest.mark.parametrize("promises", [False, True])
-def test_what_a_request_waited_before_counts_towards_its_deadline(runner, release, promises):
+@pytest.mark.parametrize("asking", [ask, ask_directly])
+def test_what_a_request_waited_before_counts_towards_its_deadline(runner, release, asking):
     async def run() -> list[float]:
-        way = Way(release, fast=True, promises=promises)
+        way = Way(release, fast=True, asking=asking)
         way.runtime.store = waited = Waited(way.runtime.store)
-        app = create_app(way.runtime)
-
-        async def late(scope, receive, send):
-            await app(scope | {path.ARRIVED: path.perf_counter() - 1.0}, receive, send)
-
-        await ask(late, Asked([json.dumps(BODY).encode()]), promises=promises)
+        await way.ask(Asked([json.dumps(BODY).encode()], arrived=perf_counter() - 1.0))
         return waited.given
 
     assert runner.run(run()) == [], "it came a second ago: nobody asks the store any more"
@@ -330,10 +328,7 @@ def test_what_a_request_waited_before_counts_towards_its_deadline(runner, releas
 
 def test_a_body_that_does_not_come_is_408(runner, ways, monkeypatch):
     monkeypatch.setattr(path, "BODY_SECONDS", 0.02)
-    ordinary, fast, _ = ways  # the third one's connection minds the time itself
-    answers = [runner.run(way.ask(Asked([b"{", b""], stalls=True))) for way in (ordinary, fast)]
-    assert answers[0] == answers[1]
-    assert answers[0].status == 408
+    assert same(runner, ways, Asked([b"{", b""], stalls=True)).status == 408
 
 
 def test_a_bug_is_500_in_the_one_form_and_is_raised_for_the_server_to_see(runner, ways, monkeypatch):
@@ -347,7 +342,7 @@ def test_a_bug_is_500_in_the_one_form_and_is_raised_for_the_server_to_see(runner
 
 
 def test_an_answer_leaves_when_its_record_is_in_the_log_and_not_before(runner, release):
-    way = Way(release, fast=True, promises=True)
+    way = Way(release, fast=True, asking=ask_directly)
     body = json.dumps(BODY).encode()
     seen: list[int] = []
     extend = way.log.extend

@@ -33,11 +33,6 @@ async def application(scope, receive, send):
     message = await receive()
     if kind == "fails":
         raise ZeroDivisionError
-    if kind == "later":
-        reply = scope["extensions"]["segue.promise"]()
-        headers = [(b"content-length", b"%d" % len(message["body"])), (b"content-type", b"text/plain")]
-        asyncio.get_running_loop().call_later(0.01, reply, 200, headers, message["body"])
-        return
     length = [] if kind == "parts" else [(b"content-length", b"%d" % len(message["body"]))]
     await send({"type": "http.response.start", "status": 200, "headers": length})
     if kind == "half":
@@ -45,6 +40,17 @@ async def application(scope, receive, send):
     if kind == "parts":
         await send({"type": "http.response.body", "body": b"part", "more_body": True})
     await send({"type": "http.response.body", "body": message["body"]})
+
+
+async def direct(errand):
+    """Answers with the body, some time after it has returned."""
+    length = len(errand.body)
+    errand.ready(200, b"content-length: %d\r\ncontent-type: text/plain\r\n" % length, errand.body)
+    asyncio.get_running_loop().call_later(0.01, errand.send)
+
+
+application.direct = direct
+LATER = "/v1/decisions"
 
 
 class Worker:
@@ -113,7 +119,7 @@ def until(holds) -> None:
 
 def test_an_answer_may_come_after_the_application_has_returned_and_the_next_request_waits_for_it(worker):
     with line_to(worker) as line:
-        line.send(post(BODY, "/later") + post(b"second", "/echo"))
+        line.send(post(BODY, LATER) + post(b"second", "/echo"))
         assert [line.answer().body, line.answer().body] == [BODY, b"second"]
 
 
@@ -211,9 +217,9 @@ def test_a_worker_that_is_too_far_behind_refuses_decisions_and_events_but_says_h
 def test_a_server_that_drains_closes_with_each_answer_and_with_each_refusal():
     with working() as worker:
         worker.tell(setattr, worker.state, "default_headers", [(b"date", b"today"), (b"connection", b"close")])
-        for path in ("/echo", "/later", "/v1/decisions"):
+        for path, is_refused in (("/echo", False), (LATER, False), (LATER, True)):
             with line_to(worker) as line:
-                if path == "/v1/decisions":
+                if is_refused:
                     worker.pressure.in_hand, worker.pressure.seconds = {object()}, 1.0
                 line.send(post(BODY, path))
                 answer = line.answer()
@@ -223,7 +229,7 @@ def test_a_server_that_drains_closes_with_each_answer_and_with_each_refusal():
 
 def test_who_asks_and_never_reads_is_not_read_either_and_let_go_in_the_end():
     """Answers that come later wait for nobody: a client that went on asking had them pile up without end."""
-    ask, most = post(b"x" * 60_000, "/later"), [0]
+    ask, most = post(b"x" * 60_000, LATER), [0]
 
     def look() -> None:
         most[0] = max([most[0], *(one.transport.get_write_buffer_size() for one in worker.state.connections)])
@@ -247,7 +253,7 @@ def test_who_asks_and_never_reads_is_not_read_either_and_let_go_in_the_end():
 def test_who_reads_late_gets_every_answer(worker):
     asked, long = 120, b"x" * 60_000
     with line_to(worker, room=4096) as line:
-        sending = threading.Thread(target=line.send, args=(post(long, "/later") * asked,))
+        sending = threading.Thread(target=line.send, args=(post(long, LATER) * asked,))
         sending.start()
         until(lambda: any(one.flow.write_paused for one in worker.state.connections))
         assert {(one.status, one.body) for one in (line.answer() for _ in range(asked))} == {(200, long)}
@@ -264,7 +270,7 @@ def test_what_is_in_hand_is_what_was_taken_on_and_not_answered(worker):
         line.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # goes with a reset
     until(lambda: not worker.pressure.in_hand)
     with line_to(worker) as line:
-        line.send(post(BODY, "/later"))
+        line.send(post(BODY, LATER))
         assert line.answer().status == 200
     assert worker.pressure.answered == before + 1
     assert not worker.pressure.in_hand
@@ -274,7 +280,7 @@ def test_connections_go_without_the_garbage_collector():
     """Those of clients that leave in the middle, too: what waits for the collector costs all requests at once."""
     kinds = (
         post(BODY, "/echo"),
-        post(BODY, "/later"),
+        post(BODY, LATER),
         b"\0",
         post(BODY, "/echo")[:-3],
         b"GET / HTTP/9.9\r\n\r\n",
@@ -297,7 +303,7 @@ def test_connections_go_without_the_garbage_collector():
 
 def test_what_was_asked_before_a_request_that_is_cut_short_is_answered(worker):
     with line_to(worker) as line:
-        line.send(post(b"first", "/later") + post(b"second", "/later") + post(BODY, "/echo")[:-3])
+        line.send(post(b"first", LATER) + post(b"second", LATER) + post(BODY, "/echo")[:-3])
         line.end()
         first, second, third = line.answers()
     assert [first.body, second.body, third.code] == [b"first", b"second", "cut_short"]

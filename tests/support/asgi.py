@@ -1,9 +1,13 @@
-"""Requests to an ASGI application with nothing in between: every byte and header of both sides is the test's."""
+"""Requests to an application with nothing in between: every byte and header of both sides is the test's."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any
+
+from serving.errand import PATH, Errand
+from serving.exchange import ARRIVED
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -20,6 +24,8 @@ class Asked:
     """Whether the client goes away before the end of its body."""
     stalls: bool = False
     """Whether the last part of the body never comes."""
+    arrived: float | None = None
+    """When it came in, by `perf_counter`."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +37,8 @@ class Answered:
     """The type of what the application raised after it had answered."""
 
 
-async def ask(app: Callable[..., Any], asked: Asked, *, promises: bool = False) -> Answered:
-    """The answer. `promises`: the connection takes answers that come later (`serving.path.PROMISE`)."""
-    loop = asyncio.get_running_loop()
-    promised: asyncio.Future[tuple[int, Headers, bytes]] = loop.create_future()
-    is_promised = False
+async def ask(app: Callable[..., Any], asked: Asked) -> Answered:
+    """The answer by ASGI."""
     sent: list[dict[str, Any]] = []
     messages = _messages(asked)
 
@@ -46,11 +49,6 @@ async def ask(app: Callable[..., Any], asked: Asked, *, promises: bool = False) 
 
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
-
-    def promise() -> Callable[..., None]:
-        nonlocal is_promised
-        is_promised = True
-        return lambda status, headers, body: promised.set_result((status, _pairs(headers), body))
 
     scope = {
         "type": "http",
@@ -66,26 +64,53 @@ async def ask(app: Callable[..., Any], asked: Asked, *, promises: bool = False) 
         "client": ("127.0.0.1", 1),
         "headers": list(asked.headers),
     }
-    if promises:
-        scope["extensions"] = {"segue.promise": promise}
+    if asked.arrived is not None:
+        scope[ARRIVED] = asked.arrived
     raised = None
     try:
         await app(scope, receive, send)
     except Exception as error:  # noqa: BLE001  whatever comes is a part of what the application does
         raised = type(error).__name__
-    if is_promised:
-        return Answered(*await asyncio.wait_for(promised, 5), raised)
     begin, *parts = sent
     body = b"".join(part.get("body", b"") for part in parts)
     assert not parts[-1].get("more_body")
     return Answered(begin["status"], tuple(tuple(one) for one in begin["headers"]), body, raised)
 
 
-def _pairs(headers: Sequence[tuple[bytes, bytes]] | bytes) -> Headers:
-    """Also of headers that came as lines, ready to be sent."""
-    if isinstance(headers, bytes):
-        return tuple((name, value) for name, _, value in (one.partition(b": ") for one in headers.splitlines()))
-    return tuple(headers)
+async def ask_directly(app: Any, asked: Asked) -> Answered:
+    """The answer to an errand, for which a request has to come whole; one that does not is asked by ASGI."""
+    told = dict(reversed([(name, value) for name, value in asked.headers]))
+    if asked.leaves or asked.stalls or b"content-length" in told or (asked.method, asked.path) != ("POST", PATH):
+        return await ask(app, asked)
+    connection = Connected()
+    errand = Errand(connection, told.get(b"authorization"), told.get(b"segue-deadline"), b"".join(asked.chunks))
+    errand.arrived = perf_counter() if asked.arrived is None else asked.arrived
+    steps, raised = app.direct(errand), None
+    try:
+        await steps
+    except Exception as error:  # noqa: BLE001  whatever comes is a part of what the application does
+        raised = type(error).__name__
+    head, _, body = (await asyncio.wait_for(connection.written, 5)).partition(b"\r\n\r\n")
+    first, *lines = head.splitlines()
+    headers = tuple((name, value) for name, _, value in (one.partition(b": ") for one in lines))
+    return Answered(int(first.split()[1]), headers, body, raised)
+
+
+class Connected:
+    """What an errand needs of its connection, and all that it writes to it."""
+
+    def __init__(self) -> None:
+        self.transport = self
+        self.written: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    def write(self, data: bytes) -> None:
+        self.written.set_result(data)
+
+    def standing_headers(self) -> tuple[bytes, bool]:
+        return b"", False
+
+    def answered(self, errand: Errand) -> None:
+        assert errand.is_answered
 
 
 def _messages(asked: Asked) -> Iterator[dict[str, Any] | None]:
