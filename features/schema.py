@@ -143,19 +143,12 @@ class Schema:
         return self._struct.pack(*(encode(spec, values.get(spec.name)) for spec in self.specs))
 
     @cached_property
-    def _unpacker(self) -> Unpacker:
-        return unpacker(self.specs, decode, MINUTES_FROM)
+    def unpack(self) -> Unpacker:
+        """`unpack(packed, start=0)`: the values by name, from the byte `start` on; missing ones are absent.
 
-    def unpack(self, packed: bytes, start: int = 0) -> dict[str, Value]:
-        """The values by name, from the byte `start` on; missing ones are absent. As `decode` gives each.
-
-        Raises ValueError for bytes of another length.
+        As `decode` gives each. Raises ValueError for bytes of another length.
         """
-        if len(packed) - start != self._struct.size:
-            raise ValueError(
-                f"A packed vector of {len(packed) - start} bytes isn't of this schema: {self._struct.size} expected."
-            )
-        return self._unpacker(self._struct.unpack_from(packed, start))
+        return unpacker(self.specs, decode, MINUTES_FROM)
 
     def to_json(self) -> dict[str, Any]:
         return {"hash": self.hash, "features": [_spec_to_json(spec) for spec in self.specs]}

@@ -1,21 +1,39 @@
-"""The values of a whole vector at once, by functions that are compiled for its schema.
+"""The values of a whole vector at once: by the extension `_vectors.c`, or else by functions compiled for its schema.
 
 Every request unpacks one vector, and a call of `decode` for each feature takes eight times as long. `decode` stays the
-one place that says what a number stands for: whatever is not plain arithmetic is asked of it, once for each number.
+one place that says what a number stands for: whatever is not plain arithmetic is asked of it here, once for each
+number. The extension gives the same in a third of the time.
 """
 
 from collections.abc import Callable, Sequence
 from math import isfinite
-from typing import Any
+from struct import Struct
+from typing import Any, Protocol
 
 from decisioning.catalog import FeatureSpec, FeatureType
 from decisioning.domain import Value
+from decisioning.native import native
 
 CODES_KEPT = 4096
 """Per feature. An enum has few codes; of a set of 24 values, the masks that users really have."""
 
+VERSION = 1
+"""Of what Python and the extension ask of one another: both have the same."""
+KINDS = {FeatureType.FLOAT: 0, FeatureType.INT: 1, FeatureType.BOOL: 2, FeatureType.TIME: 3, FeatureType.ENUM: 4}
+KINDS |= {FeatureType.SET: 5}
+"""How the extension calls the types of features."""
+
 Decode = Callable[[FeatureSpec, float], Value]
-Unpacker = Callable[[tuple[float, ...]], dict[str, Value]]
+Numbers = Callable[[tuple[float, ...]], dict[str, Value]]
+
+
+class Unpacker(Protocol):
+    def __call__(self, packed: bytes, start: int = 0, /) -> dict[str, Value]:
+        """The values by name, from the byte `start` on; missing ones are absent.
+
+        Raises ValueError for bytes of another length.
+        """
+        ...
 
 
 class _NoCode(Exception):
@@ -45,10 +63,33 @@ class _Codes(dict[float, Value]):
 
 
 def unpacker(specs: Sequence[FeatureSpec], decode: Decode, minutes_from: float) -> Unpacker:
-    """From the numbers of a vector, in the order of `specs`, to the values by name; missing ones are absent.
+    """For vectors of little-endian float32 in the order of `specs`, with each value as `decode` gives it.
 
-    As `decode` gives each; `minutes_from`: the moment (epoch seconds) from which a time counts its minutes.
+    `minutes_from`: the moment (epoch seconds) from which a time counts its minutes.
     """
+    found = native("features._vectors", VERSION)
+    if found is None:
+        return by_python(specs, decode, minutes_from)
+    fields = tuple((spec.name, KINDS[spec.type], spec.values) for spec in specs)
+    return found.Unpacker(fields, minutes_from).unpack
+
+
+def by_python(specs: Sequence[FeatureSpec], decode: Decode, minutes_from: float) -> Unpacker:
+    """The same without the extension."""
+    layout, values = Struct(f"<{len(specs)}f"), _values(specs, decode, minutes_from)
+
+    def unpack(packed: bytes, start: int = 0) -> dict[str, Value]:
+        if len(packed) - start != layout.size:
+            raise ValueError(
+                f"A packed vector of {len(packed) - start} bytes isn't of this schema: {layout.size} expected."
+            )
+        return values(layout.unpack_from(packed, start))
+
+    return unpack
+
+
+def _values(specs: Sequence[FeatureSpec], decode: Decode, minutes_from: float) -> Numbers:
+    """From the numbers of a vector to its values."""
     known: dict[str, Any] = {"minutes_from": minutes_from}
     for place, spec in enumerate(specs):
         codes = _Codes(spec, decode)
@@ -88,7 +129,7 @@ def _entry(place: int, spec: FeatureSpec, coded: str) -> str:
     return f"{spec.name!r}: {value}"
 
 
-def _compiled(known: dict[str, Any], entries: Sequence[str]) -> Unpacker:
+def _compiled(known: dict[str, Any], entries: Sequence[str]) -> Numbers:
     names = "".join(f"n{place}, " for place in range(len(entries)))
     source = f"def unpack(numbers):\n    [{names}] = numbers\n    return {{{', '.join(entries)}}}"
     scope = dict(known)

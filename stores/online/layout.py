@@ -29,6 +29,7 @@ import numpy as np
 from msgspec.structs import astuple
 
 from decisioning.domain import DECISION, Event, EventType, HistoryEvent, Value
+from decisioning.native import native
 from features.schema import TAG_BYTES, Schema
 from stores.online.port import CORRUPT, OTHER_SCHEMA
 
@@ -183,23 +184,35 @@ def pack_event(event: Event) -> bytes:
     return msgspec.msgpack.encode(_Packed(float(event.at), event.type, event.offer, event.surface, mark))
 
 
-def unpack_history(packed: Sequence[bytes], own: str = "") -> tuple[HistoryEvent, ...]:
+def unpack_history(packed: list[bytes], own: str = "") -> tuple[HistoryEvent, ...]:
     """Oldest first. Raises msgspec.DecodeError, or UnicodeDecodeError, for what is no event.
 
     What the decision `own` itself showed is left out, so that an answer that is asked for again does not find itself
     in its way; what the user did about it stays.
     """
+    mark = _mark(own) if own else None
+    found = None if _reader is None else _reader.unpack(packed, mark)
+    return _unpacked(packed, mark) if found is None else found
+
+
+def _unpacked(packed: list[bytes], own: int | None) -> tuple[HistoryEvent, ...]:
+    """The same by Python, which says what is right. `own`: the mark of a decision."""
     try:
         rows = sorted(map(_whole_event.decode, packed))
     except msgspec.ValidationError:  # of other lengths than today's
         rows = sorted(map(astuple, map(_event.decode, packed)))
-    if own:
-        mark = _mark(own)
-        rows = [row for row in rows if row[4] != mark or row[1] not in _SHOWN]
+    if own is not None:
+        rows = [row for row in rows if row[4] != own or row[1] not in _SHOWN]
     return tuple([HistoryEvent(kind, offer, surface, at) for at, kind, offer, surface, _ in rows])
 
 
-_SHOWN = (EventType.IMPRESSION, DECISION)
+_SHOWN = frozenset({str(EventType.IMPRESSION), DECISION})
+KINDS_KEPT = 16_384
+"""Kinds of events (a type, an offer, a surface) whose texts the extension keeps; others it leaves to Python."""
+VERSION = 1
+"""Of what Python and the extension ask of one another: both have the same."""
+_native = native("stores.online._events", VERSION)
+_reader = _native.Reader(HistoryEvent, _SHOWN, KINDS_KEPT) if _native else None
 
 
 def _mark(decision_id: str) -> int:

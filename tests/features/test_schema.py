@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from decisioning.catalog import FeatureSpec, FeatureType
 from decisioning.errors import UserError
+from decisioning.native import missing, native
+from features import unpacking
 from features.schema import FLOAT32_MAX, MINUTES_FROM, Schema, decode, encode
 
 SPECS = (
@@ -55,6 +57,10 @@ def test_corrupt_bytes_never_raise_and_never_give_nan(packed):
         assert value == value
 
 
+UNPACKERS = [
+    pytest.param(SCHEMA.unpack, id="native"),
+    pytest.param(unpacking.by_python(SCHEMA.specs, decode, MINUTES_FROM), id="by Python"),
+]
 NUMBERS = st.lists(
     st.floats(width=32) | st.sampled_from((math.nan, math.inf, -math.inf, -0.0, 0.5, 1.0, 2.0, 3.0, -1.0, 2.0**24)),
     min_size=6,
@@ -62,14 +68,15 @@ NUMBERS = st.lists(
 )
 
 
-@given(NUMBERS)
-def test_a_vector_is_unpacked_as_each_of_its_numbers_is_decoded(numbers):
+@pytest.mark.parametrize("unpack", UNPACKERS)
+@given(numbers=NUMBERS)
+def test_a_vector_is_unpacked_as_each_of_its_numbers_is_decoded(unpack, numbers):
     """Whatever the numbers are, to the type and the last bit: the unpacking of a whole vector is a short cut."""
     packed = np.array(numbers, "<f4").tobytes()
     each = {spec.name: decode(spec, number) for spec, number in zip(SCHEMA.specs, numbers, strict=True)}
     expected = {name: value for name, value in each.items() if value is not None}
     for _ in range(2):  # what a number stands for may be known from the first time
-        found = SCHEMA.unpack(b"tag!" + packed, 4)
+        found = unpack(b"tag!" + packed, 4)
         assert (list(found.items()), [*map(repr, found.values())]) == (
             list(expected.items()),
             [*map(repr, expected.values())],
@@ -114,9 +121,34 @@ def test_a_schema_whose_hash_was_tampered_with_is_refused():
         Schema.from_json(SCHEMA.to_json() | {"hash": "0" * 16})
 
 
-def test_bytes_of_another_schema_are_refused():
-    with pytest.raises(ValueError, match="24 expected"):
-        SCHEMA.unpack(b"\0" * 20)
+@pytest.mark.parametrize("unpack", UNPACKERS)
+def test_bytes_of_another_schema_are_refused(unpack):
+    for packed in ((b"\0" * 20,), (b"\0" * 24, 1), (b"\0" * 3, 4)):
+        with pytest.raises(ValueError, match="24 expected"):
+            unpack(*packed)
+
+
+@pytest.mark.skipif(bool(missing("features._vectors", unpacking.VERSION)), reason="the extension is not built")
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [],
+        ((),),
+        (("a", 6, ()),),
+        (("a", -1, ()),),
+        (("a", 4, []),),
+        ((1, 0, ()),),
+        (("a", 5, tuple("x" * 25)),),
+        (("a", 0, ()), ("a", 0, ())),
+    ],
+)
+def test_the_extension_believes_nothing(fields):
+    with pytest.raises((TypeError, ValueError)):
+        native("features._vectors", unpacking.VERSION).Unpacker(fields, 0.0)
+    one = native("features._vectors", unpacking.VERSION).Unpacker((("a", 4, ("x",)),), 0.0)
+    for packed in ((), ("text",), (b"1234", "0"), (b"1234", -1), (b"1234", 2**80), (b"1234", 0, 0)):
+        with pytest.raises((TypeError, ValueError, OverflowError)):
+            one.unpack(*packed)
 
 
 @pytest.mark.parametrize(
