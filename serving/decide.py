@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from time import perf_counter
 
 import structlog
@@ -14,14 +15,13 @@ from decisioning.explain import explain, with_changes
 from decisioning.identity import decision_id, sticky_until, user_key
 from serving.access import ANYBODY, Caller
 from serving.answers import encoded
-from serving.breaker import GuardedStore
 from serving.context import read_context
 from serving.errors import ApiError, invalid
 from serving.pressure import SPARED, rung
 from serving.runtime import Current, Runtime
 from serving.schemas import DecisionRequest, read_decision
 from serving.shedding import FALLBACK, UNEXPLAINED, shed
-from serving.units import Decide, Desk
+from serving.units import Decide, Desk, wanted
 from stores.api_keys import EXPLAIN
 from stores.log.decision_log import CHALLENGER, DecisionRecord
 from stores.online import sticky
@@ -55,19 +55,6 @@ class Made:
     """Why it is no new decision: `DRY_RUN`, or `STICKY` for an answer that was given before."""
 
 
-@record
-class Wait:
-    """How long a request may still wait for the store."""
-
-    until: float
-    """By `perf_counter`."""
-    least: float
-
-    def left(self) -> float:
-        """Seconds for one question: what is left, within bounds."""
-        return min(max(self.until - perf_counter(), self.least), LONGEST_WAIT)
-
-
 async def answer(runtime: Runtime, body: bytes) -> bytes:
     """The answer alone, with the decision in the log. Raises what `made` raises."""
     found = await made(runtime, body)
@@ -94,53 +81,76 @@ async def made(
     if sent.explain or sent.dry_run:
         caller.require(EXPLAIN)
     current, now = runtime.current, runtime.clock()  # one release and one moment for the whole decision
-    surface = _surface(current.release.catalog, sent)
-    request, ignored = _request(runtime, current, surface, sent, now)
-    expires = sticky_until(now, surface.sticky) if surface.sticky else now + FRESH_FOR
+    surface = current.release.catalog.surfaces.get(sent.surface)
+    if surface is None or (sent.slots is not None and sent.slots > surface.slots):
+        raise _unfit(current.release.catalog, surface)
+    request, admitted = _request(runtime, current, surface, sent, now)
     parsed = perf_counter()
 
     budget = surface.deadline if patience is None else min(patience, surface.deadline)
-    wait = Wait((arrived or started) + budget, min(SHORTEST_WAIT, budget))
+    left = partial(_left, (arrived or started) + budget, min(SHORTEST_WAIT, budget))
     age = max(0.0 if arrived is None else started - arrived, runtime.pressure.behind())
-    step = rung(age, budget)
+    step, before = rung(age, budget), None
     if step is Rung.FALLBACK:
-        facts, before = runtime.store.unread(FALLBACK), None
+        facts = runtime.store.unread(FALLBACK)
     else:
-        facts, before = await _known(runtime.store, current, surface, request, wait.left())
-        age = max(age, runtime.pressure.behind())  # not the store's time: a slow one makes no model dearer
-        step = rung(age, budget, is_read=True)
+        budgets = current.ledger.read[surface.name]
+        if surface.sticky:
+            known = runtime.store.read_again(request.user, current.schema, budgets, left(), request.decision_id)
+            facts, before = await known
+        else:
+            facts = await runtime.store.read(request.user, current.schema, budgets, left())
+        behind = runtime.pressure.behind()
+        if behind > age:  # which is not the store's time: a slow one makes no model dearer
+            age, step = behind, rung(behind, budget, is_read=True)
     has_reasons = sent.explain and age < SPARED
-    admitted = (*ignored, UNEXPLAINED) if sent.explain and not has_reasons else ignored
+    if sent.explain and not has_reasons:
+        admitted = (*admitted, UNEXPLAINED)
     if current.release.knowledge.is_stale(facts, now):
         admitted = (*admitted, STALE)
     if admitted:
         facts = replace(facts, degraded=(*facts.degraded, *admitted))
     read = perf_counter()
 
-    desk = Desk(runtime.store, current, request, expires - now, wait.left)
-    scoring: list[float] = []
-    decision, facts, is_new = await _settle(desk, surface, facts, before, step, sent.dry_run, scoring)
+    expires = sticky_until(now, surface.sticky) if surface.sticky else now + FRESH_FOR
+    choose, is_new, scoring = _decide, True, None
+    if current.watch is not None:
+        choose = _timed(scoring := [])
+    if surface.sticky or sent.dry_run:
+        desk = Desk(runtime.store, current, request, expires - now, left)
+        decision, facts, is_new = await _settle(desk, surface, facts, before, step, sent.dry_run, choose)
+    else:
+        facts = facts if step is Rung.MODEL else shed(current, request, facts, step)
+        decision = choose(current, request, facts)
+        if wants := wanted(current.ledger, decision.slate, now):
+            desk = Desk(runtime.store, current, request, expires - now, left)
+            decision, facts = await desk.secured(choose, decision, facts, wants)
+
     record = None
     if is_new:
         durations = {"parse": parsed - started, "read": read - parsed, "decide": perf_counter() - read}
         if scoring:
             durations[CHALLENGER] = sum(scoring)  # a part of `decide`
         record = DecisionRecord(request, facts, decision, durations)
-        if decision.slate and current.release.plans[request.surface].counts_decisions:
-            patiently = 0.0 if step is Rung.FALLBACK else wait.left()
-            await runtime.store.record(decided(request, decision), patiently)
+        if decision.slate and current.release.plans[surface.name].counts_decisions:
+            await runtime.store.record(decided(request, decision), 0.0 if step is Rung.FALLBACK else left())
     why = await _reasons(current, request, facts, decision) if has_reasons else None
     repeated = None if is_new else DRY_RUN if sent.dry_run else STICKY
     return Made(encoded(decision, expires, why), decision, facts, now, record, repeated)
 
 
-async def _settle(
-    desk: Desk, surface: Surface, facts: Facts, before: bytes | None, step: Rung, dry_run: bool, scoring: list[float]
-) -> tuple[Decision, Facts, bool]:
-    """The answer, the facts that it was made of, and whether it is new: neither given before nor a dry run.
+def _left(until: float, least: float) -> float:
+    """Seconds for one question to the store: what is left until a moment, by `perf_counter`, within bounds."""
+    return min(max(until - perf_counter(), least), LONGEST_WAIT)
 
-    The answer of a sticky decision is `before`, as long as the rules allow it. `scoring` takes the seconds that
-    challengers took.
+
+async def _settle(
+    desk: Desk, surface: Surface, facts: Facts, before: bytes | None, step: Rung, dry_run: bool, choose: Decide
+) -> tuple[Decision, Facts, bool]:
+    """The answer of a surface that may be sticky, or to a dry run; the facts that it was made of; and whether it is
+    new: neither given before nor a dry run.
+
+    The answer of a sticky decision is `before`, as long as the rules allow it.
     """
     again = _again(desk, surface, facts, before) if before is not None else None
     if again is not None and (dry_run or await desk.holds(again.slate)):
@@ -148,10 +158,10 @@ async def _settle(
     facts = shed(desk.current, desk.request, facts, step)
     if dry_run:
         return _decide(desk.current, desk.request, facts), facts, False
-    decision, facts = await desk.decide(_timed(scoring) if desk.current.watch else _decide, facts)
+    decision, facts = await desk.decide(choose, facts)
     if before is not None and sticky.is_same(decision, before):
         return decision, facts, False
-    if surface.sticky and step is not Rung.FALLBACK:
+    if step is not Rung.FALLBACK:
         theirs = _again(desk, surface, facts, await _remember(desk, surface, decision, before))
         if theirs is not None:
             return theirs, facts, False
@@ -167,30 +177,18 @@ def _again(desk: Desk, surface: Surface, facts: Facts, answer: bytes | None) -> 
         return None
 
 
-async def _known(
-    store: GuardedStore, current: Current, surface: Surface, request: Request, timeout: float
-) -> tuple[Facts, bytes | None]:
-    """The facts, and the answer that was given to the same sticky decision before."""
-    budgets = current.ledger.read[surface.name]
-    if surface.sticky:
-        return await store.read_again(request.user, current.schema, budgets, timeout, request.decision_id)
-    return await store.read(request.user, current.schema, budgets, timeout), None
-
-
 async def _remember(desk: Desk, surface: Surface, decision: Decision, before: bytes | None) -> bytes | None:
     """Keeps the answer for the rest of the period. Of two requests at once the other is given the first one's."""
     request, answer = desk.request, sticky.given(surface, desk.request, decision)
     return await desk.store.remember(request.user, request.decision_id, answer, desk.lasts, before, desk.left())
 
 
-def _surface(catalog: Catalog, sent: DecisionRequest) -> Surface:
-    surface = catalog.surfaces.get(sent.surface)
+def _unfit(catalog: Catalog, surface: Surface | None) -> ApiError:
+    """What is wrong with a request's surface, or with how many slots of it are asked for."""
     if surface is None:
         known = ", ".join(sorted(catalog.surfaces)) or "none, as no release is loaded"
-        raise ApiError(404, "unknown_surface", f"There is no such surface. The known ones: {known}.", "surface")
-    if sent.slots is not None and sent.slots > surface.slots:
-        raise invalid("slots", f"The field slots is wrong: this surface has {surface.slots}.")
-    return surface
+        return ApiError(404, "unknown_surface", f"There is no such surface. The known ones: {known}.", "surface")
+    return invalid("slots", f"The field slots is wrong: this surface has {surface.slots}.")
 
 
 def _request(

@@ -34,16 +34,16 @@ class Errand:
     def __init__(
         self,
         connection: "Connection",
+        arrived: float,
         authorization: bytes | None,
         deadline: bytes | None,
         body: bytes,
         *,
         keep_alive: bool = True,
     ) -> None:
-        """`authorization`, `deadline`: the headers of these names, as they came."""
-        self._connection = connection
+        """`arrived`: when it came in, by `perf_counter`. `authorization`, `deadline`: the headers of these names."""
+        self._connection, self.arrived = connection, arrived
         self.authorization, self.deadline, self.body = authorization, deadline, body
-        self.arrived = 0.0
         self.keep_alive = keep_alive
         self.is_answered = self.is_gone = False
         self._steps: Coroutine[Any, Any, None] | None = None
@@ -60,7 +60,7 @@ class Errand:
         if self.is_gone or self.is_answered or self._answer is None:
             return
         (status, headers, body), connection = self._answer, self._connection
-        standing, closes = connection.standing_headers()
+        standing, closes = connection.guard.standing(connection.server_state.default_headers)
         if closes:
             self.keep_alive = False
         end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"

@@ -55,9 +55,10 @@ class Allowance:
         counts, moment = self.counts, now / self.seconds
         number = int(moment)
         window, before = number & _WINDOW, (number - 1) & _WINDOW
-        start = self.client * counts.workers
+        words, start = counts.words, self.client * counts.workers
         these = earlier = 0
-        for word in counts.words[start : start + counts.workers].tolist():
+        for place in range(start, start + counts.workers):
+            word = words[place]
             its_window = word >> 2 * _COUNT_BITS
             if its_window == window:
                 these += word & _COUNT
@@ -68,7 +69,11 @@ class Allowance:
         if these + earlier * (1.0 - passed) + 1.0 > self.requests:
             return self._wait(these, earlier, passed)
         mine = start + counts.worker
-        counts.words[mine] = _one_more(counts.words[mine], window, before)
+        word = words[mine]
+        if word >> 2 * _COUNT_BITS == window:
+            words[mine] = word + 1
+        else:
+            words[mine] = _first(word, window, before)
         return 0.0
 
     def _wait(self, these: int, earlier: int, passed: float) -> float:
@@ -79,9 +84,7 @@ class Allowance:
         return (1.0 - passed + 1.0 - (self.requests - 1) / these) * self.seconds
 
 
-def _one_more(word: int, window: int, before: int) -> int:
-    its_window = word >> 2 * _COUNT_BITS
-    if its_window == window:
-        return word + 1
-    earlier = word & _COUNT if its_window == before else 0
+def _first(word: int, window: int, before: int) -> int:
+    """A worker's count with the first request that it lets through in a window."""
+    earlier = word & _COUNT if word >> 2 * _COUNT_BITS == before else 0
     return (window << _COUNT_BITS | earlier) << _COUNT_BITS | 1

@@ -72,9 +72,12 @@ class Pressure:
     def behind(self) -> float:
         """Seconds that a request may have to wait, whoever it is: for the loop, as of late or in this very turn, or for
         what is in hand to be answered."""
-        now = self._clock()
-        lag = max(self._lag, now - self._last) if now >= self._due and self._timer is not None else self._lag
-        return max(lag, len(self.in_hand) * self.seconds)
+        lag, waiting = self._lag, len(self.in_hand) * self.seconds
+        if self._timer is not None:
+            now = self._clock()
+            if now >= self._due and now - self._last > lag:
+                lag = now - self._last
+        return lag if lag > waiting else waiting
 
     def is_late(self, arrived: float) -> bool:
         """Whether a request that was just read came too long ago, or would wait too long for what is in hand.

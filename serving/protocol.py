@@ -90,7 +90,7 @@ class Protocol(Connection):
         if self.guard.pressure.is_late(self._arrived):
             self._turn_away("decisions", keep_alive=True)
         else:
-            self._start(Errand(self, authorization, deadline, body))
+            self._run(Errand(self, self._arrived, authorization, deadline, body))
 
     def _feed(self, data: bytes) -> None:
         """A client that offers another protocol (curl and Java offer HTTP/2) is answered in this one.
@@ -202,7 +202,9 @@ class Protocol(Connection):
                 deadline = value
             elif name == b"content-length" and len(value) > MOST_DIGITS:
                 return None  # it is refused for that
-        return Errand(self, authorization, deadline, exchange.body or b"", keep_alive=exchange.keep_alive)
+        return Errand(
+            self, self._arrived, authorization, deadline, exchange.body or b"", keep_alive=exchange.keep_alive
+        )
 
     def _exchange(self) -> Exchange:
         url, version = self.url, self.parser.get_http_version()

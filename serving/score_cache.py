@@ -1,5 +1,6 @@
 """What the models last said of each user on each surface: for the moments in which there is no time to ask them."""
 
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,56 +9,59 @@ from decisioning.domain import Known, Scorer, Scores, Value
 from decisioning.engine import Release
 
 MOST = 8192
-"""Users and surfaces that a worker remembers: 1 to 2 kB each."""
+"""Users and surfaces that a worker remembers: about 1 kB each."""
 MAX_AGE = 900.0
 """Seconds after which scores are forgotten."""
 
-_Said = tuple[str, tuple[str, ...], tuple[float, ...], tuple[float, ...]]
+_Said = tuple[str, tuple[str, ...], "array[float]", "array[float]"]
 """The model's label, the offers, p_convert, and effect where that is something else."""
+
+_NONE: "array[float]" = array("d")
 
 
 class ScoreCache:
-    """Of one release in one worker. To keep takes under a microsecond, to find one or two.
+    """Of one release in one worker. To keep takes a microsecond or two, to find the same.
 
-    It remembers in two halves: when the younger is full, it becomes the older one, and that is forgotten. What is kept
-    are tuples of texts and numbers, which the garbage collector soon knows not to look into.
+    It remembers in two halves: when the younger is full, it becomes the older one, and that is forgotten. Numbers are
+    kept as they lie in memory: as many objects of their own would push what decisions need out of the processor's
+    caches, and to forget a half of them at once would keep requests waiting.
     """
 
     def __init__(self, most: int = MOST) -> None:
         self._half = most // 2
         self._young: dict[tuple[str, str], tuple[float, tuple[_Said, ...]]] = {}
         self._old: dict[tuple[str, str], tuple[float, tuple[_Said, ...]]] = {}
-        self._said: list[_Said] | None = None
+        self.said: list[tuple[str, Sequence[str], Scores]] | None = None
+        """What models said in the decision that is being made: label, offers, scores. Outside of one, as when one is
+        explained, it is None, and what they say is not of interest."""
 
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
 
     def open(self) -> None:
         """A decision begins: what the models say from now on is said of its user."""
-        self._said = []
-
-    def note(self, label: str, offers: Sequence[str], found: Scores) -> None:
-        """What a model says. Outside of a decision, as when one is explained, it is not of interest."""
-        if self._said is not None:
-            p_convert, effect = found.p_convert, found.effect
-            other = () if effect is p_convert else tuple(effect)
-            self._said.append((label, tuple(offers), tuple(p_convert), other))
+        self.said = []
 
     def keep(self, user: str, surface: str, now: float) -> None:
         """The decision is made: remembers what was said as said of this user at this moment (epoch seconds)."""
-        said, self._said = self._said, None
+        said, self.said = self.said, None
         if not said:
             return
         if len(self._young) >= self._half:
             self._old, self._young = self._young, {}
-        self._young[user, surface] = now, tuple(said)
+        self._young[user, surface] = now, tuple([_packed(*one) for one in said])
 
     def find(self, user: str, surface: str, now: float) -> Mapping[str, Known]:
         """What the models said of a user, by their labels; empty where nobody remembers."""
         found = self._young.get((user, surface)) or self._old.get((user, surface))
         if found is None or not 0.0 <= now - found[0] <= MAX_AGE:
             return {}
-        return {label: Known(offers, p_convert, effect) for label, offers, p_convert, effect in found[1]}
+        return {label: Known(offers, tuple(p), tuple(effect)) for label, offers, p, effect in found[1]}
+
+
+def _packed(label: str, offers: Sequence[str], found: Scores) -> _Said:
+    p_convert, effect = found.p_convert, found.effect
+    return label, tuple(offers), array("d", p_convert), _NONE if effect is p_convert else array("d", effect)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +70,13 @@ class Noted:
 
     scorer: Scorer
     cache: ScoreCache
-
-    @property
-    def label(self) -> str:
-        return self.scorer.label
+    label: str
 
     def score(self, features: Mapping[str, Value], surface: str, offers: Sequence[str]) -> Scores:
         found = self.scorer.score(features, surface, offers)
-        self.cache.note(self.scorer.label, offers, found)
+        said = self.cache.said
+        if said is not None:
+            said.append((self.label, offers, found))
         return found
 
     def prior(self, surface: str, offers: Sequence[str]) -> Scores:
@@ -87,4 +90,6 @@ class Noted:
 def noted(release: Release) -> tuple[Release, ScoreCache]:
     """The release with its models' scores noted, and where they are."""
     cache = ScoreCache()
-    return replace(release, scorers={name: Noted(scorer, cache) for name, scorer in release.scorers.items()}), cache
+    return replace(
+        release, scorers={name: Noted(scorer, cache, scorer.label) for name, scorer in release.scorers.items()}
+    ), cache

@@ -7,6 +7,7 @@ from decisioning.domain import Decision, Facts, Request, Shown, Source, record
 from serving.breaker import GuardedStore
 from serving.runtime import Current
 from stores.online.budgets import Want
+from stores.online.units import Ledger
 
 ATTEMPTS = 3
 """Decisions made anew because a unit had just gone, before every hard budget counts as closed for this request."""
@@ -30,25 +31,34 @@ class Desk:
 
     async def holds(self, slate: tuple[Shown, ...]) -> bool:
         """Whether there is a unit for all that an answer shows. One that was taken before is not taken again."""
-        wants = self._wants(slate)
+        wants = wanted(self.current.ledger, slate, self.request.now)
         return not wants or await self._short(wants) == {}
 
     async def decide(self, decide: Decide, facts: Facts) -> tuple[Decision, Facts]:
-        """A decision with its units, and the facts it was made of.
+        """A decision with its units, and the facts it was made of."""
+        decision = decide(self.current, self.request, facts)
+        wants = wanted(self.current.ledger, decision.slate, self.request.now)
+        return await self.secured(decide, decision, facts, wants)
+
+    async def secured(
+        self, decide: Decide, decision: Decision, facts: Facts, wants: tuple[Want, ...]
+    ) -> tuple[Decision, Facts]:
+        """The same, of a decision that wants these units.
 
         Where a unit has just gone to somebody else, the budget counts as spent and the decision is made again.
         """
-        for _ in range(ATTEMPTS):
-            decision = decide(self.current, self.request, facts)
-            wants = self._wants(decision.slate)
+        for left in reversed(range(ATTEMPTS)):
             if not wants or (short := await self._short(wants)) == {}:
                 return decision, facts
-            if short is None:
+            if short is None or not left:
                 break
             facts = self.current.ledger.without(facts, short, self.request.now)
+            decision = decide(self.current, self.request, facts)
+            wants = wanted(self.current.ledger, decision.slate, self.request.now)
         facts = self.current.ledger.closed(facts)
         decision = decide(self.current, self.request, facts)
-        if self._wants(decision.slate):  # a fallback below a hard budget, which no checked catalog has
+        if wanted(self.current.ledger, decision.slate, self.request.now):
+            # A fallback below a hard budget, which no checked catalog has.
             decision = replace(decision, slate=(), source=Source.NONE)
         return decision, facts
 
@@ -57,6 +67,11 @@ class Desk:
         lasts = self.lasts + REPORTED_WITHIN
         return await self.store.reserve(self.request.decision_id, wants, lasts, self.left())
 
-    def _wants(self, slate: tuple[Shown, ...]) -> tuple[Want, ...]:
-        ledger, offers = self.current.ledger, [one.offer for one in slate]
-        return () if ledger.scarce.isdisjoint(offers) else ledger.wants(offers, self.request.now)
+
+def wanted(ledger: Ledger, slate: tuple[Shown, ...], now: float) -> tuple[Want, ...]:
+    """The units without which a slate may not be shown: nearly always none."""
+    scarce = ledger.scarce
+    for one in slate:
+        if one.offer in scarce:
+            return ledger.wants([one.offer for one in slate], now)
+    return ()

@@ -1,6 +1,7 @@
 """How far behind a worker is, and what that leaves of a decision."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from decisioning.domain import Known, Rung, Scores
 from serving.pressure import BEAT, LATE, Pressure, rung
-from serving.score_cache import MAX_AGE, ScoreCache
+from serving.score_cache import MAX_AGE, Noted, ScoreCache
 
 ORDER = list(Rung)
 
@@ -151,9 +152,15 @@ def test_the_steps_are_those_that_the_documentation_names(age, budget, expected)
 
 def keep(cache, user, *said, at=0.0):
     cache.open()
-    for label, offers, p_convert in said:
-        cache.note(label, offers, Scores(p_convert, p_convert))
+    for one in said:
+        say(cache, *one)
     cache.keep(user, "banner", at)
+
+
+def say(cache, label, offers, p_convert):
+    """What a model of this label says."""
+    scorer = SimpleNamespace(score=lambda *_: Scores(p_convert, p_convert))
+    assert Noted(scorer, cache, label).score({}, "banner", offers).p_convert is p_convert
 
 
 def test_it_finds_what_was_last_said_of_a_user_on_a_surface():
@@ -169,9 +176,9 @@ def test_it_finds_what_was_last_said_of_a_user_on_a_surface():
 
 def test_what_is_said_outside_of_a_decision_is_nobodys():
     cache = ScoreCache()
-    cache.note("upsell/1", ["mug"], Scores([0.9], [0.9]))
+    say(cache, "upsell/1", ["mug"], [0.9])
     keep(cache, "ann", ("upsell/1", ["mug"], [0.5]))
-    cache.note("upsell/1", ["mug"], Scores([0.9], [0.9]))
+    say(cache, "upsell/1", ["mug"], [0.9])
     keep(cache, "bob")
     assert cache.find("ann", "banner", 1.0)["upsell/1"].p_convert == (0.5,)
     assert cache.find("bob", "banner", 1.0) == {}

@@ -83,8 +83,9 @@ async def ask_directly(app: Any, asked: Asked) -> Answered:
     if asked.leaves or asked.stalls or b"content-length" in told or (asked.method, asked.path) != ("POST", PATH):
         return await ask(app, asked)
     connection = Connected()
-    errand = Errand(connection, told.get(b"authorization"), told.get(b"segue-deadline"), b"".join(asked.chunks))
-    errand.arrived = perf_counter() if asked.arrived is None else asked.arrived
+    arrived = perf_counter() if asked.arrived is None else asked.arrived
+    body = b"".join(asked.chunks)
+    errand = Errand(connection, arrived, told.get(b"authorization"), told.get(b"segue-deadline"), body)
     steps, raised = app.direct(errand), None
     try:
         await steps
@@ -100,13 +101,14 @@ class Connected:
     """What an errand needs of its connection, and all that it writes to it."""
 
     def __init__(self) -> None:
-        self.transport = self
+        self.transport = self.guard = self.server_state = self
+        self.default_headers: list[tuple[bytes, bytes]] = []
         self.written: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
     def write(self, data: bytes) -> None:
         self.written.set_result(data)
 
-    def standing_headers(self) -> tuple[bytes, bool]:
+    def standing(self, headers: list[tuple[bytes, bytes]]) -> tuple[bytes, bool]:
         return b"", False
 
     def answered(self, errand: Errand) -> None:
