@@ -5,7 +5,7 @@ was told of. That costs a request no write of its own, and no wait beyond the tu
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import structlog
 
@@ -23,17 +23,17 @@ class Journal:
 
     def __init__(self, decisions: Log) -> None:
         self._decisions = decisions
-        self._records: list[DecisionRecord] = []
+        self._lines: list[bytes] = []
         self._then: list[Callable[[], object]] = []
 
     @property
     def waiting(self) -> int:
         """Records that are to be written."""
-        return len(self._records)
+        return len(self._lines)
 
     def write(self, record: DecisionRecord) -> None:
         """Puts a record into the log now."""
-        self._records.append(record)
+        self._take(record)
         self.flush()
 
     def keep(self, record: DecisionRecord, then: Callable[[], object]) -> None:
@@ -41,35 +41,34 @@ class Journal:
 
         Also where the disk refuses it: that is counted and told by the log, and is no reason to leave a client waiting.
         """
-        if not self._records:
+        if not self._then:
             asyncio.get_running_loop().call_soon(self.flush)
-        self._records.append(record)
         self._then.append(then)
-        if len(self._records) >= AT_MOST:
+        self._take(record)
+        if len(self._then) >= AT_MOST:
             self.flush()
 
     def flush(self) -> None:
         """Writes what waits, and calls what waits for it."""
-        records, self._records = self._records, []
+        lines, self._lines = self._lines, []
         then, self._then = self._then, []
         try:
-            if records:
-                self._decisions.extend(_lines(records))
+            if lines:
+                self._decisions.extend(lines)
         except Exception:  # a bug: a log tells of a bad disk by counting
-            log.exception("log_failed", records=len(records))
+            log.exception("log_failed", records=len(lines))
         for call in then:
             try:
                 call()
             except Exception:  # a bug: an answer that can't be given must not keep others from theirs
                 log.exception("answer_failed")
 
+    def _take(self, record: DecisionRecord) -> None:
+        """As a line, while all that it holds has just been looked at, and can be let go then.
 
-def _lines(records: Sequence[DecisionRecord]) -> list[bytes]:
-    """Without one that can't be written, which is a bug: it must not cost others theirs."""
-    lines = []
-    for record in records:
+        One that can't be written is a bug: it must not cost others theirs.
+        """
         try:
-            lines.append(encode(record))
+            self._lines.append(encode(record))
         except Exception:
             log.exception("record_failed", decision_id=record.request.decision_id)
-    return lines
