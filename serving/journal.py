@@ -15,6 +15,9 @@ from stores.log.event_log import Log
 AT_MOST = 256
 """Records that wait. One more, and they are written at once: a turn of the loop can't pile up any number of them."""
 
+FAILED = "record_failed"
+"""A record that can't be written is a bug: it must not cost others theirs."""
+
 log = structlog.get_logger()
 
 
@@ -33,7 +36,10 @@ class Journal:
 
     def write(self, record: DecisionRecord) -> None:
         """Puts a record into the log now."""
-        self._take(record)
+        try:
+            self._lines.append(encode(record))
+        except Exception:
+            log.exception(FAILED, decision_id=record.request.decision_id)
         self.flush()
 
     def keep(self, record: DecisionRecord, then: Callable[[], object]) -> None:
@@ -44,7 +50,10 @@ class Journal:
         if not self._then:
             asyncio.get_running_loop().call_soon(self.flush)
         self._then.append(then)
-        self._take(record)
+        try:
+            self._lines.append(encode(record))  # now that all it holds has just been looked at
+        except Exception:
+            log.exception(FAILED, decision_id=record.request.decision_id)
         if len(self._then) >= AT_MOST:
             self.flush()
 
@@ -62,13 +71,3 @@ class Journal:
                 call()
             except Exception:  # a bug: an answer that can't be given must not keep others from theirs
                 log.exception("answer_failed")
-
-    def _take(self, record: DecisionRecord) -> None:
-        """As a line, while all that it holds has just been looked at, and can be let go then.
-
-        One that can't be written is a bug: it must not cost others theirs.
-        """
-        try:
-            self._lines.append(encode(record))
-        except Exception:
-            log.exception("record_failed", decision_id=record.request.decision_id)

@@ -7,7 +7,7 @@ words of our own or of the catalog, never a client's text: each makes a series t
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 
-from decisioning.domain import Decision, Rung
+from decisioning.domain import NOTHING, Decision, Rung
 
 REQUEST_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 5.0)
 """Seconds: close together around the deadlines of surfaces."""
@@ -73,48 +73,46 @@ class Metrics:
         self.log_dropped = Count("segue_log_dropped_lines", "Lines that could not be written.", "log", known=_LOGS)
         self.keys_unreadable = Level("segue_keys_unreadable", "1: the file of keys can't be read.", over="max")
         self.look: Callable[[], None] = lambda: None
-        self._made: dict[tuple[str, str, tuple[str, ...], str], int] = defaultdict(int)
+        self._made: dict[tuple[str, str, tuple[str, ...], str, str], int] = defaultdict(int)
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         """One answer, whatever its status."""
         self.requests[route, status] += 1
         self.seconds[route].append(seconds)
 
-    def decided(self, decision: Decision, age: float | None) -> None:
-        """One new decision, and how old the user's features were, in seconds; None where there were none.
+    def decided(self, decision: Decision, age: float | None, rung: str = Rung.MODEL) -> None:
+        """One new decision, how old the user's features were, in seconds (None where there were none), and how much
+        work load left for it.
 
+        What the champion or the challenger would have chosen counts as theirs, also where the draw fell on exploration.
         What few decisions differ in is counted as one tuple, which `sort_out` takes apart later.
         """
-        self._made[decision.surface, decision.source, decision.degraded, _choice(decision)] += 1
+        slate, policy = decision.slate, decision.policy
+        shown = slate[0].offer if slate else NOTHING
+        if policy is None:
+            choice = "none"
+        elif decision.holdout is not None:
+            choice = "holdout"
+        elif shown == policy.champion:
+            choice = "champion"
+        else:
+            choice = "challenger" if shown == policy.challenger else "exploration"
+        self._made[decision.surface, decision.source, decision.degraded, choice, rung] += 1
         if age is not None:
             self.feature_age[()].append(age)
-        model, slate = decision.model, decision.slate
-        if model is not None and slate and (p_convert := slate[0].p_convert) is not None:
-            self.p_convert[model].append(p_convert)
+        if slate and decision.model is not None and (p_convert := slate[0].p_convert) is not None:
+            self.p_convert[decision.model].append(p_convert)
 
     def sort_out(self) -> None:
         """Brings all counts and levels up to date, before they are read."""
         made, self._made = self._made, defaultdict(int)
-        for (surface, source, degraded, choice), times in made.items():
+        for (surface, source, degraded, choice, rung), times in made.items():
             self.decisions[surface, str(source)] += times
             self.draws[choice] += times
+            self.rungs[str(rung)] += times
             for reason in degraded:
                 self.degraded[_without_number(reason)] += times
         self.look()
-
-
-def _choice(decision: Decision) -> str:
-    """Whose choice slot 1 shows. What the champion or the challenger would have chosen counts as theirs, also where the
-    draw fell on exploration."""
-    policy = decision.policy
-    if policy is None:
-        return "none"
-    if decision.holdout is not None:
-        return "holdout"
-    shown = decision.first
-    if shown == policy.champion:
-        return "champion"
-    return "challenger" if shown == policy.challenger else "exploration"
 
 
 def _without_number(reason: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 
+from decisioning.domain import Rung
 from serving import decide
 from serving.decide import Made
 from serving.errand import PATH, Errand
@@ -95,8 +96,8 @@ def counted(runtime: Runtime, found: Made) -> None:
         runtime.metrics.repeated[found.repeated] += 1
     else:
         as_of, shed = found.facts.as_of, found.facts.shed
-        runtime.metrics.rungs["model" if shed is None else shed.rung] += 1
-        runtime.metrics.decided(found.decision, None if as_of is None else found.now - as_of)
+        rung = Rung.MODEL if shed is None else shed.rung
+        runtime.metrics.decided(found.decision, None if as_of is None else found.now - as_of, rung)
 
 
 async def _made(runtime: Runtime, scope: Scope, receive: Receive) -> Made:

@@ -48,6 +48,7 @@ def test_a_decision_is_told_by_surface_source_age_model_and_what_it_lacked(decis
     metrics.decided(decision(degraded=("context:unknown_names:12",)), None)
     page = told(metrics)
     assert page("segue_decisions_total", surface="banner", source="model") == 2
+    assert page("segue_decision_rungs_total", rung="model") == 2
     lacked = page.by("segue_degraded_decisions_total", "reason")
     assert lacked == {"store:slow": 1, "context:unknown_names": 2}, "numbers would make endless series"
     assert page("segue_feature_age_seconds_count") == 1
