@@ -25,7 +25,7 @@ typedef struct {
 } Text;
 
 typedef struct {
-    Text authorization, deadline;
+    Text authorization, deadline, connection;
     Py_ssize_t length; /* of the body; -1 as long as it is not known */
 } Head;
 
@@ -106,7 +106,7 @@ note(Head *head, Text name, Text value)
     case 7:
         return !IS(name, "upgrade") && !IS(name, "trailer");
     case 10:
-        return !IS(name, "connection") || IS(value, "keep-alive");
+        return !IS(name, "connection") || (IS(value, "keep-alive") && take(&head->connection, value));
     case 13:
         return !IS(name, "authorization") || take(&head->authorization, value);
     case 14:

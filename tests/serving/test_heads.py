@@ -107,6 +107,7 @@ NOT_PLAIN = [
             b"Connection: close",
             b"Connection: keep-alive, close",
             b"Connection:",
+            b"Connection: keep-alive\r\nConnection: keep-alive",
             b"Proxy-Connection: keep-alive",
             b"Upgrade: h2c",
             b"Expect: 100-continue",
@@ -166,9 +167,10 @@ def nearly_plain(draw: st.DrawFn) -> bytes:
     return data
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(data=nearly_plain() | st.binary().map(lambda data: FIRST_LINE + data))
 @example(request(b"a: \t"))
+@example(request(b"Connection: keep-alive", b"Connection: keep-alive"))
 def test_httptools_reads_the_same_from_all_that_are_taken(data):
     agrees(data)
 
