@@ -33,22 +33,22 @@ class Backlog:
         """Events that found no room: no counter will know of them."""
         self._is_short = False
         """Whether such an event came before what waits now was done."""
-        self._waiting: OrderedDict[tuple[str, str], tuple[Event, Sequence[str]]] = OrderedDict()
+        self.waiting: OrderedDict[tuple[str, str], tuple[Event, Sequence[str]]] = OrderedDict()
         """By user and event id: the event, and the budgets that it counts towards."""
         self._users: dict[str, dict[str, Event]] = {}
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self.waiting)
 
     def concerns(self, user: str) -> bool:
         return user in self._users
 
     def add(self, event: Event, budgets: Sequence[str]) -> None:
         key = event.user, event.event_id
-        if key in self._waiting:
+        if key in self.waiting:
             return
-        if len(self._waiting) >= MAX_BACKLOG:
-            oldest, _ = next(iter(self._waiting.values()))
+        if len(self.waiting) >= MAX_BACKLOG:
+            oldest, _ = next(iter(self.waiting.values()))
             self._remove(oldest)
             self.missed += 1
             if not self._is_short:
@@ -56,7 +56,7 @@ class Backlog:
                     "events_missed", why=f"more than {MAX_BACKLOG} wait for the store: the log alone has them all"
                 )
             self._is_short = True
-        self._waiting[key] = event, budgets
+        self.waiting[key] = event, budgets
         self._users.setdefault(event.user, {})[event.event_id] = event
 
     def told(self, facts: Facts, user: str, own: str = "") -> Facts:
@@ -82,14 +82,14 @@ class Backlog:
         What a part that is down has to take goes to the end of the line. Raises the first failure that concerns the
         whole store; what was not applied waits on.
         """
-        todo, refused = list(islice(self._waiting.values(), most)), 0
+        todo, refused = list(islice(self.waiting.values(), most)), 0
         for start in range(0, len(todo), AT_ONCE):
             batch = todo[start : start + AT_ONCE]
             calls = (store.apply(event, budgets, timeout=APPLY_TIMEOUT) for event, budgets in batch)
             found = await asyncio.gather(*calls, return_exceptions=True)
             for (event, _), result in zip(batch, found, strict=True):
                 if isinstance(result, PartDown):
-                    self._waiting.move_to_end((event.user, event.event_id))
+                    self.waiting.move_to_end((event.user, event.event_id))
                     refused += 1
                 elif isinstance(result, Damaged):  # no repetition would help
                     log.error("event_refused", why=str(result))
@@ -104,10 +104,10 @@ class Backlog:
 
     def _remove(self, event: Event) -> None:
         """Nothing to do for one that had to make room meanwhile."""
-        if self._waiting.pop((event.user, event.event_id), None) is None:
+        if self.waiting.pop((event.user, event.event_id), None) is None:
             return
         mine = self._users[event.user]
         del mine[event.event_id]
         if not mine:
             del self._users[event.user]
-        self._is_short = self._is_short and bool(self._waiting)
+        self._is_short = self._is_short and bool(self.waiting)

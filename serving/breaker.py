@@ -94,13 +94,19 @@ class GuardedStore:
 
     async def read(self, user: str, schema: Schema, budgets: Sequence[str], timeout: float) -> Facts:
         """All that is known of a user, and what is out of `budgets`; `timeout` in seconds."""
-        if self._circuit.state is State.OPEN:
+        circuit = self._circuit
+        if circuit.state is State.OPEN:
             return self.unread(DOWN)
         try:
             found = await self._store.read(user, schema, budgets, timeout=timeout)
         except Exception as error:  # noqa: BLE001  whatever a store raises, the request is answered
             return self.unread(self._judged(error))
-        return self._well(found, user)
+        if found.unread or self._backlog.waiting or circuit.state is not State.CLOSED:
+            return self._well(found, user)
+        circuit.good += 1
+        self.outcomes["ok"] += 1
+        self._killed = found.killed
+        return found
 
     async def read_again(
         self, user: str, schema: Schema, budgets: Sequence[str], timeout: float, decision_id: str
@@ -226,7 +232,7 @@ class GuardedStore:
         self._circuit.good += 1
         self.outcomes["ok"] += 1
         found = self._known(found)
-        if self._backlog:
+        if self._backlog.waiting:
             found = self._backlog.told(found, user, own)
         if self._circuit.state is State.READ_ONLY:
             found = replace(found, degraded=(*found.degraded, READ_ONLY))

@@ -15,6 +15,7 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError
 
 from stores.connect import Address
+from stores.online.asked import Asked
 from stores.online.door import Door
 from stores.online.server import Server
 from stores.online.wire import Command, command, words
@@ -25,7 +26,7 @@ ASKING = command(("ASKING",))
 
 Place = tuple[str, int]
 """Host and port."""
-Sent = list[tuple[list[int], "asyncio.Future[list[Any]]"]]
+Sent = list[tuple[list[int], Asked]]
 """Which commands went to one node, and the answers to come."""
 
 
@@ -101,7 +102,7 @@ class Cluster:
         finally:
             self._watch()
 
-    def _follow(self, moved: AskError, one: Command, due: float) -> "asyncio.Future[list[Any]]":
+    def _follow(self, moved: AskError, one: Command, due: float) -> Asked:
         """Asks where a command has to be sent instead. A slot that moved for good is sent there from now on."""
         asked = self._owners[moved.slot_id]
         node = self._node((moved.host or (asked.place[0] if asked else self._seeds[0][0]), moved.port))
@@ -166,11 +167,11 @@ class Cluster:
         return self._has_gaps or any(node.is_down for node in self._nodes.values())
 
 
-def _ask(node: Node | None, commands: Sequence[Command], due: float) -> "asyncio.Future[list[Any]]":
+def _ask(node: Node | None, commands: Sequence[Command], due: float) -> Asked:
     if node is not None:
         return node.ask(*commands, due=due)
-    unowned: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
-    unowned.set_result([ClusterDownError("no node has this slot")] * len(commands))
+    unowned = Asked(asyncio.get_running_loop(), b"", len(commands), due)
+    unowned.fail(ClusterDownError("no node has this slot"))
     return unowned
 
 

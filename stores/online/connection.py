@@ -15,23 +15,12 @@ from hiredis import Reader
 from redis._parsers.base import BaseParser
 from redis.exceptions import InvalidResponse
 
+from stores.online.asked import Asked
+
 MOST_UNSENT = 8 * 2**20
 """Bytes that wait for a server to take them. Beyond this it gets no more questions."""
 PENDING = object()
 """What the parser gives where an answer has not arrived as a whole."""
-
-
-class Asked:
-    """Some commands that go out together, and the future that gets the list of their answers."""
-
-    __slots__ = ("answers", "count", "due", "packed")
-
-    def __init__(self, packed: bytes, count: int, due: float, answers: "asyncio.Future[list[Any]]") -> None:
-        self.packed, self.count, self.due, self.answers = packed, count, due, answers
-
-    def fail(self, error: Exception) -> None:
-        if not self.answers.done():
-            self.answers.set_result([error] * self.count)
 
 
 class Connection(asyncio.Protocol):
@@ -81,16 +70,20 @@ class Connection(asyncio.Protocol):
         self.is_full = False
 
     def data_received(self, data: bytes) -> None:
+        told: list[Asked] = []
         try:
             self._reader.feed(data)
-            self._deal_out()
+            self._deal_out(told)
         except Exception as error:  # noqa: BLE001  no Redis: whatever the parser makes of it
             self.close(error)
+        for one in told:  # when all is in order here: they may ask again, or close this
+            one.wake()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._lose(error or ConnectionResetError("the server closed the connection"))
 
-    def _deal_out(self) -> None:
+    def _deal_out(self, told: list[Asked]) -> None:
+        """Gives what has come to the first in line; `told` gets those that have all of theirs."""
         waiting, gets = self.waiting, self._reader.gets
         while waiting:
             first = waiting[0]
@@ -100,9 +93,9 @@ class Connection(asyncio.Protocol):
                 self._found = found
                 return
             waiting.popleft()
+            first.tell(found)
+            told.append(first)
             self.quiet_since = monotonic()
-            if not first.answers.done():
-                first.answers.set_result(found)
         if self._reader.has_data():
             raise InvalidResponse("an answer to no question")
 

@@ -17,7 +17,8 @@ from redis.exceptions import AuthenticationError, RedisError
 
 from decisioning.errors import UserError
 from stores.connect import Address
-from stores.online.connection import Asked, Connection
+from stores.online.asked import Asked
+from stores.online.connection import Connection
 from stores.online.wire import Command, command
 
 FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
@@ -73,9 +74,10 @@ class Door:
         return inside
 
     async def _greet(self, inside: Connection, timeout: float) -> None:
-        answers = asyncio.get_running_loop().create_future()
-        inside.send([Asked(b"".join(self.greeting), len(self.greeting), monotonic() + timeout, answers)])
-        *said, pong = await answers
+        loop, greeting = asyncio.get_running_loop(), self.greeting
+        asked = Asked(loop, b"".join(greeting), len(greeting), monotonic() + timeout)
+        inside.send([asked])
+        *said, pong = await asked
         if inside.lost is not None:
             raise inside.lost
         for answer in said:

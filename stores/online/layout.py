@@ -98,7 +98,7 @@ class Keys:
     def killed(self) -> str:
         return f"{self.namespace}:killed"
 
-    def bucket(self, version: Version, number: int) -> str:
+    def bucket(self, version: Version, number: int | str) -> str:
         return f"{self.namespace}:fs:{version.name}:{number}"
 
     def history(self, user: str) -> str:

@@ -9,7 +9,7 @@ from stores.online.budgets import MemoryBudgets, Want
 from stores.online.fresh import pack_fresh
 from stores.online.layout import pack_event
 from stores.online.port import HISTORY_LIMIT, HISTORY_SECONDS, PASSING
-from stores.online.reading import Found, budgets_part, facts, killed_part
+from stores.online.reading import budgets_part, facts, killed_part, shared
 from stores.publishing.memory_store import MemoryShelf
 
 ANSWERS_SWEPT = 1024
@@ -38,8 +38,8 @@ class MemoryStore(MemoryShelf):
         fresh = [word for name, (_, value) in self._fresh.get(user, {}).items() for word in (name.encode(), value)]
         counted = [number for name in budgets for number in (self._budgets.out(name), 0)]
         killed = [offer.encode() for offer in self._killed]
-        found = Found(version, packed, history, fresh)
-        return facts(found, killed_part(killed), budgets_part(budgets, counted), schema, own)
+        common = shared(killed_part(killed), budgets_part(budgets, counted))
+        return facts(version, packed, history, fresh, common, schema, own)
 
     async def read_again(
         self, user: str, schema: Schema, budgets: Sequence[str], decision_id: str, *, timeout: float | None = None

@@ -1,14 +1,13 @@
 """The commands of a read, packed: what never changes once, and the rest by filling in what does."""
 
-from collections.abc import Callable
-
 from stores.online.layout import Keys, Version, bucket_of, field_of
 from stores.online.wire import Command, command
 
 ANY = "\0"
 """Stands for what is filled in."""
 
-Filled = Callable[[bytes], Command]
+Form = tuple[bytes, list[int]]
+"""A command with gaps, as `pattern` makes it, and how long each word with a gap is without what is filled in."""
 
 
 class Questions:
@@ -20,40 +19,53 @@ class Questions:
         self.current = command(("GET", keys.current))
         self._history = pattern("HVALS", keys.history(ANY))
         self._fresh = pattern("HGETALL", keys.fresh(ANY))
-        self._counted: dict[str, tuple[Command, Filled]] = {}
+        self._version: Version | None = None
+        self._vector: Form = (b"", [])
+        """A vector of that version."""
+        self._counted: dict[str, tuple[Command, Form]] = {}
 
     def about(self, user: str, version: Version | None) -> tuple[Command, ...]:
         """A user's history and fresh values; and the vector, where there is a version."""
         name = user.encode()
-        history, fresh = self._history(name), self._fresh(name)
-        return (history, fresh, self.vector(user, version)) if version else (history, fresh)
+        (history, [before]), (fresh, [too]) = self._history, self._fresh
+        asked = history % (before + len(name), name), fresh % (too + len(name), name)
+        return (*asked, self.vector(user, version)) if version else asked
 
     def vector(self, user: str, version: Version) -> Command:
-        field = field_of(user)
-        return command(("HGET", self._keys.bucket(version, bucket_of(field, version.buckets)), field))
+        if version is not self._version:
+            self._version = version
+            self._vector = pattern("HGET", self._keys.bucket(version, ANY), ANY)
+        field, (form, [known, _]) = field_of(user), self._vector
+        bucket = b"%d" % bucket_of(field, version.buckets)
+        return form % (known + len(bucket), bucket, len(field), field)
 
     def counters(self, budgets: tuple[str, ...], at: float) -> list[Command]:
         """For each budget the units spent, and those on lease at a moment (epoch seconds)."""
         since = f"({at!r}".encode()
         asked = []
         for budget in budgets:
-            spent, leases = self._counted.get(budget) or self._learned(budget)
-            asked += spent, leases(since)
+            spent, (leases, _) = self._counted.get(budget) or self._learned(budget)
+            asked += spent, leases % (len(since), since)
         return asked
 
-    def _learned(self, budget: str) -> tuple[Command, Filled]:
+    def _learned(self, budget: str) -> tuple[Command, Form]:
         spent, leases, _ = self._keys.budget(budget)
         self._counted[budget] = known = command(("GET", spent)), pattern("ZCOUNT", leases, ANY, "+inf")
         return known
 
 
-def pattern(*words: str) -> Filled:
-    """A command one of whose words holds `ANY`, to be filled in: in half of the time that it takes to pack it."""
-    (word,) = [word for word in words if ANY in word]
-    known = len(word.encode()) - len(ANY)
-    before, after = (part.encode().replace(b"%", b"%%") for part in word.split(ANY))
-    packed = command(words).replace(b"%", b"%%")
-    form = packed.replace(
-        b"$%d\r\n%b\0%b\r\n" % (known + len(ANY), before, after), b"$%%d\r\n%b%%b%b\r\n" % (before, after)
-    )
-    return lambda text: form % (known + len(text), text)
+def pattern(*words: str) -> Form:
+    """A command some of whose words hold `ANY`: by % it takes, for each of them, its length and what stands for `ANY`.
+
+    That takes half of the time that it takes to pack it.
+    """
+    form, known = b"*%d\r\n" % len(words), []
+    for word in words:
+        text = word.encode()
+        escaped = text.replace(b"%", b"%%")
+        if ANY in word:
+            known.append(len(text) - len(ANY))
+            form += b"$%%d\r\n%b\r\n" % escaped.replace(ANY.encode(), b"%b")
+        else:
+            form += b"$%d\r\n%b\r\n" % (len(text), escaped)
+    return form, known

@@ -20,28 +20,18 @@ from stores.online.port import (
     unread,
 )
 
-
-@record
-class Found:
-    """The answers about one user, or the exception that came in place of one."""
-
-    version: Version | None
-    packed: Any
-    """The vector: bytes, or None for an unknown user."""
-    history: Any
-    """The events of the history: a list of bytes."""
-    fresh: Any
-    """Names and packed values in turns."""
+Part = tuple[Any, frozenset[str], tuple[str, ...]]
+"""One part of the facts: its value, its own name where it could not be read, and what is wrong with it."""
 
 
 @record
-class Part:
-    """One part of the facts, and what is wrong with it."""
+class Shared:
+    """What the facts of many reads have in common."""
 
-    value: Any
-    missing: frozenset[str] = frozenset()
-    """Its own name where it could not be read."""
-    degraded: tuple[str, ...] = ()
+    killed: frozenset[str]
+    budgets: Mapping[str, int]
+    missing: frozenset[str]
+    degraded: tuple[str, ...]
 
 
 _NO_WRITES = (
@@ -54,10 +44,8 @@ _NO_WRITES = (
     "ERR ACL failure in script",
 )
 _NOTHING: frozenset[str] = frozenset()
-_NOT_KNOWN = Part({}, degraded=(UNKNOWN_USER,))
-_NOT_PUBLISHED = Part({}, degraded=(UNPUBLISHED,))
-_NO_HISTORY = Part(())
-_NOTHING_NEWER = Part({})
+_NO_HISTORY: Part = ((), _NOTHING, ())
+_NOTHING_NEWER: Part = ({}, _NOTHING, ())
 
 
 def refuses_writes(error: object) -> bool:
@@ -72,36 +60,48 @@ def is_damage(answer: object) -> bool:
     return isinstance(answer, ResponseError) and str(answer).startswith("WRONGTYPE")
 
 
-def facts(found: Found, killed: Part, budgets: Part, schema: Schema, own: str = "") -> Facts:
+def facts(
+    version: Version | None, packed: Any, history: Any, fresh: Any, shared: Shared, schema: Schema, own: str = ""
+) -> Facts:
     """All that was found, and what is missing from it. Raises whatever nonsense from a server leads to.
 
-    `killed` and `budgets` are `killed_part` and `budgets_part`, which many reads may share.
+    What was answered about one user, or the exception that came in place of it: `packed`, the vector as bytes, or None
+    for an unknown user; `history`, its events as a list of bytes; `fresh`, names and packed values in turns.
     """
-    vector = _features(found, schema)
-    past = _history(found.history, own)
-    as_of = found.version.as_of if found.version else None
-    features, history, newer = vector.value, past.value, _NOTHING_NEWER
+    as_of = version.as_of if version else None
+    if isinstance(packed, bytes):
+        (features, wrong), missing = unpack_vector(packed, schema), _NOTHING
+    else:
+        features, missing, wrong = _no_features(packed, version)
+    past, lost, damage = _history(history, own)
+    newer, _, spoilt = _NOTHING_NEWER
     moments: Mapping[str, float] = {}
-    if not vector.missing:  # values newer than what nobody knows can't be told
-        newer = _fresh(found.fresh, schema)
-        if newer.value or (history and schema.counting):
-            features, moments = freshen(features, as_of, newer.value, schema.counting, history)
+    if not missing:  # values newer than what nobody knows can't be told
+        if fresh != []:
+            newer, _, spoilt = _fresh(fresh, schema)
+        if newer or (past and schema.counting):
+            features, moments = freshen(features, as_of, newer, schema.counting, past)
     return Facts(
         features,
-        as_of if found.packed and not vector.degraded else None,
-        history,
-        budgets.value,
-        killed.value,
-        vector.missing | past.missing | killed.missing | budgets.missing,
-        vector.degraded + past.degraded + killed.degraded + budgets.degraded + newer.degraded,
+        as_of if packed and not wrong else None,
+        past,
+        shared.budgets,
+        shared.killed,
+        missing | lost | shared.missing,
+        wrong + damage + shared.degraded + spoilt,
         moments,
     )
+
+
+def shared(killed: Part, budgets: Part) -> Shared:
+    """Of `killed_part` and `budgets_part`."""
+    return Shared(killed[0], budgets[0], killed[1] | budgets[1], killed[2] + budgets[2])
 
 
 def killed_part(answer: Any) -> Part:
     """The offers switched off by hand. `answer`: a list of names. Raises TypeError for nonsense."""
     if isinstance(answer, list):
-        return Part(frozenset([name.decode(errors="replace") for name in answer]))
+        return frozenset([name.decode(errors="replace") for name in answer]), _NOTHING, ()
     return _failed(answer, "killed", CORRUPT_KILLED, frozenset(), loses=True)
 
 
@@ -123,7 +123,7 @@ def budgets_part(names: Sequence[str], counted: Iterable[Any]) -> Part:
             is_down = isinstance(failed, Exception) and not is_damage(failed)
             wrong.append(unread("budgets") if is_down else CORRUPT_BUDGET)
     missing = frozenset({"budgets"}) if unread("budgets") in wrong else _NOTHING
-    return Part(out, missing, tuple(dict.fromkeys(wrong)))
+    return out, missing, tuple(dict.fromkeys(wrong))
 
 
 def _failed(answer: Any, name: str, corrupt: str, value: Any, loses: bool = False) -> Part:
@@ -133,19 +133,16 @@ def _failed(answer: Any, name: str, corrupt: str, value: Any, loses: bool = Fals
     """
     missing = frozenset({name})
     if is_damage(answer):
-        return Part(value, missing if loses else _NOTHING, (corrupt,))
+        return value, missing if loses else _NOTHING, (corrupt,)
     if isinstance(answer, Exception):
-        return Part(value, missing, (unread(name),))
+        return value, missing, (unread(name),)
     raise TypeError(f"the store answers {type(answer).__name__} for {name}")
 
 
-def _features(found: Found, schema: Schema) -> Part:
-    if isinstance(found.packed, bytes):
-        features, wrong = unpack_vector(found.packed, schema)
-        return Part(features, degraded=wrong)
-    if found.packed is None:
-        return _NOT_KNOWN if found.version else _NOT_PUBLISHED
-    return _failed(found.packed, "features", CORRUPT, {})
+def _no_features(answer: Any, version: Version | None) -> Part:
+    if answer is None:
+        return {}, _NOTHING, (UNKNOWN_USER if version else UNPUBLISHED,)
+    return _failed(answer, "features", CORRUPT, {})
 
 
 def _history(answer: Any, own: str) -> Part:
@@ -155,17 +152,15 @@ def _history(answer: Any, own: str) -> Part:
     if not answer:
         return _NO_HISTORY
     try:
-        return Part(unpack_history(answer, own))
+        return unpack_history(answer, own), _NOTHING, ()
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return Part((), frozenset({"history"}), (CORRUPT_HISTORY,))
+        return (), frozenset({"history"}), (CORRUPT_HISTORY,)
 
 
 def _fresh(answer: Any, schema: Schema) -> Part:
-    if answer == []:
-        return _NOTHING_NEWER
     if isinstance(answer, list):
         found, damaged = unpack_fresh(zip(answer[::2], answer[1::2], strict=True), schema)
-        return Part(found, degraded=(f"{CORRUPT_FRESH}:{damaged}",) if damaged else ())
+        return found, _NOTHING, (f"{CORRUPT_FRESH}:{damaged}",) if damaged else ()
     if isinstance(answer, Exception) and not is_damage(answer):
         return _NOTHING_NEWER  # it stands with the history, which says so
     return _failed(answer, "fresh", f"{CORRUPT_FRESH}:1", {})

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import cache
 from hashlib import sha1
 from time import monotonic
@@ -19,7 +19,7 @@ from stores.online.fresh import FRESH_SECONDS, pack_fresh
 from stores.online.layout import Keys, Version, pack_event
 from stores.online.port import HISTORY_LIMIT, HISTORY_SECONDS, Damaged, PartDown, ReadOnly, StoreDown, TooSlow
 from stores.online.questions import Questions
-from stores.online.reading import Found, facts, is_damage, refuses_writes
+from stores.online.reading import facts, is_damage, refuses_writes
 from stores.online.scripts import APPLY, APPLY_AND_COUNT, COUNT, REFRESH, REMEMBER, RESERVE
 from stores.online.turn import Turn
 from stores.online.wire import Command, command, wire
@@ -72,23 +72,17 @@ class RedisStore:
         self._settled: deque[str] = deque(maxlen=10_000)
         """Events that are counted, and owed no more."""
 
-    async def read(
+    def read(
         self, user: str, schema: Schema, budgets: Sequence[str] = (), own: str = "", *, timeout: float | None = None
-    ) -> Facts:
-        try:
-            found, _ = await self._read(user, schema, tuple(budgets), own, self._due(timeout))
-        except StoreDown:
-            raise
-        except Exception as error:
-            raise self._down(error) from error
-        return found
+    ) -> Coroutine[Any, Any, Facts]:
+        return self._read(user, schema, tuple(budgets), own, self._due(timeout))
 
     async def read_again(
         self, user: str, schema: Schema, budgets: Sequence[str], decision_id: str, *, timeout: float | None = None
     ) -> tuple[Facts, bytes | None]:
-        answer = command(("GET", self._keys.answer(user, decision_id)))
-        asked = self._read(user, schema, tuple(budgets), decision_id, self._due(timeout), answer)
-        found, (kept,) = await self._guarded(asked)
+        answer, told = command(("GET", self._keys.answer(user, decision_id))), list[Any]()
+        found = await self._read(user, schema, tuple(budgets), decision_id, self._due(timeout), (answer,), told)
+        (kept,) = told
         return found, None if isinstance(kept, Exception) else kept
 
     async def apply(self, event: Event, budgets: Sequence[str] = (), *, timeout: float | None = None) -> bool:
@@ -191,40 +185,64 @@ class RedisStore:
     # --- Reading
 
     async def _read(
-        self, user: str, schema: Schema, budgets: tuple[str, ...], own: str, due: float, *more: Command
-    ) -> tuple[Facts, list[Any]]:
-        """The facts, and the answers to `more`."""
-        turn = self._turn or self._new_turn()
-        turn.count(budgets)
-        version = self._version
-        asked = self._questions.about(user, version)
-        history, fresh, *rest = answers = await self._wire.ask(*asked, *more, due=due)
-        if not turn.has(budgets):  # as on a cluster: another node has not told yet
-            await turn.arrive(budgets, due)
+        self,
+        user: str,
+        schema: Schema,
+        budgets: tuple[str, ...],
+        own: str,
+        due: float,
+        more: tuple[Command, ...] = (),
+        told: list[Any] | None = None,
+    ) -> Facts:
+        """The facts; `told` takes the answers to `more`. StoreDown for whatever goes wrong, nonsense included."""
+        try:
+            turn, version = self._turn or self._new_turn(budgets), self._version
+            if budgets not in turn.counted:
+                turn.count(budgets)
+            answers = await self._wire.ask(*self._questions.about(user, version), *more, due=due)
+            shared = turn.told.get(budgets) or await turn.arrive(budgets, due)
+            if isinstance(answers[0], Exception):
+                self._check(answers, turn)
+            if told is not None:
+                told += answers[-len(more) :]
+            packed = answers[2] if version is not None else None
+            if turn.asks_version:
+                version, packed = await self._current(turn, user, version, packed, due)
+            return facts(version, packed, answers[0], answers[1], shared, schema, own)
+        except StoreDown:
+            raise
+        except Exception as error:
+            raise self._down(error) from error
+
+    def _check(self, answers: Sequence[Any], turn: Turn) -> None:
+        """Raises StoreDown where nothing at all could be read, or nothing of this user in time."""
+        history = answers[0]
         if all(isinstance(answer, Exception) for answer in answers) and turn.is_down:
             if isinstance(history, TimeoutError):
                 raise TooSlow(str(history))
             if not self._wire.has_others:
                 raise self._down(history) from history
-        packed = rest.pop(0) if version is not None else None
-        if turn.asks_version:
-            current = turn.version()
-            if isinstance(current, Exception):  # the version that was current holds; without one, nothing is known
-                packed = current if version is None else packed
-            else:
-                self._version, self._refreshed = current, monotonic()
-                if current != version:
-                    # What was read may belong to a version that is gone by now: read again, from the one that counts.
-                    version, packed = current, None
-                    if current is not None:
-                        (packed,) = await self._wire.ask(self._questions.vector(user, current), due=due)
-        found = Found(version, packed, history, fresh)
-        return facts(found, turn.killed(), turn.budgets(budgets), schema, own), rest
 
-    def _new_turn(self) -> Turn:
+    async def _current(
+        self, turn: Turn, user: str, version: Version | None, packed: Any, due: float
+    ) -> tuple[Version | None, Any]:
+        """The version that counts, and the user's vector in it; `packed` is that of `version`."""
+        current = turn.version()
+        if isinstance(current, Exception):  # the version that was current holds; without one, nothing is known
+            return version, current if version is None else packed
+        self._refreshed = monotonic()
+        if current == version:
+            return version, packed
+        # What was read may belong to a version that is gone by now: read again, from the one that counts.
+        self._version, packed = current, None
+        if current is not None:
+            (packed,) = await self._wire.ask(self._questions.vector(user, current), due=due)
+        return current, packed
+
+    def _new_turn(self, budgets: tuple[str, ...]) -> Turn:
         is_old = self._refreshed is None or monotonic() - self._refreshed >= self._refresh_seconds
         at = self._clock() if self._clock else time.time()
-        self._turn = Turn(self._wire, self._questions, at, self._due(), asks_version=is_old)
+        self._turn = Turn(self._wire, self._questions, at, self._due(), budgets, asks_version=is_old)
         asyncio.get_running_loop().call_soon(self._end_turn)
         return self._turn
 

@@ -10,9 +10,9 @@ from contextlib import suppress
 from math import inf
 from random import uniform
 from time import monotonic
-from typing import Any
 
-from stores.online.connection import Asked, Connection
+from stores.online.asked import Asked
+from stores.online.connection import Connection
 from stores.online.door import Door
 from stores.online.wire import Command
 
@@ -51,24 +51,22 @@ class Server:
     def is_down(self) -> bool:
         return self._why is not None
 
-    def ask(self, *commands: Command, due: float) -> "asyncio.Future[list[Any]]":
+    def ask(self, *commands: Command, due: float) -> Asked:
         if self._loop is None:
             self._begin()
-        answers = self._loop.create_future()
-        asked = Asked(b"".join(commands), len(commands), due, answers)
-        inside = self._inside
+        asked, inside = Asked(self._loop, b"".join(commands), len(commands), due), self._inside
         if inside is None and self._why is not None:
             asked.fail(self._why)
-            return answers
+            return asked
         if len(self._asked) >= MOST_ASKED or (inside and (inside.is_full or len(inside.waiting) >= MOST_ASKED)):
             asked.fail(ConnectionRefusedError("too much is waiting for its answers"))
-            return answers
+            return asked
         if not self._asked:
             self._loop.call_soon(self._send)
         self._asked.append(asked)
         if due < self._wakes:
             self._wake_at(due)
-        return answers
+        return asked
 
     async def close(self) -> None:
         """Whoever still waits learns that it is closed."""
@@ -89,7 +87,7 @@ class Server:
         if self._inside is None or not self._asked:
             return
         asked, self._asked = self._asked, []
-        self._inside.send([one for one in asked if not one.answers.done()])
+        self._inside.send([one for one in asked if not one.done()])
 
     def _go_down(self, why: Exception) -> None:
         self._inside, self._why = None, why
@@ -150,7 +148,7 @@ class Server:
         for one in [*(inside.waiting if inside else ()), *self._asked]:
             if one.due <= now:
                 one.fail(TimeoutError("no answer in time"))
-            elif not one.answers.done():
+            elif not one.done():
                 nearest = min(nearest, one.due)
         if inside is not None and inside.waiting:
             silent_at = inside.quiet_since + self._patience

@@ -6,12 +6,14 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
+from stores.online.asked import Asked
 from stores.online.layout import Pointer, Version
 from stores.online.questions import Questions
-from stores.online.reading import Part, budgets_part, killed_part
-from stores.online.wire import Wire
+from stores.online.reading import Shared, budgets_part, killed_part, shared
+from stores.online.wire import Command, Wire
 
 Budgets = tuple[str, ...]
+Answers = Asked | asyncio.Future[list[Any]]
 
 
 class Turn:
@@ -19,56 +21,53 @@ class Turn:
 
     `at`: the moment for which leases are counted, in epoch seconds. `due`: until when answers may come. They are asked
     for before those who share them ask anything else, so that on one server these have them when their own arrive.
+    `budgets`: those of the first who shares them.
     """
 
-    def __init__(self, wire: Wire, questions: Questions, at: float, due: float, *, asks_version: bool) -> None:
+    def __init__(
+        self, wire: Wire, questions: Questions, at: float, due: float, budgets: Budgets, *, asks_version: bool
+    ) -> None:
         self._wire, self._questions, self._at, self._due = wire, questions, at, due
         self.asks_version = asks_version
-        asked = (questions.killed, questions.current) if asks_version else (questions.killed,)
-        self._general = self._ask(asked)
-        self._counters: dict[Budgets, asyncio.Future[list[Any]]] = {}
-        self._killed: Part | None = None
-        self._budgets: dict[Budgets, Part] = {(): Part({})}
+        general: list[Command] = [questions.killed, questions.current] if asks_version else [questions.killed]
+        first = len(general)
+        if wire.is_one_server:  # else a node that is down could keep back what others tell
+            general += questions.counters(budgets, at)
+        self._general = self._ask(*general)
+        self.counted: dict[Budgets, tuple[Answers, int]] = {(): (self._general, first)}
+        """By budgets, where their counters are: from which place on among which answers."""
+        if wire.is_one_server:
+            self.counted[budgets] = self._general, first
+        self.told: dict[Budgets, Shared] = {}
+        """By budgets, what `arrive` made of all answers."""
 
     def count(self, budgets: Budgets) -> None:
-        """Asks for their counters, unless somebody has."""
-        if budgets and budgets not in self._counters:
-            self._counters[budgets] = self._ask(self._questions.counters(budgets, self._at))
+        """Asks for counters that nobody has asked for."""
+        self.counted[budgets] = self._ask(*self._questions.counters(budgets, self._at)), 0
 
-    def has(self, budgets: Budgets) -> bool:
-        """Whether all answers are there."""
-        return self._general.done() and (not budgets or self._counters[budgets].done())
+    async def arrive(self, budgets: Budgets, due: float) -> Shared:
+        """What is off, and what is out of these budgets: all that is told by `due`.
 
-    async def arrive(self, budgets: Budgets, due: float) -> None:
-        """Waits for the answers, but no longer than `due`. Whoever gives up takes nothing from the others."""
-        asked = (self._general, self._counters[budgets]) if budgets else (self._general,)
-        await asyncio.wait(asked, timeout=max(0.0, due - monotonic()))
+        Whoever gives up takes nothing from the others.
+        """
+        counted, first = self.counted[budgets]
+        asked = {self._general, counted}
+        if not all(one.done() for one in asked):  # as on a cluster: another node has not told yet
+            await asyncio.wait(asked, timeout=max(0.0, due - monotonic()))
+        numbers = _told(counted, first, 2 * len(budgets))
+        found = shared(killed_part(self._killed()), budgets_part(budgets, numbers))
+        if all(one.done() for one in asked):
+            self.told[budgets] = found
+        return found
 
     @property
     def is_down(self) -> bool:
         """Whether not even what concerns nobody in particular could be told."""
-        return isinstance(_told(self._general, 1)[0], Exception)
-
-    def killed(self) -> Part:
-        if self._killed is None:
-            part = killed_part(_told(self._general, 1)[0])
-            if not self._general.done():
-                return part
-            self._killed = part
-        return self._killed
-
-    def budgets(self, names: Budgets) -> Part:
-        if names not in self._budgets:
-            asked = self._counters[names]
-            part = budgets_part(names, _told(asked, 2 * len(names)))
-            if not asked.done():
-                return part
-            self._budgets[names] = part
-        return self._budgets[names]
+        return isinstance(self._killed(), Exception)
 
     def version(self) -> Version | Exception | None:
         """The version that is current, or why that can't be told."""
-        pointer = _told(self._general, 2)[1]
+        (pointer,) = _told(self._general, 1, 1)
         if not isinstance(pointer, bytes):
             return pointer
         try:
@@ -76,9 +75,13 @@ class Turn:
         except ValueError:
             return ResponseError("WRONGTYPE the pointer can't be read")
 
-    def _ask(self, commands: Any) -> "asyncio.Future[list[Any]]":
-        return asyncio.ensure_future(self._wire.ask(*commands, due=self._due))
+    def _killed(self) -> Any:
+        return _told(self._general, 0, 1)[0]
+
+    def _ask(self, *commands: Command) -> Answers:
+        asked = self._wire.ask(*commands, due=self._due)
+        return asked if isinstance(asked, Asked) else asyncio.ensure_future(asked)
 
 
-def _told(asked: "asyncio.Future[list[Any]]", count: int) -> list[Any]:
-    return asked.result() if asked.done() else [TimeoutError("no answer in time")] * count
+def _told(asked: Answers, first: int, count: int) -> list[Any]:
+    return asked.result()[first : first + count] if asked.done() else [TimeoutError("no answer in time")] * count
