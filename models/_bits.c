@@ -22,7 +22,7 @@
 #define FOR_EACH_PROCESSOR
 #endif
 
-#define VERSION 1 /* of what Python and this ask of one another: models/by_c.py has the same */
+#define VERSION 2 /* of what Python and this ask of one another: models/by_c.py has the same */
 #define LINE 16 /* words ANDed at a time: a cache line of them */
 typedef uint32_t Line __attribute__((vector_size(4 * LINE)));
 #define TOGETHER 4 /* offers summed side by side, as their additions need not wait for one another */
@@ -188,11 +188,10 @@ static void *lines(Py_ssize_t size, void **memory)
     return *memory ? (void *)(((uintptr_t)*memory + 63) & ~(uintptr_t)63) : PyErr_NoMemory();
 }
 
-/* Memory for one call, and the numbers of the offers (or forests) asked: a tuple, as a number's own __index__ could
- * change a list. */
-static int scratch_for(const Masks *self, PyObject *asked, Scratch *scratch)
+/* Memory for one call about `count` offers or forests. */
+static int allocate(const Masks *self, Py_ssize_t count, Scratch *scratch)
 {
-    const Py_ssize_t row = self->stride * sizeof(uint32_t), count = PyTuple_GET_SIZE(asked);
+    const Py_ssize_t row = self->stride * sizeof(uint32_t);
     const Py_ssize_t crossed = self->n_crossings ? TOGETHER * row : 0;
     char *at = lines(row + crossed + (self->n_context + self->width + 2 * count) * 8, &scratch->memory);
     if (!at) return -1;
@@ -202,7 +201,15 @@ static int scratch_for(const Masks *self, PyObject *asked, Scratch *scratch)
     scratch->context = (double *)(at += self->n_context * 8);
     scratch->sums = (double *)(at += self->width * 8);
     scratch->asked = (int64_t *)(at + count * 8);
-    const Py_ssize_t choice = self->forests == 1 ? self->n_offers : self->forests;
+    return 0;
+}
+
+/* The same, and the numbers of the offers (or forests) asked: a tuple, as a number's own __index__ could change a
+ * list. */
+static int scratch_for(const Masks *self, PyObject *asked, Scratch *scratch)
+{
+    const Py_ssize_t count = PyTuple_GET_SIZE(asked), choice = self->forests == 1 ? self->n_offers : self->forests;
+    if (allocate(self, count, scratch) < 0) return -1;
     for (Py_ssize_t k = 0; k < count; k++) {
         scratch->asked[k] = PyNumber_AsSsize_t(PyTuple_GET_ITEM(asked, k), PyExc_IndexError);
         if (scratch->asked[k] < 0 || scratch->asked[k] >= choice) {
@@ -259,6 +266,26 @@ static PyObject *masks_scores(PyObject *object, PyObject *const *args, Py_ssize_
     PyMem_Free(scratch.memory);
     Py_XDECREF(asked);
     return out;
+}
+
+static PyTypeObject MasksType;
+
+/* What models/_score.c asks, by a capsule: the sums of some offers of one forest for a row of `width` doubles. Checks all
+ * that it is given. -1 for an error. */
+static int sums_of(PyObject *object, const double *context, Py_ssize_t width, const int64_t *asked, Py_ssize_t count,
+                   double *sums)
+{
+    if (!Py_IS_TYPE(object, &MasksType)) return PyErr_SetString(PyExc_TypeError, "these are no masks"), -1;
+    const Masks *self = (const Masks *)object;
+    int fits = self->forests == 1 && width == self->width;
+    for (Py_ssize_t k = 0; k < count; k++) fits &= asked[k] >= 0 && asked[k] < self->n_offers;
+    if (!fits) return PyErr_SetString(PyExc_ValueError, "the masks are of other columns or offers"), -1;
+    Scratch scratch = {0};
+    if (allocate(self, count, &scratch) < 0) return -1;
+    memcpy(scratch.asked, asked, count * sizeof(int64_t));
+    score(self, context, &scratch, count, sums);
+    PyMem_Free(scratch.memory);
+    return 0;
 }
 
 /* matrix(contexts: (n, width) doubles, asked: sequence of numbers, out: (n, len(asked)) doubles to write) */
@@ -429,9 +456,11 @@ static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_bits", "Scoring by 
 PyMODINIT_FUNC PyInit__bits(void)
 {
     if (PyType_Ready(&MasksType) < 0) return NULL;
-    PyObject *made = PyModule_Create(&module);
-    if (made && (PyModule_AddObjectRef(made, "Masks", (PyObject *)&MasksType) < 0 ||
+    PyObject *made = PyModule_Create(&module), *capsule = PyCapsule_New((void *)sums_of, "models._bits.sums", NULL);
+    if (made && (!capsule || PyModule_AddObjectRef(made, "Masks", (PyObject *)&MasksType) < 0 ||
+                 PyModule_AddObjectRef(made, "sums", capsule) < 0 ||
                  PyModule_AddIntConstant(made, "VERSION", VERSION) < 0))
         Py_CLEAR(made);
+    Py_XDECREF(capsule);
     return made;
 }

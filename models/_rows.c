@@ -10,7 +10,7 @@
 #include <math.h>
 #include <string.h>
 
-#define VERSION 1 /* of what Python and this ask of one another: models/by_c.py has the same */
+#define VERSION 2 /* of what Python and this ask of one another: models/by_c.py has the same */
 
 enum { NUMBER, BOOL, ENUM, SET };
 
@@ -110,6 +110,19 @@ static int fill(const Packer *self, PyObject *known, PyObject *surface, double *
     PyObject *place = PyDict_GetItemWithError(self->surfaces, surface);
     if (place) row[PyLong_AsSsize_t(place)] = 1.0;
     return PyErr_Occurred() ? -1 : 0;
+}
+
+static PyTypeObject PackerType;
+
+/* What models/_score.c asks, by a capsule: the row of a packer, written to where `width` doubles have room. -1 for an
+ * error. */
+static int row_of(PyObject *object, PyObject *known, PyObject *surface, double *row, Py_ssize_t width)
+{
+    if (!Py_IS_TYPE(object, &PackerType)) return PyErr_SetString(PyExc_TypeError, "this is no packer"), -1;
+    const Packer *self = (const Packer *)object;
+    if (!PyDict_Check(known) || width != self->width)
+        return PyErr_SetString(PyExc_ValueError, "the row is of other columns"), -1;
+    return fill(self, known, surface, row);
 }
 
 /* packer(known: mapping, surface: str) -> bytes of doubles */
@@ -226,7 +239,7 @@ static PyTypeObject PackerType = {
 
 /* --- From log-odds to probabilities ------------------------------------------------------------------------------- */
 
-/* What models.calibration.Platt makes of one, and then models.artifact.Model of its mean. */
+/* What models.calibration.Platt makes of one, and then models.model.Model of its mean. */
 static double blended(double raw, double mean, double slope, double intercept, double weight)
 {
     const double odds = slope * raw + intercept;
@@ -265,11 +278,21 @@ static PyMethodDef functions[] = {
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_rows", "The two ends of a score.", -1, functions};
 
+static int add_capsule(PyObject *made, const char *path, void *function)
+{
+    PyObject *capsule = PyCapsule_New(function, path, NULL);
+    const int failed = !capsule || PyModule_AddObjectRef(made, strrchr(path, '.') + 1, capsule) < 0;
+    Py_XDECREF(capsule);
+    return failed;
+}
+
 PyMODINIT_FUNC PyInit__rows(void)
 {
     if (PyType_Ready(&PackerType) < 0) return NULL;
     PyObject *made = PyModule_Create(&module);
     if (made && (PyModule_AddObjectRef(made, "Packer", (PyObject *)&PackerType) < 0 ||
+                 add_capsule(made, "models._rows.row", (void *)row_of) ||
+                 add_capsule(made, "models._rows.blended", (void *)blended) ||
                  PyModule_AddIntConstant(made, "VERSION", VERSION) < 0))
         Py_CLEAR(made);
     return made;

@@ -1,4 +1,6 @@
-"""Scoring by the C extensions: with tables of masks (`_bits.c`), and what comes before and after them (`_rows.c`)."""
+"""Scoring by the C extensions: with tables of masks (`_bits.c`), what comes before and after them (`_rows.c`), and all
+of it in one call (`_score.c`).
+"""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -8,12 +10,15 @@ import numpy as np
 
 from decisioning.catalog import FeatureType
 from decisioning.domain import Value
+from decisioning.native import native
 from models.calibration import Platt
 from models.encoding import Encoding, encoder, feature_columns
 from models.masks import Column, Parts
 
-VERSION = 1
+VERSION = 2
 """Of what Python and the extensions ask of one another: both have the same."""
+SCORE_VERSION = 1
+"""The same of `_score.c`, which rests on the other two."""
 
 try:
     from models import _bits, _rows
@@ -34,14 +39,14 @@ class ByC:
 
     def __init__(self, parts: Parts) -> None:
         """Raises ValueError for tables that don't fit together: the extension believes nothing that it is told."""
-        self._masks = _bits.Masks(**arguments(parts))
-        self.scores = self._masks.scores
+        self.masks = _bits.Masks(**arguments(parts))
+        self.scores = self.masks.scores
 
     def matrix(self, contexts: np.ndarray, asked: Sequence[int]) -> np.ndarray:
         """(n, context columns) → (n, len(asked)) float64."""
         out = np.empty((len(contexts), len(asked)))
         if out.size:
-            self._masks.matrix(np.ascontiguousarray(contexts, np.float64), list(asked), out)
+            self.masks.matrix(np.ascontiguousarray(contexts, np.float64), list(asked), out)
         return out
 
 
@@ -90,6 +95,31 @@ def packer(encoding: Encoding) -> Callable[[Mapping[str, Value], str], bytes]:
 def blend(raw: list[float], means: list[float], platt: Platt, shrinkage: float) -> list[float]:
     """`Model.blend` with a Platt calibration."""
     return _rows.blend(raw, means, platt.slope, platt.intercept, shrinkage)
+
+
+Ask = Callable[[Mapping[str, Value], str, Sequence[str]], list[float] | None]
+"""(what is known, surface, offers) → p_convert; None where the model doesn't know the surface or an offer."""
+
+
+def asker(
+    encoding: Encoding, masks: object, means: Mapping[str, Mapping[str, float]], platt: Platt, shrinkage: float
+) -> Ask | None:
+    """All of a score in one call: row, masks, `blend`. `means`: surface → offer → rate, of all in the encoding."""
+    found = native("models._score", SCORE_VERSION)
+    if found is None:
+        return None
+    made = found.Asker(
+        packer=packer(encoding),
+        masks=masks,
+        width=len(encoding.context_columns),
+        offers=dict(encoding.index),
+        surfaces={name: place for place, name in enumerate(encoding.surfaces)},
+        means=_bytes([[means[name][offer] for offer in encoding.index] for name in encoding.surfaces], np.float64),
+        slope=platt.slope,
+        intercept=platt.intercept,
+        weight=shrinkage,
+    )
+    return made.ask  # type: ignore[no-any-return]
 
 
 def extension() -> ModuleType:

@@ -13,7 +13,7 @@ from decisioning.domain import NOTHING, Scores, Value
 from models import by_c
 from models.calibration import Calibration, Platt
 from models.encoding import Encoding
-from models.predictors import Predictor
+from models.predictors import Predictor, Trees
 from models.scorer import C, Way
 
 
@@ -83,8 +83,13 @@ class Model:
         """Personal scores in the order of `offers`; an offer unknown to the model has its group's rate."""
         if self.shrinkage == 0.0:
             return self.prior(surface, offers)
-        asked = self._asked(offers)
-        return self._scores(offers, self._blend(self._raw(features, surface, asked), self._means(surface, asked)))
+        asked = self._asked(offers) if self.uplift else offers
+        p = self._ask(features, surface, asked) if self._ask is not None else None
+        if p is None:
+            p = self._blend(self._raw(features, surface, asked), self._means(surface, asked))
+        elif self._is_plain:  # what the asker knows of is not NOTHING
+            return Scores(p, p)
+        return self._scores(offers, p)
 
     def prior(self, surface: str, offers: Sequence[str]) -> Scores:
         """Each offer's mean, the same for every user."""
@@ -117,6 +122,19 @@ class Model:
             found = dict.fromkeys(asked, math.nan) | (self.raw(features, surface, known) if known else {})
             return [found[name] for name in asked]
         return self.predictor.raw(self._context(features, surface), rows)
+
+    @cached_property
+    def _ask(self) -> by_c.Ask | None:
+        """`_blend` of `_raw` and `_means` in one call, where there is a way; it gives None for what it doesn't know."""
+        predictor, platt = self.predictor, self.calibration
+        if not isinstance(predictor, Trees) or predictor.masks is None or not isinstance(platt, Platt):
+            return None
+        return by_c.asker(self.encoding, predictor.masks, self._known_means, platt, self.shrinkage)
+
+    @cached_property
+    def _is_plain(self) -> bool:
+        """Whether effects are the probabilities themselves, as there is no NOTHING among what it was trained on."""
+        return not self.uplift and NOTHING not in self.encoding.index
 
     @cached_property
     def _context(self) -> Callable[[Mapping[str, Value], str], Sequence[float]]:

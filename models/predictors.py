@@ -116,6 +116,7 @@ class Trees:
             parse(text), len(encoding.context_columns), encoding.offer_matrix, encoding.crossings, way
         )
         self.way, self.raw, self.matrix = self._scorer.way, self._scorer.raw, self._scorer.matrix
+        self.masks = self._scorer.masks
 
     def exact(self, contexts: np.ndarray, offers: Sequence[int]) -> np.ndarray:
         return self.matrix(contexts, offers)

@@ -69,6 +69,8 @@ class TreeScorer:
         self.way = way or fastest()
         self._engine = _engine(self.way, Parts.of(masks, context_columns, offers, crossings))
         self.raw = self._engine.scores
+        self.masks = self._engine.masks if isinstance(self._engine, ByC) else None
+        """The extension's own object, where it scores."""
 
     def matrix(self, contexts: np.ndarray, offers: Sequence[int]) -> np.ndarray:
         """The raw scores of some offers for many context rows: (n, context columns) → (n, len(offers)) float64."""
