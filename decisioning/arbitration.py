@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from math import isfinite
-from operator import mul
 from typing import TypeVar
 
 import numpy as np
@@ -13,6 +12,7 @@ from decisioning.catalog import Surface
 from decisioning.domain import NOTHING, Scorer, Value, record
 from decisioning.factors import Factors
 from decisioning.identity import tie_break
+from decisioning.passes import best, weigh
 from decisioning.plan import Left, SurfacePlan
 
 Number = TypeVar("Number", float, NDArray[np.float64])
@@ -57,7 +57,7 @@ def arbitrate(
     """
     offers = plan.offers_of(left)
     p_convert, effect, labels = _scored(plan, offers, scorers, values, personal)
-    scores = list(map(mul, effect, offers.of(factors.worth)))  # `score`, of each
+    scores = weigh(effect, factors.worth, offers.flags)  # `score`, of each
     least_p, least_score = plan.surface.min_p_convert, factors.min_score
     below: dict[str, tuple[float, float]] = {}
     if least_p is not None or least_score is not None:
@@ -120,12 +120,8 @@ def choice(ranking: Ranking, surface: Surface, user: str, release: str) -> str:
     names, scores = ranking.left.names, ranking.scores
     if not names:
         return NOTHING
-    if ranking.factors.one_class:  # no need to put all in order
-        best = max(scores)
-        if best <= 0 and surface.allow_nothing:
-            return NOTHING
-        if scores.count(best) == 1:
-            return names[scores.index(best)]
+    if ranking.factors.one_class and (place := best(scores)) >= 0:  # no need to put all in order
+        return NOTHING if scores[place] <= 0 and surface.allow_nothing else names[place]
     first = next((p for p in order(ranking, user, release) if scores[p] > 0 or not surface.allow_nothing), None)
     return NOTHING if first is None else names[first]
 

@@ -3,13 +3,15 @@
 The hash is the one that Spotify's Confidence publishes, so that its tools can recompute our assignments.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 
 import mmh3
 
 from decisioning.catalog import Ablations, Catalog, Experiment, Factor, Holdout
+from decisioning.knowledge import VERSION
+from decisioning.native import native
 
 BUCKETS = 1_000_000
 
@@ -18,9 +20,15 @@ ABLATION = "ablation"
 
 
 def bucket(salt: str, user: str, buckets: int = BUCKETS) -> int:
-    """A user's bucket in [0, buckets): MurmurHash3 x64_128 of `salt|user`, its low 64 bits shifted right by 4."""
-    low: int = mmh3.hash64(f"{salt}|{user}", 0, True, False)[0]
+    """A user's bucket in [0, buckets): MurmurHash3 x64_128 of `salt|user`, its low 64 bits, as a signed number, shifted
+    right by 4.
+    """
+    low: int = mmh3.hash64(f"{salt}|{user}".encode(), signed=True)[0]
     return (low >> 4) % buckets
+
+
+_extension = native("decisioning._user", VERSION)
+_bucket: Callable[[str, str, int], int] = bucket if _extension is None else _extension.bucket
 
 
 def _threshold(percent: float) -> int:
@@ -39,7 +47,7 @@ class Assignment:
         """The holdout that keeps this user on the simple policy here, if any."""
         for holdout, below in self._holdouts:
             here = not holdout.surfaces or surface in holdout.surfaces
-            if here and bucket(holdout.salt, user) < below:
+            if here and _bucket(holdout.salt, user, BUCKETS) < below:
                 return holdout
         return None
 
@@ -50,7 +58,7 @@ class Assignment:
         """
         arms = {}
         if self._ablations:
-            seat = bucket(f"layer:{ABLATION}", user)
+            seat = _bucket(f"layer:{ABLATION}", user, BUCKETS)
             for start, end, arm in self._ablations:
                 if start <= seat < end:
                     arms[ABLATION] = arm
@@ -60,7 +68,7 @@ class Assignment:
                 continue
             found = seats.get(experiment.layer)
             if found is None:
-                found = seats[experiment.layer] = bucket(experiment.layer, user)
+                found = seats[experiment.layer] = _bucket(experiment.layer, user, BUCKETS)
             if experiment.start <= found < experiment.end:
                 drawn = experiment.arm(user)
                 if drawn is not None:
@@ -83,7 +91,7 @@ class _Seats:
 
     def arm(self, user: str) -> str | None:
         """The arm of a user who has a seat."""
-        spot = bucket(self.salt, user)
+        spot = _bucket(self.salt, user, BUCKETS)
         for upper, name in self.arms:
             if spot < upper:
                 return name

@@ -1,10 +1,14 @@
 """From what was read and sent to what is known: freshness, defaults, and the names that the catalog declares."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Set
 from math import inf
 
 from decisioning.catalog import Catalog
 from decisioning.domain import Facts, Request, Value
+from decisioning.native import native
+
+VERSION = 1
+"""Of what Python and the extension `_user.c` ask of one another: both have the same."""
 
 
 class Knowledge:
@@ -23,16 +27,15 @@ class Knowledge:
         A value older than its `max_age` is missing; a missing value takes its default. Of the context, only
         names that the catalog declares `from: context` count: a client can't slip a feature past the rules.
         """
-        context = request.context
-        if not context.keys() <= self._context:
-            context = {name: value for name, value in context.items() if name in self._context}
-        known = {**self._defaults, **facts.features, **context}
-        if request.now - _oldest(facts) > self._freshest:
+        known = _merge(self._defaults, facts.features, request.context, self._context)
+        if known is None:
+            known = merged(self._defaults, facts.features, request.context, self._context)
+        as_of = facts.as_of
+        if request.now - (_oldest(facts) if as_of is None else as_of) > self._freshest:
             for name in self._stale(request.now, facts):
-                known[name] = None
-        if None in known.values():
-            known = {name: self._defaults.get(name) if value is None else value for name, value in known.items()}
-            known = {name: value for name, value in known.items() if value is not None}
+                known.pop(name, None)
+                if name in self._defaults:
+                    known[name] = self._defaults[name]
         return known
 
     def is_stale(self, facts: Facts, now: float) -> bool:
@@ -48,3 +51,23 @@ class Knowledge:
 
 def _oldest(facts: Facts) -> float:
     return facts.as_of if facts.as_of is not None else min(facts.fresh.values(), default=inf)
+
+
+def merged(
+    defaults: Mapping[str, Value], features: Mapping[str, Value], context: Mapping[str, Value], allowed: Set[str]
+) -> dict[str, Value]:
+    """The context's values before the features', and those before the defaults, which also stand in for None."""
+    if not context.keys() <= allowed:
+        context = {name: value for name, value in context.items() if name in allowed}
+    known = {**defaults, **features, **context}
+    if None in known.values():
+        known = {name: defaults.get(name) if value is None else value for name, value in known.items()}
+        known = {name: value for name, value in known.items() if value is not None}
+    return known
+
+
+_Merge = Callable[[Mapping[str, Value], Mapping[str, Value], Mapping[str, Value], Set[str]], dict[str, Value] | None]
+
+_extension = native("decisioning._user", VERSION)
+_merge: _Merge = merged if _extension is None else _extension.merge
+"""`merged`; the extension gives None for what is not as usual: a None, names that are not allowed, other mappings."""

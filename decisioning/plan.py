@@ -14,10 +14,9 @@ from decisioning.domain import DECISION, Facts, Place, Request, Stage, Value, re
 from decisioning.factors import SurfaceFactors
 from decisioning.index import build_index
 from decisioning.limits import Drop, Limits
+from decisioning.passes import pick
 from decisioning.slate import Slots
 from decisioning.timeline import Timeline
-
-_DIGITS = bytes.maketrans(b"01", b"\0\1")
 
 T = TypeVar("T")
 
@@ -152,8 +151,7 @@ class SurfacePlan:
 
     def offers_of(self, left: int) -> Left:
         """The offers of a bit set."""
-        flags = bin(left)[:1:-1].encode().translate(_DIGITS)  # "0b1011" → 1, 1, 0, 1
-        return Left(flags, tuple(compress(self._names, flags)))
+        return Left(*pick(left, self._names))
 
     def priors(self, names: Iterable[str]) -> list[float]:
         """The p_convert that the catalog itself assumes of some offers."""

@@ -70,7 +70,7 @@ class Model:
     """Offer → group for offers that came after the training; not stored."""
     golden: tuple[Golden, ...] = ()
 
-    @property
+    @cached_property
     def label(self) -> str:
         return f"{self.name}/{self.version}"
 

@@ -39,7 +39,7 @@ ALWAYS = [
         "thresholds look at scores before levers",
         "arbitration",
         "zip(offers.names, p_convert, scores, strict=True)",
-        "zip(offers.names, p_convert, map(mul, effect, offers.of(factors.net)), strict=True)",
+        "zip(offers.names, p_convert, weigh(effect, factors.net, offers.flags), strict=True)",
         "engine factors",
     ),
     Mutation(
@@ -125,7 +125,7 @@ HEAVY = [
         "now - at > 2 * max_age and",
         "knowledge",
     ),
-    Mutation("a client slips in a feature", "knowledge", "if name in self._context}", "}", "knowledge"),
+    Mutation("a client slips in a feature", "knowledge", "if name in allowed}", "}", "knowledge"),
     Mutation("ties fall by name", "arbitration", "tie_break(user, names[place], release)", "names[place]", "engine"),
     Mutation(
         "the arm hangs on the seat",

@@ -45,7 +45,7 @@ class Zero:
 scorer = ByC(Parts.of(masks_of([parse(sys.stdin.read())], 3), 2, np.zeros((2, 1)), ()))
 for ask in (
     lambda: scorer.scores([0.0, 0.0], numbers),
-    lambda: scorer._masks.matrix(np.zeros((1, 2)), numbers, np.empty((1, 100))),
+    lambda: scorer.masks.matrix(np.zeros((1, 2)), numbers, np.empty((1, 100))),
     lambda: _rows.blend(numbers, [0.0] * 100, 1.0, 0.0, 1.0),
     lambda: _rows.blend([0.0] * 100, numbers, 1.0, 0.0, 1.0),
 ):

@@ -1,0 +1,100 @@
+"""What a ranking does to all offers, what is known of a user, and their buckets: by C as by Python, to the last bit."""
+
+import importlib.util
+import math
+from collections import ChainMap
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from decisioning import experiments, knowledge, passes
+from decisioning.native import missing, native
+
+REASON = missing("decisioning._rank", passes.VERSION) or missing("decisioning._user", knowledge.VERSION)
+pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON)
+
+
+def by_python(name):
+    """A module as it is where no extension is built."""
+    spec = importlib.util.find_spec(name)
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("decisioning.native.native", lambda *_: None)
+        spec.loader.exec_module(module)
+    return module
+
+
+TWIN = by_python("decisioning.passes")
+RANK, USER = native("decisioning._rank", passes.VERSION), native("decisioning._user", knowledge.VERSION)
+BITS = st.integers(0, 2**70) | st.integers(0, 2**9) | st.sampled_from([2**63, 2**63 - 1, 2**64, 2**200 + 1])
+NUMBERS = st.floats() | st.sampled_from([0.0, -0.0, 1.5, 1.5, math.inf, -math.inf])
+ODD = NUMBERS | st.integers(-3, 3) | st.booleans() | st.just(Fraction(1, 3))
+
+
+def told(call, *args):
+    """What a call gives, to the last bit, or the type of what it raises."""
+    try:
+        return repr(call(*args))
+    except (ArithmeticError, TypeError, ValueError) as error:
+        return type(error)
+
+
+@given(BITS, st.integers(0, 80))
+@settings(max_examples=300, deadline=None)
+def test_the_offers_of_a_bit_set_are_the_same(left, offers):
+    names = tuple(f"offer_{n}" for n in range(offers))
+    assert RANK.pick(left, names) == TWIN.pick(left, names)
+
+
+@given(
+    st.lists(ODD, max_size=12), st.lists(ODD, max_size=12).map(tuple), st.lists(st.sampled_from([0, 1]), max_size=14)
+)
+@settings(max_examples=300, deadline=None)
+def test_scores_are_the_same(effect, worth, flags):
+    for sequence in (effect, tuple(effect)):
+        assert told(RANK.weigh, sequence, worth, bytes(flags)) == told(TWIN.weigh, sequence, worth, bytes(flags))
+
+
+@given(st.lists(NUMBERS, max_size=6) | st.lists(ODD, max_size=6) | st.lists(st.sampled_from([1.0, 2.0]), max_size=5))
+@settings(max_examples=400, deadline=None)
+def test_the_one_best_is_the_same(scores):
+    for sequence in (scores, tuple(scores)):
+        assert RANK.best(sequence) == TWIN.best(sequence)
+
+
+@pytest.mark.parametrize("args", [(), (1,), (-1, ()), (-(2**70), ()), (True, ()), ("1", ()), (1, [])])
+def test_what_is_no_bit_set_is_refused(args):
+    with pytest.raises((TypeError, ValueError)):
+        RANK.pick(*args)
+
+
+NAMES = st.sampled_from(["tier", "sessions", "device", "locale", "zone"])
+KNOWN = st.dictionaries(NAMES, st.none() | st.integers(0, 3) | st.text(max_size=2), max_size=5)
+DEFAULTS = st.dictionaries(NAMES, st.integers(0, 3), max_size=3)
+
+
+@given(DEFAULTS, KNOWN, KNOWN, st.frozensets(NAMES))
+@settings(max_examples=300, deadline=None)
+def test_what_is_known_is_the_same_or_left_to_python(defaults, features, context, allowed):
+    before = dict(defaults), dict(features), dict(context)
+    found = USER.merge(defaults, features, context, allowed)
+    usual = None not in [*features.values(), *context.values()] and context.keys() <= allowed
+    assert found is not None or not usual
+    assert found in (None, knowledge.merged(defaults, features, context, allowed))
+    assert (defaults, features, context) == before
+    assert USER.merge(defaults, ChainMap(features), context, allowed) is None
+
+
+@given(st.text(max_size=40), st.text() | st.text(min_size=200, max_size=300), st.integers(1, 2**62))
+@settings(max_examples=400, deadline=None)
+def test_users_fall_into_the_same_buckets(salt, user, buckets):
+    assert told(USER.bucket, salt, user, buckets) == told(experiments.bucket, salt, user, buckets)
+
+
+def test_lone_surrogates_are_refused_alike():
+    assert told(USER.bucket, "salt", "\ud800", 10) == told(experiments.bucket, "salt", "\ud800", 10)
+    for args in (("salt", "user", 0), ("salt", "user", -5), ("salt", "user", 2**70), ("salt", b"user", 1), ("salt",)):
+        with pytest.raises((ValueError, TypeError, OverflowError)):
+            USER.bucket(*args)
