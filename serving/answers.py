@@ -23,16 +23,15 @@ _FIELDS = {
         Field("model", "model", absent=b'"none"'),
     ),
 }
-_by_c = by_c(_FIELDS, texts=(Source,))
-"""All that a DecisionAnswer has of a Decision; None for unusual ones, and for all where the extension is not built."""
+_by_c = by_c(_FIELDS, texts=(Source,), last="expires_at")
+"""Gives the same bytes sooner; None for unusual ones, and for all where the extension is not built."""
 
 
 def encoded(decision: Decision, expires: float, why: Sequence[Reason] | None) -> bytes:
     """A DecisionAnswer. `expires`: epoch seconds. `why`: the reasons, where they were asked for."""
-    most = _by_c(decision) if _by_c is not None and why is None else None
-    if most is None:
-        return _by_msgspec(decision, expires, why)
-    return most[:-1] + _end(expires)
+    if why is None and _by_c is not None and (found := _by_c(decision, expires)) is not None:
+        return found
+    return _by_msgspec(decision, expires, why)
 
 
 def _by_msgspec(decision: Decision, expires: float, why: Sequence[Reason] | None) -> bytes:
@@ -68,35 +67,8 @@ def _reason(one: Reason) -> ReasonAnswer:
     return ReasonAnswer(one.offer, str(one.stage), one.rule, one.detail, one.where, change)
 
 
-_last = (1.0, 0.0, b"")
-"""The end of the answer that was written last, and the moments from which on and up to which it is that of others."""
-
-
-def _end(expires: float) -> bytes:
-    """The last field of an answer. A busy server writes several within a millisecond."""
-    global _last
-    since, until, end = _last
-    if not since <= expires < until:
-        end = b',"expires_at":"%b"}' % rfc3339(expires).encode()
-        until = (_micros(expires) // 1000 * 1000 + 995) / 1e6  # doubles of that size are fine to 4 microseconds or less
-        _last = expires, until, end
-    return end
-
-
-_second = (0, "1970-01-01T00:00:00")
-"""The whole second that was written last, and its text: a server writes many moments of one second."""
-
-
 def rfc3339(moment: float) -> str:
     """A moment in epoch seconds, to the millisecond, as `datetime.fromtimestamp(moment, UTC)` would have it."""
-    global _second
-    second, micros = divmod(_micros(moment), 1_000_000)
-    known, text = _second
-    if second != known:
-        text = strftime("%Y-%m-%dT%H:%M:%S", gmtime(second))
-        _second = second, text
-    return f"{text}.{micros // 1000:03d}Z"
-
-
-def _micros(moment: float) -> int:
-    return int(moment // 1) * 1_000_000 + round(moment % 1 * 1e6)
+    micros = round(moment % 1 * 1e6)
+    second = int(moment // 1) + micros // 1_000_000
+    return strftime("%Y-%m-%dT%H:%M:%S", gmtime(second)) + f".{micros % 1_000_000 // 1000:03d}Z"

@@ -13,9 +13,9 @@
 
 #include "json_text.h"
 
-#define VERSION 1 /* of what Python and this ask of one another: written.py has the same */
+#define VERSION 2 /* of what Python and this ask of one another: written.py has the same */
 
-enum { DEPTH = 32, FEW = 64, NAMES = 4, KEPT = 1 << 18 };
+enum { DEPTH = 32, FEW = 64, NAMES = 4, AHEAD = 6, KEPT = 1 << 18 };
 
 typedef struct {
     Py_ssize_t slot;  /* where the object holds its reference, in bytes */
@@ -36,6 +36,8 @@ typedef struct {
     Py_ssize_t n_kinds;
     PyObject *texts; /* a tuple of subclasses of str whose instances are written as their text */
     Power *powers;
+    PyObject *last; /* bytes: `,"name":"` of a last field that holds a moment */
+    Second second;
     /* Of the value that is being written: */
     Sheet sheet;
     int depth;
@@ -76,6 +78,7 @@ static int put_tuple(Writer *self, PyObject *tuple)
     int are_names = n >= NAMES && written == 0;
     for (Py_ssize_t i = written; i < n; i++) {
         PyObject *item = PyTuple_GET_ITEM(tuple, i);
+        if (i + AHEAD < n) __builtin_prefetch(PyTuple_GET_ITEM(tuple, i + AHEAD));
         are_names &= PyUnicode_CheckExact(item);
         if (i && put_char(out, ',')) return FAILED;
         const int failed = put(self, item);
@@ -123,7 +126,7 @@ static int put_dict(Writer *self, PyObject *dict)
     if (n == 0) return put_bytes(&self->sheet, "{}", 2);
     if (n > FEW && !(entries = PyMem_Malloc(n * sizeof(Entry)))) return PyErr_NoMemory(), FAILED;
     Entry *entry = entries;
-    for (Py_ssize_t at = 0; entry < entries + n && PyDict_Next(dict, &at, &entry->key, &entry->value);) entry++;
+    for (Py_ssize_t at = 0; entry < entries + n && PyDict_Next(dict, &at, &entry->key, &entry->value);) __builtin_prefetch((entry++)->value);
     const int failed = put_entries(self, entries, entry - entries, "{}");
     if (entries != few) PyMem_Free(entries);
     return failed;
@@ -190,16 +193,31 @@ static int put(Writer *self, PyObject *value)
     return failed;
 }
 
-/* encode(value) -> bytes, or None where msgspec has to */
-static PyObject *writer_encode(PyObject *object, PyObject *value)
+/* Puts a last field into the record that was written. */
+static int put_last(Writer *self, double moment)
+{
+    Sheet *out = &self->sheet;
+    if (out->at[-1] != '}') return UNKNOWN;
+    out->at--;
+    if (put_bytes(out, PyBytes_AS_STRING(self->last), PyBytes_GET_SIZE(self->last))) return FAILED;
+    const int failed = put_moment(out, moment, &self->second);
+    return failed ? failed : put_bytes(out, "\"}", 2);
+}
+
+/* encode(record, moment of its last field) -> bytes, or None where msgspec has to; without a moment, of any value */
+static PyObject *writer_encode(PyObject *object, PyObject *const *args, Py_ssize_t n)
 {
     Writer *self = (Writer *)object;
     Sheet *out = &self->sheet;
+    if (n < 1 || n > 2) return PyErr_Format(PyExc_TypeError, "encode takes a value, and a moment or none");
+    const double moment = n == 2 ? PyFloat_AsDouble(args[1]) : 0.0;
+    if (moment == -1.0 && PyErr_Occurred()) return NULL;
     const int collects = PyGC_Disable(); /* a collection could run Python code, and that come back here */
     out->at = out->start;
     self->depth = 0;
     self->names = NULL;
-    const int failed = put(self, value);
+    int failed = put(self, args[0]);
+    if (!failed && n == 2) failed = put_last(self, moment);
     PyObject *line = failed == FAILED ? NULL
                      : failed         ? Py_NewRef(Py_None)
                                       : PyBytes_FromStringAndSize(out->start, out->at - out->start);
@@ -257,7 +275,7 @@ static int read_kind(PyObject *told, Kind *kind)
     return 0;
 }
 
-static int read_all(Writer *self, PyObject *kinds, PyObject *texts, const Py_buffer *powers)
+static int read_all(Writer *self, PyObject *kinds, PyObject *texts, PyObject *last, const Py_buffer *powers)
 {
     const Py_ssize_t n = PyTuple_GET_SIZE(kinds);
     if (powers->len != POWERS * (Py_ssize_t)sizeof(Power)) return refuse("so many powers are none of ours");
@@ -267,6 +285,8 @@ static int read_all(Writer *self, PyObject *kinds, PyObject *texts, const Py_buf
             return refuse("a text is no str");
     }
     self->texts = Py_NewRef(texts);
+    self->last = Py_NewRef(last);
+    self->second.second = -1;
     self->powers = PyMem_Malloc(powers->len);
     self->kinds = PyMem_Calloc(n + 1, sizeof(Kind));
     if (!self->powers || !self->kinds) return PyErr_NoMemory(), -1;
@@ -279,14 +299,14 @@ static int read_all(Writer *self, PyObject *kinds, PyObject *texts, const Py_buf
 
 static PyObject *writer_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
-    static char *names[] = {"kinds", "texts", "powers", NULL};
-    PyObject *kinds, *texts;
+    static char *names[] = {"kinds", "texts", "last", "powers", NULL};
+    PyObject *kinds, *texts, *last;
     Py_buffer powers = {0};
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O!O!y*", names, &PyTuple_Type, &kinds, &PyTuple_Type, &texts,
-                                     &powers))
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O!O!Sy*", names, &PyTuple_Type, &kinds, &PyTuple_Type, &texts,
+                                     &last, &powers))
         return NULL;
     Writer *self = (Writer *)type->tp_alloc(type, 0);
-    if (self && read_all(self, kinds, texts, &powers) < 0) Py_CLEAR(self);
+    if (self && read_all(self, kinds, texts, last, &powers) < 0) Py_CLEAR(self);
     PyBuffer_Release(&powers);
     return (PyObject *)self;
 }
@@ -303,6 +323,7 @@ static void writer_dealloc(PyObject *object)
         Py_XDECREF(kind->type);
     }
     Py_XDECREF(self->texts);
+    Py_XDECREF(self->last);
     PyMem_Free(self->kinds);
     PyMem_Free(self->powers);
     PyMem_Free(self->sheet.start);
@@ -310,7 +331,8 @@ static void writer_dealloc(PyObject *object)
 }
 
 static PyMethodDef methods[] = {
-    {"encode", writer_encode, METH_O, "The JSON of a value; None where it holds what this doesn't know."},
+    {"encode", (PyCFunction)(void (*)(void))writer_encode, METH_FASTCALL,
+     "The JSON of a value; None where it holds what this doesn't know."},
     {NULL, NULL, 0, NULL}};
 
 static PyTypeObject WriterType = {

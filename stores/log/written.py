@@ -1,13 +1,14 @@
 """Records as JSON by the C extension (`_json.c`), where it is built: byte for byte what msgspec writes."""
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from typing import Protocol
 
 from decisioning.native import native
 
-VERSION = 1
+VERSION = 2
 """Of what Python and the extension ask of one another: both have the same."""
 
 
@@ -23,20 +24,27 @@ class Field:
     """To six places. Only for floats."""
 
 
+class Encode(Protocol):
+    """A value as JSON. With a moment (epoch seconds), of a record that gets it as its last field, in RFC 3339 to the
+    millisecond. None for what the extension doesn't know."""
+
+    def __call__(self, value: object, moment: float = ..., /) -> bytes | None: ...
+
+
 def by_c(
-    kinds: Mapping[type, Sequence[Field]], texts: Sequence[type[StrEnum]] = ()
-) -> Callable[[object], bytes | None] | None:
+    kinds: Mapping[type, Sequence[Field]], texts: Sequence[type[StrEnum]] = (), *, last: str = ""
+) -> Encode | None:
     """Writes objects of some types, each with its fields in their order; None where the extension isn't there.
 
     The types are dataclasses with slots. `texts` are written as their values; floats, ints, bools, str, None, and
-    tuples, dicts and frozensets of what is known, as msgspec does in its deterministic order. It gives None for what
-    holds anything else. Raises ValueError for a field that has no slot.
+    tuples, dicts and frozensets of what is known, as msgspec does in its deterministic order. `last` names the field of
+    the moment. Raises ValueError for a field that has no slot.
     """
     extension = native("stores.log._json", VERSION)
     if extension is None:
         return None
     told = tuple((kind, tuple(_told(number, field) for number, field in enumerate(kinds[kind]))) for kind in kinds)
-    return extension.Writer(told, tuple(texts), _POWERS).encode
+    return extension.Writer(told, tuple(texts), f',"{last}":"'.encode(), _POWERS).encode
 
 
 def whole(*kinds: type) -> dict[type, list[Field]]:

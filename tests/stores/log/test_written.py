@@ -2,6 +2,7 @@
 
 import struct
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 
 import msgspec
@@ -35,6 +36,11 @@ rounded = [Field("left", "left", is_rounded=True), Field("right", "other", absen
 @pytest.fixture(scope="module")
 def write():
     return by_c(whole(Pair), texts=(Colour,))
+
+
+@pytest.fixture(scope="module")
+def write_moment():
+    return by_c(whole(Pair), last="at")
 
 
 any_float = st.floats(allow_nan=True, allow_infinity=True)
@@ -169,6 +175,28 @@ def test_what_it_does_not_know_is_written_or_refused_by_msgspec():
         encode(replace(RECORD, durations={"parse": object()}))
 
 
+@given(st.floats(0, 253_402_300_799) | st.integers(0, 2**40).map(lambda millis: (millis + 0.5) / 1000))
+@example(253_402_300_798.9999)
+@example(1_800_000_000.9999996)
+def test_a_record_may_end_with_a_moment(write_moment, moment):
+    found = write_moment(Pair(1), moment)
+    if found is None:
+        assert moment >= 253_402_300_799
+    else:
+        text = datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        assert found == b'{"left":1,"right":null,"at":"%b"}' % text.encode()
+
+
+@pytest.mark.parametrize("moment", [-1.0, 253_402_300_799.0, float("nan"), float("inf"), -1e300])
+def test_a_moment_of_no_usual_year_is_left_to_others(write_moment, moment):
+    assert write_moment(Pair(1), moment) is None
+    assert write_moment((1, 2), 1.0) is None, "what is no record has no last field"
+    with pytest.raises(TypeError):
+        write_moment(Pair(1), "1")
+    with pytest.raises(TypeError):
+        write_moment()
+
+
 @pytest.mark.parametrize(
     "told",
     [((), (), b"1"), (((Pair,),), (), None), (((Pair, (1,)),), (), None), (((Pair, (("left", b"", 1),)),), (), None)],
@@ -176,6 +204,6 @@ def test_what_it_does_not_know_is_written_or_refused_by_msgspec():
 def test_what_does_not_fit_together_is_refused(told):
     kinds, texts, powers = told
     with pytest.raises((ValueError, TypeError)):
-        native("stores.log._json", written.VERSION).Writer(kinds, texts, powers or written._POWERS)
+        native("stores.log._json", written.VERSION).Writer(kinds, texts, b"", powers or written._POWERS)
     with pytest.raises(ValueError):
         by_c({}, texts=(int,))
