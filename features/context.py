@@ -57,9 +57,10 @@ class ContextReader:
             if known is None:
                 unknown += 1
             elif found is not None:
-                typed, expected, declared = known
-                value = typed(found)
-                if value is None:
+                typed, expected, declared, plain = known
+                if type(found) is plain and (plain is not str or len(found) <= MAX_TEXT):
+                    value = found
+                elif (value := typed(found)) is None:
                     raise ContextError(name, expected)
                 if declared is not None:
                     if isinstance(value, frozenset):
@@ -81,11 +82,16 @@ class _Known(NamedTuple):
     expected: str
     declared: frozenset[str] | None
     """The values that an enum or the members that a set may have."""
+    plain: type | None
+    """A type of which values, and texts that are not too long, are taken as they are."""
+
+
+_PLAIN = {FeatureType.BOOL: bool, FeatureType.FLOAT: float, FeatureType.ENUM: str, FeatureType.TEXT: str}
 
 
 def _known(spec: FeatureSpec) -> _Known:
     declared = frozenset(spec.values) if spec.type in (FeatureType.ENUM, FeatureType.SET) else None
-    return _Known(_TYPED[spec.type], _EXPECTED[spec.type], declared)
+    return _Known(_TYPED[spec.type], _EXPECTED[spec.type], declared, _PLAIN.get(spec.type))
 
 
 # --- A value from JSON as one of a type; None where it is none ---

@@ -5,7 +5,7 @@ from typing import Any
 
 from decisioning.domain import Value
 from features.context import ContextError, ContextReader
-from serving.errors import invalid
+from serving.errors import ApiError, invalid
 
 
 def read_context(reader: ContextReader, sent: Mapping[str, Any]) -> tuple[dict[str, Value], tuple[str, ...]]:
@@ -13,5 +13,10 @@ def read_context(reader: ContextReader, sent: Mapping[str, Any]) -> tuple[dict[s
     try:
         return reader.read(sent)
     except ContextError as error:
-        field = f"context.{error.name}"
-        raise invalid(field, f"The field {field} is wrong: expected {error.expected}.") from None
+        raise wrong(error) from None
+
+
+def wrong(error: ContextError) -> ApiError:
+    """What the client is told of it."""
+    field = f"context.{error.name}"
+    return invalid(field, f"The field {field} is wrong: expected {error.expected}.")

@@ -13,9 +13,10 @@ from decisioning.catalog import Catalog, Surface
 from decisioning.domain import Decision, Facts, Reason, Request, Rung, Source, decided, record
 from decisioning.explain import explain, with_changes
 from decisioning.identity import decision_id, sticky_until, user_key
+from features.context import ContextError
 from serving.access import ANYBODY, Caller
 from serving.answers import encoded
-from serving.context import read_context
+from serving.context import wrong
 from serving.errors import ApiError, invalid
 from serving.pressure import SPARED, rung
 from serving.runtime import Current, Runtime
@@ -194,7 +195,10 @@ def _unfit(catalog: Catalog, surface: Surface | None) -> ApiError:
 def _request(
     runtime: Runtime, current: Current, surface: Surface, sent: DecisionRequest, now: float
 ) -> tuple[Request, tuple[str, ...]]:
-    context, ignored = read_context(current.contexts, sent.context)
+    try:
+        context, ignored = current.contexts.read(sent.context)
+    except ContextError as error:
+        raise wrong(error) from None
     user = user_key(runtime.secret, sent.user_id)
     named = decision_id(user, surface.name, now, surface.sticky, runtime.fresh)
     request = Request(named, user, surface.name, now, context, sent.slots, frozenset(sent.exclude))

@@ -117,7 +117,7 @@ def rung(age: float, budget: float, *, is_read: bool = False) -> Rung:
     A short budget brings the first step forward; where it leaves no time to ask the store, nobody asks. Once the store
     has been read (`is_read`), the fallback would save nothing.
     """
-    if age < min(CACHED_AFTER, budget / 2):
+    if age < CACHED_AFTER and age < budget / 2:
         return Rung.MODEL
     if age > budget - SPARED and not is_read:
         return Rung.FALLBACK

@@ -1,9 +1,10 @@
 """What the models last said of each user on each surface: for the moments in which there is no time to ask them."""
 
-from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+import msgspec
 
 from decisioning.domain import Known, Scorer, Scores, Value
 from decisioning.engine import Release
@@ -13,24 +14,33 @@ MOST = 8192
 MAX_AGE = 900.0
 """Seconds after which scores are forgotten."""
 
-_Said = tuple[str, tuple[str, ...], "array[float]", "array[float]"]
+_Said = tuple[str, tuple[str, ...], tuple[float, ...], tuple[float, ...]]
 """The model's label, the offers, p_convert, and effect where that is something else."""
+_Kept = tuple[float, list[_Said]]
+"""When it was said, in epoch seconds, and all that was."""
 
-_NONE: "array[float]" = array("d")
+
+def _plain(found: Any) -> Any:
+    """What a model's scores may be made of besides lists and floats, such as numpy's."""
+    return list(found) if isinstance(found, Sequence) else found.tolist()
+
+
+_encode = msgspec.msgpack.Encoder(enc_hook=_plain).encode
+_decode = msgspec.msgpack.Decoder(_Kept).decode
 
 
 class ScoreCache:
-    """Of one release in one worker. To keep takes a microsecond or two, to find the same.
+    """Of one release in one worker. To keep takes a microsecond, to find two or three.
 
-    It remembers in two halves: when the younger is full, it becomes the older one, and that is forgotten. Numbers are
-    kept as they lie in memory: as many objects of their own would push what decisions need out of the processor's
-    caches, and to forget a half of them at once would keep requests waiting.
+    It remembers in two halves: when the younger is full, it becomes the older one, and that is forgotten. What is kept
+    is one text of bytes each: objects for all the numbers would push what decisions need out of the processor's caches,
+    and to forget a half of them at once would keep requests waiting.
     """
 
     def __init__(self, most: int = MOST) -> None:
         self._half = most // 2
-        self._young: dict[tuple[str, str], tuple[float, tuple[_Said, ...]]] = {}
-        self._old: dict[tuple[str, str], tuple[float, tuple[_Said, ...]]] = {}
+        self._young: dict[tuple[str, str], bytes] = {}
+        self._old: dict[tuple[str, str], bytes] = {}
         self.said: list[tuple[str, Sequence[str], Scores]] | None = None
         """What models said in the decision that is being made: label, offers, scores. Outside of one, as when one is
         explained, it is None, and what they say is not of interest."""
@@ -49,19 +59,21 @@ class ScoreCache:
             return
         if len(self._young) >= self._half:
             self._old, self._young = self._young, {}
-        self._young[user, surface] = now, tuple([_packed(*one) for one in said])
+        packed = []
+        for label, offers, found in said:
+            p_convert, effect = found.p_convert, found.effect
+            packed.append((label, offers, p_convert, () if effect is p_convert else effect))
+        self._young[user, surface] = _encode((now, packed))
 
     def find(self, user: str, surface: str, now: float) -> Mapping[str, Known]:
         """What the models said of a user, by their labels; empty where nobody remembers."""
-        found = self._young.get((user, surface)) or self._old.get((user, surface))
-        if found is None or not 0.0 <= now - found[0] <= MAX_AGE:
+        kept = self._young.get((user, surface)) or self._old.get((user, surface))
+        if kept is None:
             return {}
-        return {label: Known(offers, tuple(p), tuple(effect)) for label, offers, p, effect in found[1]}
-
-
-def _packed(label: str, offers: Sequence[str], found: Scores) -> _Said:
-    p_convert, effect = found.p_convert, found.effect
-    return label, tuple(offers), array("d", p_convert), _NONE if effect is p_convert else array("d", effect)
+        at, said = _decode(kept)
+        if not 0.0 <= now - at <= MAX_AGE:
+            return {}
+        return {label: Known(offers, p_convert, effect) for label, offers, p_convert, effect in said}
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import asyncio
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -182,6 +183,20 @@ def test_what_is_said_outside_of_a_decision_is_nobodys():
     keep(cache, "bob")
     assert cache.find("ann", "banner", 1.0)["upsell/1"].p_convert == (0.5,)
     assert cache.find("bob", "banner", 1.0) == {}
+
+
+@given(st.lists(st.floats(), min_size=1), st.booleans())
+def test_what_was_said_is_kept_to_the_last_bit_whatever_it_is_made_of(numbers, is_array):
+    cache, scorer = ScoreCache(), SimpleNamespace()
+    said = np.array(numbers) if is_array else [*numbers[:-1], np.float64(numbers[-1])]
+    scorer.score = lambda *_: Scores(tuple(numbers), said)
+    offers = [f"offer{place}" for place in range(len(numbers))]
+    cache.open()
+    Noted(scorer, cache, "upsell/1").score({}, "banner", offers)
+    cache.keep("ann", "banner", 7.0)
+    known = cache.find("ann", "banner", 7.0)["upsell/1"]
+    assert known.offers == tuple(offers)
+    assert np.array(known.p_convert).tobytes() == np.array(known.effect).tobytes() == np.array(numbers).tobytes()
 
 
 def test_it_forgets_what_is_old_and_what_is_too_much():
