@@ -1,5 +1,5 @@
 /* A user's packed events, unpacked: stores/online/layout.py packs them, and its `unpack_history` says what is right. This
- * gives the same for what today's `pack_event` writes, and leaves everything else to it: None is the answer then.
+ * gives the same for what today's `pack_event` writes, and leaves everything else to it (its function is the `twin`).
  *
  * Many events are of few kinds (a type, an offer, a surface), which stand in a row in the bytes: the texts of a kind are
  * made once and shared, so that an event is a number, three pointers, and no more.
@@ -24,6 +24,7 @@ typedef struct {
 typedef struct {
     PyObject_HEAD
     PyTypeObject *event;
+    PyObject *twin, *mark;   /* Python's functions: one for all, and the mark of a decision's id */
     PyObject *shown;         /* a set of types */
     Py_ssize_t at, slots[3]; /* where an event has its parts */
     Kind **kinds;            /* open addressing; the size is a power of two */
@@ -196,14 +197,20 @@ static PyObject *events_of(const Reader *self, const Row *rows, Py_ssize_t n)
     return out;
 }
 
-/* unpack(packed: list, own: the mark of a decision, or None) -> tuple of events, or None */
+/* unpack(packed: list, own: the id of a decision, or nothing) -> tuple of events */
 static PyObject *reader_unpack(PyObject *object, PyObject *const *args, Py_ssize_t n_args)
 {
     Reader *self = (Reader *)object;
-    if (n_args != 2 || !PyList_CheckExact(args[0]))
-        return PyErr_Format(PyExc_TypeError, "unpack takes a list and a mark");
-    const uint64_t own = args[1] == Py_None ? 0 : PyLong_AsUnsignedLongLong(args[1]);
-    if (PyErr_Occurred()) return NULL;
+    if (n_args < 1 || n_args > 2 || !PyList_CheckExact(args[0]) || (n_args == 2 && !PyUnicode_CheckExact(args[1])))
+        return PyErr_Format(PyExc_TypeError, "unpack takes a list and the id of a decision");
+    uint64_t own = 0;
+    const int has_own = n_args == 2 && PyUnicode_GET_LENGTH(args[1]);
+    if (has_own) {
+        PyObject *mark = PyObject_CallOneArg(self->mark, args[1]);
+        own = mark ? PyLong_AsUnsignedLongLong(mark) : 0;
+        Py_XDECREF(mark);
+        if (PyErr_Occurred()) return NULL;
+    }
     const Py_ssize_t n = PyList_GET_SIZE(args[0]);
     Row *rows = PyMem_Malloc((n + 1) * sizeof(Row));
     if (!rows) return PyErr_NoMemory();
@@ -211,15 +218,15 @@ static PyObject *reader_unpack(PyObject *object, PyObject *const *args, Py_ssize
     Py_ssize_t kept = 0;
     for (Py_ssize_t i = 0; state == FINE && i < n && i < PyList_GET_SIZE(args[0]); i++) {
         state = read_row(self, PyList_GET_ITEM(args[0], i), rows + kept);
-        if (state != FINE || (args[1] != Py_None && rows[kept].mark == own && rows[kept].kind->is_shown)) continue;
+        if (state != FINE || (has_own && rows[kept].mark == own && rows[kept].kind->is_shown)) continue;
         rows[kept].place = i;
         is_sorted = is_sorted && (kept == 0 || by_time(rows + kept - 1, rows + kept) < 0);
         kept++;
     }
     if (state == FINE && !is_sorted) qsort(rows, kept, sizeof(Row), by_time);
-    PyObject *out = state == FINE ? events_of(self, rows, kept) : state == UNUSUAL ? Py_NewRef(Py_None) : NULL;
+    PyObject *out = state == FINE ? events_of(self, rows, kept) : NULL;
     PyMem_Free(rows);
-    return out;
+    return state == UNUSUAL ? PyObject_Vectorcall(self->twin, args, n_args, NULL) : out;
 }
 
 /* --- Making one ------------------------------------------------------------------------------------------------------- */
@@ -240,12 +247,14 @@ static PyObject *reader_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNU
 {
     static const char *names[] = {"type", "offer", "surface"};
     PyTypeObject *event;
-    PyObject *shown;
+    PyObject *twin, *mark, *shown;
     Py_ssize_t limit;
-    if (!PyArg_ParseTuple(args, "O!O!n", &PyType_Type, &event, &PyFrozenSet_Type, &shown, &limit)) return NULL;
+    if (!PyArg_ParseTuple(args, "OOO!O!n", &twin, &mark, &PyType_Type, &event, &PyFrozenSet_Type, &shown, &limit))
+        return NULL;
     Reader *self = (Reader *)type->tp_alloc(type, 0);
     if (!self) return NULL;
     self->event = (PyTypeObject *)Py_NewRef(event), self->shown = Py_NewRef(shown), self->limit = limit;
+    self->twin = Py_NewRef(twin), self->mark = Py_NewRef(mark);
     self->size = 16;
     if (!(self->kinds = PyMem_Calloc(self->size, sizeof(Kind *)))) PyErr_NoMemory();
     self->at = PyErr_Occurred() ? FAILED : offset_of(event, "at");
@@ -260,13 +269,12 @@ static void reader_dealloc(PyObject *object)
     for (Py_ssize_t i = 0; self->kinds && i < self->size; i++)
         if (self->kinds[i]) let_go(self->kinds[i]);
     PyMem_Free(self->kinds);
-    Py_XDECREF(self->event);
-    Py_XDECREF(self->shown);
+    Py_XDECREF(self->event), Py_XDECREF(self->shown), Py_XDECREF(self->twin), Py_XDECREF(self->mark);
     Py_TYPE(object)->tp_free(object);
 }
 
 static PyMethodDef methods[] = {
-    {"unpack", (PyCFunction)(void (*)(void))reader_unpack, METH_FASTCALL, "Events, oldest first; None if unusual."},
+    {"unpack", (PyCFunction)(void (*)(void))reader_unpack, METH_FASTCALL, "Events, oldest first."},
     {NULL, NULL, 0, NULL}};
 
 static PyTypeObject ReaderType = {

@@ -7,14 +7,15 @@ import msgspec
 from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError, ResponseError
 
 from decisioning.domain import Facts, record
-from features.schema import Schema
+from features.schema import TAG_BYTES, Schema
 from stores.online.fresh import CORRUPT_FRESH, freshen, unpack_fresh
-from stores.online.layout import Version, unpack_history, unpack_vector
+from stores.online.layout import Version, unpack_history
 from stores.online.port import (
     CORRUPT,
     CORRUPT_BUDGET,
     CORRUPT_HISTORY,
     CORRUPT_KILLED,
+    OTHER_SCHEMA,
     UNKNOWN_USER,
     UNPUBLISHED,
     unread,
@@ -69,8 +70,12 @@ def facts(
     for an unknown user; `history`, its events as a list of bytes; `fresh`, names and packed values in turns.
     """
     as_of = version.as_of if version else None
-    if isinstance(packed, bytes):
-        (features, wrong), missing = unpack_vector(packed, schema), _NOTHING
+    if isinstance(packed, bytes) and packed.startswith(schema.tag):
+        missing, wrong = _NOTHING, ()
+        try:
+            features = schema.unpack(packed, TAG_BYTES)
+        except (ValueError, IndexError):
+            features, wrong = {}, (CORRUPT,)
     else:
         features, missing, wrong = _no_features(packed, version)
     past, lost, damage = _history(history, own)
@@ -140,6 +145,8 @@ def _failed(answer: Any, name: str, corrupt: str, value: Any, loses: bool = Fals
 
 
 def _no_features(answer: Any, version: Version | None) -> Part:
+    if isinstance(answer, bytes):
+        return {}, _NOTHING, (OTHER_SCHEMA,)
     if answer is None:
         return {}, _NOTHING, (UNKNOWN_USER if version else UNPUBLISHED,)
     return _failed(answer, "features", CORRUPT, {})

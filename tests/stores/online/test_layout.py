@@ -30,7 +30,7 @@ def test_events_come_back_by_time_and_without_what_the_decision_itself_showed(ev
 def test_events_with_fewer_or_more_parts_than_today_are_read_in_their_place_among_the_others():
     today = Event("e", "click", "d", "annual", "u", "home", 2.0)
     others = [(3.0, "impression", "duo", "home"), (1, "convert", "duo", "home", 7, "something new")]
-    found = unpack_history([*map(msgspec.msgpack.encode, others), pack_event(today)], own="d")
+    found = unpack_history([*map(msgspec.msgpack.encode, others), pack_event(today)], "d")
     assert found == (
         HistoryEvent("convert", "duo", "home", 1.0),
         HistoryEvent("click", "annual", "home", 2.0),
