@@ -12,7 +12,7 @@
 #include <string.h>
 #include <structmember.h>
 
-#define VERSION 1 /* of what Python and this ask of one another: stores/online/layout.py has the same */
+#define VERSION 2 /* of what Python and this ask of one another: stores/online/layout.py has the same */
 
 typedef struct {
     PyObject *text[3]; /* type, offer, surface */

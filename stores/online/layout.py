@@ -191,7 +191,7 @@ def _unpack_history(packed: list[bytes], own: str = "") -> tuple[HistoryEvent, .
 _SHOWN = frozenset({str(EventType.IMPRESSION), DECISION})
 KINDS_KEPT = 16_384
 """Kinds of events (a type, an offer, a surface) whose texts the extension keeps; others it leaves to Python."""
-VERSION = 1
+VERSION = 2
 """Of what Python and the extension ask of one another: both have the same."""
 
 

@@ -15,8 +15,8 @@ from typing import TypeVar
 import numpy as np
 
 from decisioning.errors import UserError
-from features.schema import Schema
-from stores.online.layout import TAG_BYTES, Pointer, Version, buckets_for
+from features.schema import TAG_BYTES, Schema
+from stores.online.layout import Pointer, Version, buckets_for
 from stores.publishing.port import Block, Refused, Row, Rows, Shelf, Source
 
 SAMPLE = 1_000

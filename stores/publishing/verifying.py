@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from decisioning.errors import UserError
-from features.schema import Schema
+from features.schema import TAG_BYTES, Schema
 from features.snapshots import Snapshot
 from stores.log.decision_log import DecisionRecord
-from stores.online.layout import TAG_BYTES, field_of
+from stores.online.layout import field_of
 from stores.publishing.port import Shelf
 from stores.publishing.publish import shelf_at
 from stores.publishing.snapshot import SnapshotRows, publication
