@@ -1,19 +1,16 @@
 """One decision: from the bytes of a request to the bytes of its answer."""
 
-import asyncio
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from time import perf_counter
 
 import structlog
 
-from decisioning import engine
 from decisioning.catalog import Catalog, Surface
-from decisioning.domain import Decision, Facts, Reason, Request, Rung, Source, decided, record
-from decisioning.explain import explain, with_changes
+from decisioning.domain import Decision, Facts, Request, Rung, decided, record
 from decisioning.identity import decision_id, sticky_until, user_key
 from features.context import ContextError
+from serving import safely
 from serving.access import ANYBODY, Caller
 from serving.answers import encoded
 from serving.context import wrong
@@ -34,7 +31,6 @@ STALE = "features:stale"
 FRESH_FOR = 300.0
 """Seconds for which an answer may be kept where the surface has no sticky period."""
 
-ENGINE_FAILED = "engine:failed"
 DRY_RUN, STICKY = "dry_run", "sticky"
 
 log = structlog.get_logger()
@@ -114,9 +110,9 @@ async def made(
     read = perf_counter()
 
     expires = sticky_until(now, surface.sticky) if surface.sticky else now + FRESH_FOR
-    choose, is_new, scoring = _decide, True, None
+    choose, is_new, scoring = safely.decide, True, None
     if current.watch is not None:
-        choose = _timed(scoring := [])
+        choose = safely.timed(scoring := [])
     if surface.sticky or sent.dry_run:
         desk = Desk(runtime.store, current, request, expires - now, left)
         decision, facts, is_new = await _settle(desk, surface, facts, before, step, sent.dry_run, choose)
@@ -135,7 +131,7 @@ async def made(
         record = DecisionRecord(request, facts, decision, durations)
         if decision.slate and current.release.plans[surface.name].counts_decisions:
             await runtime.store.record(decided(request, decision), 0.0 if step is Rung.FALLBACK else left())
-    why = await _reasons(current, request, facts, decision) if has_reasons else None
+    why = await safely.reasons(current, request, facts, decision) if has_reasons else None
     repeated = None if is_new else DRY_RUN if sent.dry_run else STICKY
     return Made(encoded(decision, expires, why), decision, facts, now, record, repeated)
 
@@ -158,7 +154,7 @@ async def _settle(
         return again, facts, False
     facts = shed(desk.current, desk.request, facts, step)
     if dry_run:
-        return _decide(desk.current, desk.request, facts), facts, False
+        return safely.decide(desk.current, desk.request, facts), facts, False
     decision, facts = await desk.decide(choose, facts)
     if before is not None and sticky.is_same(decision, before):
         return decision, facts, False
@@ -203,60 +199,3 @@ def _request(
     named = decision_id(user, surface.name, now, surface.sticky, runtime.fresh)
     request = Request(named, user, surface.name, now, context, sent.slots, frozenset(sent.exclude))
     return request, ignored
-
-
-def _decide(current: Current, request: Request, facts: Facts) -> Decision:
-    """The engine's decision. Should it fail, which is a bug, an empty answer: no offer breaks no rule."""
-    current.scores.open()
-    try:
-        decision = engine.decide(current.release, request, facts)
-        current.scores.keep(request.user, request.surface, request.now)
-        return decision
-    except Exception:
-        log.exception("decide_failed", decision_id=request.decision_id, release=current.release.id)
-        degraded = (*facts.degraded, ENGINE_FAILED)
-        return Decision(
-            request.decision_id,
-            request.surface,
-            current.release.id,
-            (),
-            Source.NONE,
-            None,
-            degraded,
-            (),
-            (),
-            (),
-            "",
-            None,
-        )
-
-
-def _timed(scoring: list[float]) -> Decide:
-    """`_decide` that adds the seconds of its challengers. Nothing else decides meanwhile: it never awaits."""
-
-    def decide(current: Current, request: Request, facts: Facts) -> Decision:
-        watch = current.watch
-        if watch is None:
-            return _decide(current, request, facts)
-        watch.seconds = 0.0
-        decision = _decide(current, request, facts)
-        scoring.append(watch.seconds)
-        return decision
-
-    return decide
-
-
-async def _reasons(current: Current, request: Request, facts: Facts, decision: Decision) -> Sequence[Reason] | None:
-    """Why each other offer is not shown. Should that fail, which is a bug, the answer stands without."""
-    if ENGINE_FAILED in decision.degraded:
-        return ()
-    try:
-        explanation = explain(current.release, request, facts, decision, changes=False)
-        why = []
-        for one in with_changes(current.release, request, facts, explanation):
-            why.append(one)
-            await asyncio.sleep(0)  # others wait for a millisecond, not for hundreds of offers
-    except Exception:
-        log.exception("explain_failed", decision_id=request.decision_id, release=current.release.id)
-        return None
-    return why

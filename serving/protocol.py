@@ -66,11 +66,17 @@ class Protocol(Connection):
             if self._fed > LEFTOVERS:
                 self.transport.abort()
             return
-        self._arrived = self.guard.pressure.arrived()
+        pressure = self.guard.pressure
+        self._arrived = arrived = pressure.arrived()
         if self._stage == IDLE and self._active is None and self._has_short_way:
             found = plain(data, FIRST_LINE)
             if found is not None:
-                self._take(*found)
+                authorization, deadline, body = found
+                self._fed = 0
+                if pressure.is_late(arrived):
+                    self._turn_away("decisions", keep_alive=True)
+                else:
+                    self._run(Errand(self, arrived, authorization, deadline, body))
                 return
         try:
             self._feed(data)
@@ -83,14 +89,6 @@ class Protocol(Connection):
             self._refuse(LONG_HEAD)
         elif self._stage == BODY and self._fed > MAX_REQUEST:
             self._refuse(LONG_REQUEST)
-
-    def _take(self, authorization: bytes | None, deadline: bytes | None, body: bytes) -> None:
-        """A request that came whole, plain and alone."""
-        self._fed = 0
-        if self.guard.pressure.is_late(self._arrived):
-            self._turn_away("decisions", keep_alive=True)
-        else:
-            self._run(Errand(self, self._arrived, authorization, deadline, body))
 
     def _feed(self, data: bytes) -> None:
         """A client that offers another protocol (curl and Java offer HTTP/2) is answered in this one.

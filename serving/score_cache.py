@@ -14,10 +14,8 @@ MOST = 8192
 MAX_AGE = 900.0
 """Seconds after which scores are forgotten."""
 
-_Said = tuple[str, tuple[str, ...], tuple[float, ...], tuple[float, ...]]
-"""The model's label, the offers, p_convert, and effect where that is something else."""
-_Kept = tuple[float, list[_Said]]
-"""When it was said, in epoch seconds, and all that was."""
+_Said = tuple[str, tuple[str, ...], bytes, bytes]
+"""The model's label, the offers, p_convert, and effect where that is something else: numbers as MessagePack."""
 
 
 def _plain(found: Any) -> Any:
@@ -26,31 +24,28 @@ def _plain(found: Any) -> Any:
 
 
 _encode = msgspec.msgpack.Encoder(enc_hook=_plain).encode
-_decode = msgspec.msgpack.Decoder(_Kept).decode
+_decode = msgspec.msgpack.Decoder(tuple[float, ...]).decode
+_NONE = _encode(())
 
 
 class ScoreCache:
     """Of one release in one worker. To keep takes a microsecond, to find two or three.
 
-    It remembers in two halves: when the younger is full, it becomes the older one, and that is forgotten. What is kept
-    is one text of bytes each: objects for all the numbers would push what decisions need out of the processor's caches,
-    and to forget a half of them at once would keep requests waiting.
+    It remembers in two halves: when the younger is full, it becomes the older one, and that is forgotten. Numbers are
+    kept as bytes: an object for each would push what decisions need out of the processor's caches, and to forget a half
+    of them at once would keep requests waiting.
     """
 
     def __init__(self, most: int = MOST) -> None:
         self._half = most // 2
-        self._young: dict[tuple[str, str], bytes] = {}
-        self._old: dict[tuple[str, str], bytes] = {}
+        self._young: dict[tuple[str, str], tuple[float, tuple[_Said, ...]]] = {}
+        self._old: dict[tuple[str, str], tuple[float, tuple[_Said, ...]]] = {}
         self.said: list[tuple[str, Sequence[str], Scores]] | None = None
-        """What models said in the decision that is being made: label, offers, scores. Outside of one, as when one is
-        explained, it is None, and what they say is not of interest."""
+        """What models said in the decision that is being made: label, offers, scores. Whoever makes one begins a list.
+        Outside of one, as when one is explained, it is None, and what they say is not of interest."""
 
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
-
-    def open(self) -> None:
-        """A decision begins: what the models say from now on is said of its user."""
-        self.said = []
 
     def keep(self, user: str, surface: str, now: float) -> None:
         """The decision is made: remembers what was said as said of this user at this moment (epoch seconds)."""
@@ -62,18 +57,16 @@ class ScoreCache:
         packed = []
         for label, offers, found in said:
             p_convert, effect = found.p_convert, found.effect
-            packed.append((label, offers, p_convert, () if effect is p_convert else effect))
-        self._young[user, surface] = _encode((now, packed))
+            other = _NONE if effect is p_convert else _encode(effect)
+            packed.append((label, tuple(offers), _encode(p_convert), other))
+        self._young[user, surface] = now, tuple(packed)
 
     def find(self, user: str, surface: str, now: float) -> Mapping[str, Known]:
         """What the models said of a user, by their labels; empty where nobody remembers."""
-        kept = self._young.get((user, surface)) or self._old.get((user, surface))
-        if kept is None:
+        found = self._young.get((user, surface)) or self._old.get((user, surface))
+        if found is None or not 0.0 <= now - found[0] <= MAX_AGE:
             return {}
-        at, said = _decode(kept)
-        if not 0.0 <= now - at <= MAX_AGE:
-            return {}
-        return {label: Known(offers, p_convert, effect) for label, offers, p_convert, effect in said}
+        return {label: Known(offers, _decode(p), _decode(effect)) for label, offers, p, effect in found[1]}
 
 
 @dataclass(frozen=True, slots=True)
