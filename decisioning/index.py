@@ -15,12 +15,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from decisioning.by_cells import Evaluator, evaluator
 from decisioning.catalog import FeatureSpec, FeatureType
 from decisioning.conditions import AllOf, Condition, Op, Test, conjuncts, holds
 from decisioning.domain import Value
-
-Evaluator = Callable[[Mapping[str, Value], float], tuple[int, int]]
-"""(values, now) → (conditions that hold, truth word), as bit sets."""
 
 MEMO_LIMIT = 4096
 """How many different sets or texts a table remembers; beyond that it computes them anew."""
@@ -33,6 +31,8 @@ class ConditionIndex:
     conditions: tuple[Condition, ...]
     tests: tuple[Test, ...]
     evaluate: Evaluator
+    twin: Evaluator
+    """The same by Python, which says what is right."""
 
     def holds(self, condition: Condition, word: int) -> bool:
         """Whether a condition of this index held, decoded from a truth word alone."""
@@ -58,7 +58,9 @@ def build_index(conditions: Sequence[Condition], features: Mapping[str, FeatureS
     tables = [
         _Table(features[name], tuple(theirs), tuple(alone.get(name, ())), bits) for name, theirs in by_feature.items()
     ]
-    return ConditionIndex(tuple(conditions), tests, _assemble(tables, together, bits, len(conditions)))
+    twin = _assemble(tables, together, bits, len(conditions))
+    evaluate = evaluator(tables, together, bits, len(conditions), MEMO_LIMIT, twin)
+    return ConditionIndex(tuple(conditions), tests, evaluate, twin)
 
 
 # --- Cells ------------------------------------------------------------------------------------------------------------
@@ -113,6 +115,11 @@ class _Table:
     def points(self) -> tuple[float, ...]:
         """The numbers at which a test may change its mind."""
         return tuple(sorted({number for test in self.tests for number in _numbers(test)}))
+
+    @property
+    def cells(self) -> tuple[int, ...]:
+        """Of numbers: below the first point, on it, between it and the next, …, above the last."""
+        return tuple(map(self.cell, _probes(self.points)))
 
 
 def _numbers(test: Test) -> Iterable[float]:
@@ -183,8 +190,7 @@ def _look_up(number: int, table: _Table, scope: dict[str, Any]) -> list[ast.stmt
         scope[f"cell{number}"] = table.cell
         return [read, *_parse(f"state |= {table.cell(None)} if value is None else cell{number}(value, now)")]
     if table.is_ordered:
-        points = table.points
-        scope |= {f"points{number}": points, f"cells{number}": tuple(map(table.cell, _probes(points)))}
+        scope |= {f"points{number}": table.points, f"cells{number}": table.cells}
         where = f"left(points{number}, value) + right(points{number}, value)"
         return [read, *_parse(f"state |= {table.cell(None)} if value is None else cells{number}[{where}]")]
     scope[f"cells{number}"] = _Cells(table.cell)
