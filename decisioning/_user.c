@@ -96,6 +96,21 @@ static uint64_t murmur(const unsigned char *at, size_t size)
     return mixed(h1) + mixed(h2);
 }
 
+/* Where the hash of `salt|user` falls; -1 for an error. The hash is taken as a signed number, as by Python: the shift keeps
+ * the sign, and what is left of a division is not negative. */
+static long long fall(const char *salt, Py_ssize_t salt_size, const char *user, Py_ssize_t user_size, long long buckets)
+{
+    unsigned char here[256], *text = here;
+    const size_t size = (size_t)salt_size + 1 + (size_t)user_size;
+    if (size > sizeof here && !(text = PyMem_Malloc(size))) return PyErr_NoMemory(), -1;
+    memcpy(text, salt, salt_size);
+    text[salt_size] = '|';
+    memcpy(text + salt_size + 1, user, user_size);
+    const long long left = ((long long)murmur(text, size) >> 4) % buckets;
+    if (text != here) PyMem_Free(text);
+    return left < 0 ? left + buckets : left;
+}
+
 /* bucket(salt: str, user: str, buckets: int) -> int */
 static PyObject *bucket(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t n)
 {
@@ -106,18 +121,132 @@ static PyObject *bucket(PyObject *Py_UNUSED(module), PyObject *const *args, Py_s
     const char *user = salt ? PyUnicode_AsUTF8AndSize(args[1], &user_size) : NULL;
     const long long buckets = user ? PyLong_AsLongLong(args[2]) : -1;
     if (buckets < 1) return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_ValueError, "there is at least one bucket");
-    unsigned char here[256], *text = here;
-    const size_t size = (size_t)salt_size + 1 + (size_t)user_size;
-    if (size > sizeof here && !(text = PyMem_Malloc(size))) return PyErr_NoMemory();
-    memcpy(text, salt, salt_size);
-    text[salt_size] = '|';
-    memcpy(text + salt_size + 1, user, user_size);
-    const uint64_t found = murmur(text, size);
-    if (text != here) PyMem_Free(text);
-    /* Signed, as by Python: the shift keeps the sign, and what is left of a division is not negative. */
-    const long long left = ((long long)found >> 4) % buckets;
-    return PyLong_FromLongLong(left < 0 ? left + buckets : left);
+    const long long found = fall(salt, salt_size, user, user_size, buckets);
+    return found < 0 ? NULL : PyLong_FromLongLong(found);
 }
+
+/* --- Arms ---------------------------------------------------------------------------------------------------------- */
+
+#define MOST 64 /* experiments: the bits of an audience */
+
+typedef struct {
+    PyObject *name, *layer, *salt, *arms; /* `arms`: a tuple of (the first bucket that is no longer the arm's, its name) */
+    long long start, end;
+    int first; /* the experiment that asks for the same layer's bucket first */
+} Seat;
+
+typedef struct {
+    PyObject_HEAD
+    Seat seats[MOST];
+    long long buckets;
+    int n;
+} Seats;
+
+static long long fall_of(PyObject *salt, const char *user, Py_ssize_t size, long long buckets)
+{
+    Py_ssize_t salt_size;
+    const char *text = PyUnicode_AsUTF8AndSize(salt, &salt_size);
+    return text ? fall(text, salt_size, user, size, buckets) : -1;
+}
+
+/* Puts the arm of who has a seat among the others. */
+static int add_arm(const Seats *self, const Seat *seat, const char *user, Py_ssize_t size, PyObject *into)
+{
+    const long long spot = fall_of(seat->salt, user, size, self->buckets);
+    if (spot < 0) return -1;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(seat->arms); i++) {
+        PyObject *arm = PyTuple_GET_ITEM(seat->arms, i);
+        if (spot < PyLong_AsLongLong(PyTuple_GET_ITEM(arm, 0)))
+            return PyDict_SetItem(into, seat->name, PyTuple_GET_ITEM(arm, 1));
+    }
+    return 0;
+}
+
+/* add(user: str, audiences: int, arms: dict) -> None, with the user's arms among the others */
+static PyObject *seats_add(PyObject *object, PyObject *const *args, Py_ssize_t n)
+{
+    const Seats *self = (const Seats *)object;
+    if (n != 3 || !PyUnicode_Check(args[0]) || !PyLong_Check(args[1]) || !PyDict_CheckExact(args[2]))
+        return PyErr_Format(PyExc_TypeError, "add takes a user, the audiences that they are in, and arms");
+    Py_ssize_t size;
+    const unsigned long long audiences = PyLong_AsUnsignedLongLongMask(args[1]);
+    const char *user = PyUnicode_AsUTF8AndSize(args[0], &size);
+    if (!user) return NULL;
+    long long found[MOST];
+    for (int i = 0; i < self->n; i++) found[i] = -1;
+    for (int i = 0; i < self->n; i++) {
+        const Seat *seat = self->seats + i;
+        if (!(audiences >> i & 1)) continue;
+        if (found[seat->first] < 0 && (found[seat->first] = fall_of(seat->layer, user, size, self->buckets)) < 0) return NULL;
+        if (found[seat->first] < seat->start || found[seat->first] >= seat->end) continue;
+        if (add_arm(self, seat, user, size, args[2]) < 0) return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+/* A seat is told as (name, layer's salt, start, end, salt, arms). */
+static int read_seat(Seats *self, PyObject *told)
+{
+    Seat *seat = self->seats + self->n;
+    PyObject *name, *layer, *salt, *arms;
+    if (!PyTuple_CheckExact(told) || !PyArg_ParseTuple(told, "UULLUO!", &name, &layer, &seat->start, &seat->end, &salt,
+                                                       &PyTuple_Type, &arms))
+        return -1;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(arms); i++) {
+        PyObject *arm = PyTuple_GET_ITEM(arms, i);
+        if (!PyTuple_CheckExact(arm) || PyTuple_GET_SIZE(arm) != 2 || !PyLong_CheckExact(PyTuple_GET_ITEM(arm, 0)) ||
+            PyLong_AsLongLong(PyTuple_GET_ITEM(arm, 0)) == -1)
+            return -1;
+    }
+    seat->name = Py_NewRef(name);
+    seat->layer = Py_NewRef(layer);
+    seat->salt = Py_NewRef(salt);
+    seat->arms = Py_NewRef(arms);
+    seat->first = self->n++;
+    for (int i = self->n - 2; i >= 0; i--)
+        if (PyUnicode_Compare(self->seats[i].layer, layer) == 0) seat->first = i;
+    return 0;
+}
+
+static PyObject *seats_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
+{
+    PyObject *told;
+    long long buckets;
+    if (!PyArg_ParseTuple(args, "O!L", &PyTuple_Type, &told, &buckets)) return NULL;
+    Seats *self = (Seats *)type->tp_alloc(type, 0);
+    if (!self) return NULL;
+    self->buckets = buckets;
+    int failed = buckets < 1 || PyTuple_GET_SIZE(told) > MOST;
+    for (Py_ssize_t i = 0; !failed && i < PyTuple_GET_SIZE(told); i++) failed = read_seat(self, PyTuple_GET_ITEM(told, i)) < 0;
+    if (failed) {
+        if (!PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "these are no seats, or too many");
+        Py_CLEAR(self);
+    }
+    return (PyObject *)self;
+}
+
+static void seats_dealloc(PyObject *object)
+{
+    Seats *self = (Seats *)object;
+    for (int i = 0; i < self->n; i++) {
+        PyObject *ours[] = {self->seats[i].name, self->seats[i].layer, self->seats[i].salt, self->seats[i].arms};
+        for (int k = 0; k < 4; k++) Py_XDECREF(ours[k]);
+    }
+    Py_TYPE(object)->tp_free(object);
+}
+
+static PyMethodDef methods[] = {
+    {"add", (PyCFunction)(void (*)(void))seats_add, METH_FASTCALL, "Adds the arms of a user."}, {NULL, NULL, 0, NULL}};
+
+static PyTypeObject SeatsType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "decisioning._user.Seats",
+    .tp_basicsize = sizeof(Seats),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_new = seats_new,
+    .tp_dealloc = seats_dealloc,
+    .tp_methods = methods,
+    .tp_doc = "The experiments of a catalog, in buckets.",
+};
 
 static PyMethodDef functions[] = {
     {"merge", (PyCFunction)(void (*)(void))merge, METH_FASTCALL, "All that is known, by name."},
@@ -128,7 +257,10 @@ static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_user", "What is kno
 
 PyMODINIT_FUNC PyInit__user(void)
 {
+    if (PyType_Ready(&SeatsType) < 0) return NULL;
     PyObject *made = PyModule_Create(&module);
-    if (made && PyModule_AddIntConstant(made, "VERSION", VERSION) < 0) Py_CLEAR(made);
+    if (made && (PyModule_AddObjectRef(made, "Seats", (PyObject *)&SeatsType) < 0 ||
+                 PyModule_AddIntConstant(made, "VERSION", VERSION) < 0))
+        Py_CLEAR(made);
     return made;
 }

@@ -56,7 +56,10 @@ def arbitrate(
     `min_p_convert` looks at the raw probability, so that no lever lifts an offer past it; `min_score` at the score.
     """
     offers = plan.offers_of(left)
-    p_convert, effect, labels = _scored(plan, offers, scorers, values, personal)
+    if plan.only_model is not None and offers.names:
+        p_convert, effect, labels = _scored_by(scorers.get(plan.only_model), plan, offers.names, values, personal)
+    else:
+        p_convert, effect, labels = _scored(plan, offers, scorers, values, personal)
     scores = weigh(effect, factors.worth, offers.flags)  # `score`, of each
     least_p, least_score = plan.surface.min_p_convert, factors.min_score
     below: dict[str, tuple[float, float]] = {}
@@ -75,8 +78,6 @@ def _scored(
     plan: SurfacePlan, offers: Left, scorers: Mapping[str, Scorer], values: Mapping[str, Value], personal: bool
 ) -> _Scored:
     """The scores of all models together."""
-    if plan.only_model is not None and offers.names:
-        return _scored_by(scorers.get(plan.only_model), plan, offers.names, values, personal)
     by_model: dict[str | None, list[int]] = {}
     for place, model in enumerate(offers.of(plan.models)):
         by_model.setdefault(model, []).append(place)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from decisioning.arbitration import Ranking, arbitrate, choice, order
-from decisioning.catalog import Catalog, Factor
+from decisioning.catalog import Catalog
 from decisioning.domain import (
     MILLION,
     NOTHING,
@@ -24,7 +24,7 @@ from decisioning.domain import (
     record,
 )
 from decisioning.errors import UserError
-from decisioning.experiments import Assignment, ablated
+from decisioning.experiments import ABLATION, NO_MODEL, Assignment
 from decisioning.exploration import certain, chosen, mixture
 from decisioning.factors import Factors
 from decisioning.identity import draw
@@ -96,7 +96,7 @@ def decide(release: Release, request: Request, facts: Facts) -> Decision:
     if facts.shed is not None and facts.shed.rung is Rung.FALLBACK:
         return _fall_back(case, None)
     simple = case.holdout is not None
-    ranking = rank(case, case.scorers, simple=simple)
+    ranking = rank(case, release.scorers if facts.shed is None else case.scorers, simple=simple)
     fate = draw(release.salt, request.decision_id)
     ghost = _ghost(case, fate) if simple else None
     if not ranking.left.names:
@@ -143,7 +143,7 @@ def rank(case: Case, scorers: Mapping[str, Scorer], *, simple: bool = False, fac
     """
     if factors is None:
         factors = case.plan.factors(case.request.now, case.arms, case.screen.weights, simple=simple)
-    personal = not simple and "features" not in case.facts.unread and ablated(case.arms) is not Factor.MODEL
+    personal = not simple and "features" not in case.facts.unread and case.arms.get(ABLATION) != NO_MODEL
     return arbitrate(case.plan, case.screen.left, factors, scorers, case.values, personal=personal)
 
 
@@ -179,7 +179,7 @@ def _slate(case: Case, ranking: Ranking, policy: Policy) -> tuple[Shown, ...]:
     first = chosen(policy)
     if first == NOTHING:
         return ()
-    if _slots(case) == 1:
+    if case.plan.surface.slots == 1 or _slots(case) == 1:
         return (_shown(case, ranking, first, 1, policy.weight(first)),)
     company = company_of(case, ranking)
     slate = company.slate(first)
@@ -200,8 +200,8 @@ def company_of(case: Case, ranking: Ranking) -> Company:
 
 def _shown(case: Case, ranking: Ranking, name: str, slot: int, weight: int) -> Shown:
     place = ranking.left.names.index(name)
-    creative = _creative(case, name)
-    return Shown(name, slot, creative, ranking.p_convert[place], ranking.scores[place], weight / MILLION)
+    p_convert, score = ranking.p_convert[place], ranking.scores[place]
+    return Shown(name, slot, _creative(case, name), p_convert, score, weight / MILLION)
 
 
 def _creative(case: Case, name: str) -> str | None:

@@ -4,7 +4,7 @@ The hash is the one that Spotify's Confidence publishes, so that its tools can r
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import accumulate
 
 import mmh3
@@ -17,6 +17,8 @@ BUCKETS = 1_000_000
 
 ABLATION = "ablation"
 """What ablation arms are called among a user's arms; no experiment may have this name."""
+NO_MODEL = f"no_{Factor.MODEL}"
+"""The arm of those whose scores are not personal."""
 
 
 def bucket(salt: str, user: str, buckets: int = BUCKETS) -> int:
@@ -26,6 +28,9 @@ def bucket(salt: str, user: str, buckets: int = BUCKETS) -> int:
     low: int = mmh3.hash64(f"{salt}|{user}".encode(), signed=True)[0]
     return (low >> 4) % buckets
 
+
+MOST_SEATS = 64
+"""How many experiments the extension knows."""
 
 _extension = native("decisioning._user", VERSION)
 _bucket: Callable[[str, str, int], int] = bucket if _extension is None else _extension.bucket
@@ -42,6 +47,9 @@ class Assignment:
         self._holdouts = [(holdout, _threshold(holdout.percent)) for holdout in catalog.holdouts]
         self._ablations = tuple(_ablations(catalog.ablations))
         self._experiments = tuple(map(_seats, catalog.experiments))
+        self._add: Callable[[str, int, dict[str, str]], None] | None = None
+        if _extension is not None and len(self._experiments) <= MOST_SEATS:
+            self._add = _extension.Seats(tuple(map(astuple, self._experiments)), BUCKETS).add
 
     def holdout(self, user: str, surface: str) -> Holdout | None:
         """The holdout that keeps this user on the simple policy here, if any."""
@@ -56,12 +64,20 @@ class Assignment:
 
         Bit n of `audiences` says whether the user is in the audience of the catalog's n-th experiment.
         """
-        arms = {}
+        arms: dict[str, str] = {}
         if self._ablations:
             seat = _bucket(f"layer:{ABLATION}", user, BUCKETS)
             for start, end, arm in self._ablations:
                 if start <= seat < end:
                     arms[ABLATION] = arm
+        if self._add is None:
+            self._add_by_python(user, audiences, arms)
+        else:
+            self._add(user, audiences, arms)
+        return arms
+
+    def _add_by_python(self, user: str, audiences: int, arms: dict[str, str]) -> None:
+        """Adds the arms of the experiments. The extension does the same."""
         seats: dict[str, int] = {}
         for n, experiment in enumerate(self._experiments):
             if not audiences >> n & 1:
@@ -73,7 +89,6 @@ class Assignment:
                 drawn = experiment.arm(user)
                 if drawn is not None:
                     arms[experiment.name] = drawn
-        return arms
 
 
 @dataclass(frozen=True, slots=True)

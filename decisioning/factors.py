@@ -1,5 +1,6 @@
 """What effects are multiplied by on a surface: value, context weights and levers, at a moment and for some arms."""
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -48,7 +49,7 @@ class SurfaceFactors:
 
         `simple`: without levers and context weights, for the held out.
         """
-        key = (self._levers.segment(now), weights, simple, *arms.items())
+        key = (bisect_right(self._levers.starts, now), weights, simple, *arms.items())
         found = self._known.get(key)
         if found is None:
             found = self._made(self._levers.at(now), arms, weights, simple)

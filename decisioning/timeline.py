@@ -12,11 +12,9 @@ class Timeline(Generic[T]):
     """Something that changes at known moments only."""
 
     def __init__(self, spans: Iterable[tuple[float | None, float | None]], at: Callable[[float], T]) -> None:
-        self._starts = sorted({moment for span in spans for moment in span if moment is not None})
-        self._values = [at(-inf), *map(at, self._starts)]
-
-    def segment(self, now: float) -> int:
-        return bisect_right(self._starts, now)
+        self.starts = sorted({moment for span in spans for moment in span if moment is not None})
+        """The moments, rising."""
+        self._values = [at(-inf), *map(at, self.starts)]
 
     def at(self, now: float) -> T:
-        return self._values[bisect_right(self._starts, now)]
+        return self._values[bisect_right(self.starts, now)]

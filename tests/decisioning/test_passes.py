@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from decisioning import experiments, knowledge, passes
+from decisioning.catalog import Catalog
 from decisioning.native import missing, native
 
 REASON = missing("decisioning._rank", passes.VERSION) or missing("decisioning._user", knowledge.VERSION)
@@ -98,3 +99,51 @@ def test_lone_surrogates_are_refused_alike():
     for args in (("salt", "user", 0), ("salt", "user", -5), ("salt", "user", 2**70), ("salt", b"user", 1), ("salt",)):
         with pytest.raises((ValueError, TypeError, OverflowError)):
             USER.bucket(*args)
+
+
+SEATS = st.tuples(
+    st.sampled_from(["price", "calmer", "price"]),
+    st.sampled_from(["layer:a", "layer:b", "layer:ü"]),
+    st.integers(0, 10),
+    st.integers(0, 10),
+    st.text(max_size=3),
+    st.lists(st.tuples(st.integers(0, 12), st.sampled_from(["on", "off"])), max_size=3).map(tuple),
+)
+
+
+@given(st.lists(SEATS, max_size=8), st.text(max_size=40), st.integers(0, 2**9) | st.integers(0, 2**90))
+@settings(max_examples=400, deadline=None)
+def test_users_are_in_the_same_arms(told_seats, user, audiences):
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(experiments, "BUCKETS", 10)
+        patched.setattr(experiments, "_bucket", experiments.bucket)
+        assignment = experiments.Assignment(Catalog("h"))
+        assignment._add, assignment._experiments = None, tuple(experiments._Seats(*seat) for seat in told_seats)
+        arms = {}
+        USER.Seats(tuple(told_seats), 10).add(user, audiences, arms)
+        assert list(arms.items()) == list(assignment.arms(user, audiences).items())
+
+
+GOOD = ("name", "layer:a", 0, 5, "salt", ((5, "on"),))
+
+
+@pytest.mark.parametrize(
+    ("seats", "buckets"),
+    [
+        ((GOOD,), 0),
+        ((GOOD,) * 65, 10),
+        (((),), 10),
+        ((GOOD[:5],), 10),
+        (((*GOOD[:5], []),), 10),
+        (((*GOOD[:5], ((5,),)),), 10),
+        (((*GOOD[:5], (("5", "on"),)),), 10),
+        (((*GOOD[:5], ((2**70, "on"),)),), 10),
+        ((("name", b"layer", *GOOD[2:]),), 10),
+        ([GOOD], 10),
+    ],
+)
+def test_seats_that_are_none_are_refused(seats, buckets):
+    with pytest.raises((TypeError, ValueError, OverflowError)):
+        USER.Seats(seats, buckets)
+    with pytest.raises((TypeError, UnicodeEncodeError)):
+        USER.Seats((GOOD,), 10).add("\ud800" if buckets else 3, 1, {})
