@@ -80,7 +80,7 @@ static int add_named(const Evaluator *self, const Table *table, PyObject *value,
     return FINE;
 }
 
-/* Python's bisect_left + bisect_right, also for NaN. */
+/* Python's bisect_left + bisect_right. */
 static Py_ssize_t position(const double *points, Py_ssize_t n, double value)
 {
     Py_ssize_t left = 0, right = 0;
@@ -112,6 +112,7 @@ static int add_ordered(const Evaluator *self, const Table *table, PyObject *valu
         if (overflow || whole > 1LL << 53 || whole < -(1LL << 53)) return UNUSUAL;
         number = (double)whole;
     }
+    if (number != number) return UNUSUAL;
     add(self, state, table->cells + position(table->points, table->n_points, number) * self->words);
     return FINE;
 }
