@@ -92,7 +92,7 @@ ODD = [
     st.lists(facts, min_size=1, max_size=4),
     st.dictionaries(st.sampled_from(sorted(FEATURES)), st.sampled_from(ODD), max_size=3),
 )
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_the_extension_gives_what_python_gives_whatever_the_values_are(several, users, odd):
     index = build_index(several, FEATURES)
     for values in users * 2:
