@@ -40,7 +40,8 @@ class Knowledge:
 
     def is_stale(self, facts: Facts, now: float) -> bool:
         """Whether a value that was read is too old to be used."""
-        return now - _oldest(facts) > self._freshest and any(self._stale(now, facts))
+        as_of = facts.as_of
+        return now - (_oldest(facts) if as_of is None else as_of) > self._freshest and any(self._stale(now, facts))
 
     def _stale(self, now: float, facts: Facts) -> Iterator[str]:
         for name, max_age in self._max_age.items():

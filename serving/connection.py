@@ -24,12 +24,13 @@ class Connection(HttpToolsProtocol):
 
     __slots__ = (  # what each request touches lies together; uvicorn's own is in a dict of forty
         "_active", "_arrived", "_fed", "_has_ended", "_has_short_way", "_last_words", "_reading", "_since", "_stage",
-        "_waiting", "app", "flow", "server_state", "tasks", "transport",
+        "_waiting", "app", "flow", "pressure", "server_state", "standing", "tasks", "transport",
     )  # fmt: skip
     guard: ClassVar[Guard]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.pressure, self.standing = self.guard.pressure, self.guard.standing
         self._stage, self._since = IDLE, perf_counter()
         self._arrived = self._since
         self._fed = 0  # bytes of the request that is being read, or after the last answer
@@ -48,7 +49,7 @@ class Connection(HttpToolsProtocol):
         for request in (self._reading, self._active, *self._waiting):
             if request is not None:
                 request.leave()
-                self.guard.pressure.in_hand.discard(request)
+                self.pressure.in_hand.discard(request)
         self._waiting.clear()
         self._reading = self._active = None
         self.flow.resume_writing()
@@ -78,13 +79,13 @@ class Connection(HttpToolsProtocol):
 
     def _run(self, request: Exchange | Errand) -> None:
         self._active = request
-        self.guard.pressure.in_hand.add(request)
+        self.pressure.in_hand.add(request)
         request.start(self.app)
 
     def answered(self, request: Exchange | Errand) -> None:
         """What comes after an answer: the next request, or the connection's end."""
         self._active = None
-        pressure = self.guard.pressure
+        pressure = self.pressure
         pressure.in_hand.discard(request)
         pressure.answered += 1
         self.server_state.total_requests += 1
@@ -109,7 +110,7 @@ class Connection(HttpToolsProtocol):
 
     def standing_headers(self) -> tuple[bytes, bool]:
         """The headers that every answer has, and whether they close the connection."""
-        return self.guard.standing(self.server_state.default_headers)
+        return self.standing(self.server_state.default_headers)
 
     # --- The end
 
@@ -122,7 +123,7 @@ class Connection(HttpToolsProtocol):
         if is_active and exchange.has_begun:
             self.transport.abort()  # the rest of its answer would hang on the rest of its body
         elif is_active:
-            self.guard.pressure.refused[OTHER, error.status] += 1
+            self.pressure.refused[OTHER, error.status] += 1
             exchange.fail(error)
         elif self._active is None:
             self._end(error)
@@ -134,7 +135,7 @@ class Connection(HttpToolsProtocol):
     def _end(self, error: ApiError | None = None) -> None:
         """Closes, after some last words. A client that is still sending is given the time to read them."""
         if error is not None:
-            self.guard.pressure.refused[OTHER, error.status] += 1
+            self.pressure.refused[OTHER, error.status] += 1
             self.transport.write(whole(error, self.standing_headers()[0], keep_alive=False))
         if self._stage == IDLE or self._has_ended or not self.transport.can_write_eof():
             self.transport.close()

@@ -4,10 +4,11 @@ from dataclasses import replace
 from functools import partial
 from time import perf_counter
 
+import msgspec
 import structlog
 
 from decisioning.catalog import Catalog, Surface
-from decisioning.domain import Decision, Facts, Request, Rung, decided, record
+from decisioning.domain import Decision, Facts, Request, Rung, decided
 from decisioning.identity import decision_id, sticky_until, user_key
 from features.context import ContextError
 from serving import safely
@@ -36,8 +37,7 @@ DRY_RUN, STICKY = "dry_run", "sticky"
 log = structlog.get_logger()
 
 
-@record
-class Made:
+class Made(msgspec.Struct, frozen=True):
     """A decision, as far as the client is concerned: what is left to do is to write it down."""
 
     answer: bytes

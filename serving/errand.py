@@ -7,8 +7,9 @@ requests, and those for decisions that did not come whole, go that way (`serving
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from serving.exchange import INTERNAL, lines
@@ -22,32 +23,22 @@ PATH = "/v1/decisions"
 log = logging.getLogger("uvicorn.error")
 
 
-class Errand:
+class Errand(msgspec.Struct, eq=False):
     """What the application is asked, and where it puts its answer: once, and whether or not it has returned."""
 
-    __slots__ = (
-        "_answer", "_connection", "_steps", "arrived", "authorization", "body", "deadline", "is_answered", "is_gone",
-        "keep_alive",
-    )  # fmt: skip
-    is_whole = True
-
-    def __init__(
-        self,
-        connection: "Connection",
-        arrived: float,
-        authorization: bytes | None,
-        deadline: bytes | None,
-        body: bytes,
-        *,
-        keep_alive: bool = True,
-    ) -> None:
-        """`arrived`: when it came in, by `perf_counter`. `authorization`, `deadline`: the headers of these names."""
-        self._connection, self.arrived = connection, arrived
-        self.authorization, self.deadline, self.body = authorization, deadline, body
-        self.keep_alive = keep_alive
-        self.is_answered = self.is_gone = False
-        self._steps: Coroutine[Any, Any, None] | None = None
-        self._answer: tuple[bytes, bytes, bytes] | None = None
+    connection: "Connection"
+    arrived: float
+    """By `perf_counter`."""
+    authorization: bytes | None
+    """The header of this name, as it came; so `deadline`."""
+    deadline: bytes | None
+    body: bytes
+    keep_alive: bool = True
+    is_answered: bool = False
+    is_gone: bool = False
+    _steps: Coroutine[Any, Any, None] | None = None
+    _answer: tuple[bytes, bytes, bytes] | None = None
+    is_whole: ClassVar = True
 
     # --- What the application calls
 
@@ -59,8 +50,8 @@ class Errand:
         """Sends what is ready, in one write."""
         if self.is_gone or self.is_answered or self._answer is None:
             return
-        (status, headers, body), connection = self._answer, self._connection
-        standing, closes = connection.guard.standing(connection.server_state.default_headers)
+        (status, headers, body), connection = self._answer, self.connection
+        standing, closes = connection.standing(connection.server_state.default_headers)
         if closes:
             self.keep_alive = False
         end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
@@ -76,12 +67,12 @@ class Errand:
         A task would cost more than what most requests do up to there, and a turn of the loop.
         """
         self._steps = app.direct(self)
-        self._connection.tasks.add(self)  # type: ignore[arg-type]
+        self.connection.tasks.add(self)  # type: ignore[arg-type]
         self._step()
 
     def cancel(self, msg: str | None = None) -> None:
         """The server, which ends, waits no longer."""
-        self._connection.transport.abort()
+        self.connection.transport.abort()
 
     def leave(self) -> None:
         """The client has gone."""
@@ -99,13 +90,13 @@ class Errand:
             self._failed()
         else:
             if waits_for is None:  # it lets others go first
-                self._connection.loop.call_soon(self._step)
+                self.connection.loop.call_soon(self._step)
             else:
                 waits_for._asyncio_future_blocking = False  # as a task does, to say that somebody saw to it
                 waits_for.add_done_callback(self._step)
             return
         self._steps = None
-        self._connection.tasks.discard(self)  # type: ignore[arg-type]
+        self.connection.tasks.discard(self)  # type: ignore[arg-type]
 
     def _failed(self) -> None:
         """The application has. Where nothing is sent yet, it is a 500, and the last answer of its connection."""

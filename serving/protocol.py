@@ -66,7 +66,7 @@ class Protocol(Connection):
             if self._fed > LEFTOVERS:
                 self.transport.abort()
             return
-        pressure = self.guard.pressure
+        pressure = self.pressure
         self._arrived = arrived = pressure.arrived()
         if self._stage == IDLE and self._active is None and self._has_short_way:
             found = plain(data, FIRST_LINE)
@@ -168,14 +168,14 @@ class Protocol(Connection):
 
     def _is_refused(self) -> bool:
         """Whether the worker is too far behind to take a request on. One that waits for others of its own is kept."""
-        if self._active is not None or not self.guard.pressure.is_late(self._arrived):
+        if self._active is not None or not self.pressure.is_late(self._arrived):
             return False
         self._route = SHEDS.get(self.url.partition(b"?")[0], "")
         return self._route != "" and not self.expect_100_continue
 
     def _turn_away(self, route: str, *, keep_alive: bool) -> None:
         """Answers 503, at a fraction of what any other answer costs: the bytes are made once a second."""
-        pressure = self.guard.pressure
+        pressure = self.pressure
         pressure.too_late += 1
         pressure.refused[route, OVERLOADED.status] += 1
         self.transport.write(self.guard.overloaded(self.server_state.default_headers))

@@ -101,7 +101,7 @@ class Connected:
     """What an errand needs of its connection, and all that it writes to it."""
 
     def __init__(self) -> None:
-        self.transport = self.guard = self.server_state = self
+        self.transport = self.server_state = self
         self.default_headers: list[tuple[bytes, bytes]] = []
         self.written: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
