@@ -91,4 +91,4 @@ lock:  ## Resolve the requirements again (needs uv)
 	@requirements/lock $(ARGS)
 
 clean:  ## Remove .venv and caches; leaves .segue alone
-	rm -rf .venv .venv-bench .venv-peers .segue-bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info build models/*.so
+	rm -rf .venv .venv-bench .venv-peers .segue-bench .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info build */*.so */*/*.so

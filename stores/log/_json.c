@@ -92,23 +92,38 @@ static int put_tuple(Writer *self, PyObject *tuple)
     return put_char(out, ']');
 }
 
+/* By the bytes of UTF-8. */
 static int by_text(const void *one, const void *other)
 {
     const Entry *a = one, *b = other;
+    const int first = (unsigned char)a->text[0] - (unsigned char)b->text[0]; /* an empty one has a 0 there */
+    if (first) return first;
     const int order = memcmp(a->text, b->text, a->length < b->length ? a->length : b->length);
     return order ? order : (a->length > b->length) - (a->length < b->length);
+}
+
+/* Few are mostly in order already, or nearly so. */
+static void sort(Entry *entries, Py_ssize_t n)
+{
+    if (n > FEW) {
+        qsort(entries, n, sizeof(Entry), by_text);
+        return;
+    }
+    for (Py_ssize_t i = 1; i < n; i++) {
+        const Entry one = entries[i];
+        Py_ssize_t at = i;
+        for (; at && by_text(entries + at - 1, &one) > 0; at--) entries[at] = entries[at - 1];
+        if (at < i) entries[at] = one;
+    }
 }
 
 static int put_entries(Writer *self, Entry *entries, Py_ssize_t n, const char *ends)
 {
     Sheet *out = &self->sheet;
-    int is_sorted = 1;
-    for (Py_ssize_t i = 0; i < n; i++) {
+    for (Py_ssize_t i = 0; i < n; i++)
         if (!PyUnicode_CheckExact(entries[i].key) || text_of(entries[i].key, &entries[i].text, &entries[i].length))
             return UNKNOWN;
-        if (i && by_text(entries + i - 1, entries + i) > 0) is_sorted = 0;
-    }
-    if (!is_sorted) qsort(entries, n, sizeof(Entry), by_text);
+    sort(entries, n);
     for (Py_ssize_t i = 0; i < n; i++) {
         if (put_char(out, i ? ',' : ends[0]) || put_text(out, entries[i].text, entries[i].length)) return FAILED;
         if (!entries[i].value) continue;
