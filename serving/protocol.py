@@ -72,7 +72,7 @@ class Protocol(Connection):
             found = plain(data, FIRST_LINE)
             if found is not None:
                 authorization, deadline, body = found
-                self._fed = 0
+                self._since, self._fed = arrived, 0
                 if pressure.is_late(arrived):
                     self._turn_away("decisions", keep_alive=True)
                 else:
@@ -190,7 +190,7 @@ class Protocol(Connection):
         scope = exchange.scope
         if not self._has_short_way or scope.get("path") != PATH or scope["method"] != "POST":
             return None
-        if exchange is self._active or exchange in self._waiting:
+        if exchange is self._active or exchange in self._waiting or exchange.is_answered:
             return None
         authorization = deadline = None
         for name, value in exchange.scope["headers"]:  # of a header that comes twice, the first counts

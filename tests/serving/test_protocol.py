@@ -66,7 +66,7 @@ class Worker:
 
     async def _serve(self) -> None:
         self.loop = asyncio.get_running_loop()
-        config = Config(application, lifespan="off", log_config=None)
+        config = Config(application, lifespan="off", log_config=None, proxy_headers=False)
         config.load()
         made = protocol(self.pressure, self._limits)
         self.guard = made.guard
@@ -212,6 +212,18 @@ def test_a_worker_that_is_too_far_behind_refuses_decisions_and_events_but_says_h
     with line_to(worker) as line:
         line.send(post(BODY, "/v1/decisions"))
         assert line.answer().status == 200
+
+
+def test_who_is_turned_away_again_and_again_is_not_idle():
+    with working(idle=0.5) as worker, line_to(worker) as line:
+        worker.pressure.in_hand, worker.pressure.seconds = {object()}, 1.0
+        until_then = time.monotonic() + 2 * SWEEP_EVERY + 0.2
+        while time.monotonic() < until_then:
+            line.send(post(BODY, LATER))
+            answer = line.answer()
+            assert answer is not None, "it was closed as idle"
+            assert answer.is_shed
+            time.sleep(0.1)
 
 
 def test_a_server_that_drains_closes_with_each_answer_and_with_each_refusal():
