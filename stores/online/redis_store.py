@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import cache
 from hashlib import sha1
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -66,7 +67,7 @@ class RedisStore:
         self._where = address(url).shown
         self._clock = clock
         self._version: Version | None = None
-        self._refreshed: float | None = None
+        self._refreshed = -inf
         self._turn: Turn | None = None
         self._settling: set[asyncio.Task[None]] = set()
         self._settled: deque[str] = deque(maxlen=10_000)
@@ -240,11 +241,11 @@ class RedisStore:
         return current, packed
 
     def _new_turn(self, budgets: tuple[str, ...]) -> Turn:
-        is_old = self._refreshed is None or monotonic() - self._refreshed >= self._refresh_seconds
-        at = self._clock() if self._clock else time.time()
-        self._turn = Turn(self._wire, self._questions, at, self._due(), budgets, asks_version=is_old)
+        now, at = monotonic(), self._clock() if self._clock else time.time()
+        is_old = now - self._refreshed >= self._refresh_seconds
+        self._turn = turn = Turn(self._wire, self._questions, at, now + self._timeout, budgets, asks_version=is_old)
         asyncio.get_running_loop().call_soon(self._end_turn)
-        return self._turn
+        return turn
 
     def _end_turn(self) -> None:
         self._turn = None
