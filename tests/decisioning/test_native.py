@@ -8,6 +8,7 @@ from decisioning.native import missing, native
 
 
 def test_what_is_not_built_or_of_another_version_is_not_used(monkeypatch):
+    monkeypatch.delenv("SEGUE_NATIVE", raising=False)
     made = ModuleType("extension_of_a_test")
     made.VERSION = 2
     monkeypatch.setitem(sys.modules, made.__name__, made)
