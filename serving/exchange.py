@@ -53,7 +53,7 @@ class Exchange:
     # --- What the application calls
 
     async def receive(self) -> dict[str, Any]:
-        if self.wants_continue and not self.has_begun:
+        if self.wants_continue and not (self.has_begun or self.is_whole):
             self.wants_continue = False
             self._connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         while not (self.is_gone or self.is_answered or self.body or (self.is_whole and self.body is not None)):
