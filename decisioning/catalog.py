@@ -115,11 +115,12 @@ class Creative:
 
     def localised(self, locale: str | None) -> str:
         """The key for a locale, such as "premium-annual-winter.sv"; region subtags fall back to the language."""
-        if locale:
-            for wanted in (locale, locale.replace("_", "-").split("-")[0]):
-                if wanted in self.locales:
-                    return f"{self.key}.{wanted}"
-        return f"{self.key}.{self.fallback_locale}"
+        if not locale:
+            return f"{self.key}.{self.fallback_locale}"
+        if locale in self.locales:
+            return f"{self.key}.{locale}"
+        language = locale.replace("_", "-").split("-")[0]
+        return f"{self.key}.{language if language in self.locales else self.fallback_locale}"
 
 
 @dataclass(frozen=True, slots=True)
