@@ -92,8 +92,8 @@ def packer(encoding: Encoding) -> Callable[[Mapping[str, Value], str], bytes]:
     return _rows.Packer(fields=fields, missing=nobody.tobytes(), surfaces=surfaces)
 
 
-def blend(raw: list[float], means: list[float], platt: Platt, shrinkage: float) -> list[float]:
-    """`Model.blend` with a Platt calibration."""
+def blend(raw: Sequence[float], means: list[float], platt: Platt, shrinkage: float) -> list[float]:
+    """`Model._blend` with a Platt calibration."""
     return _rows.blend(raw, means, platt.slope, platt.intercept, shrinkage)
 
 

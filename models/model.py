@@ -7,7 +7,7 @@ training (0: the best single offer). Where NOTHING was logged, the effect is the
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 
 from decisioning.domain import NOTHING, Scores, Value
 from models import by_c
@@ -154,16 +154,14 @@ class Model:
             for surface in self.encoding.surfaces
         }
 
-    @cached_property
-    def _blend(self) -> Callable[[Sequence[float], list[float]], list[float]]:
+    def _blend(self, raw: Sequence[float], means: list[float]) -> list[float]:
         """Calibrated, and shrunk to the means: m + λ (s − m), clipped; m alone where the learner says nothing (NaN)."""
+        weight = self.shrinkage
         if self._is_native and isinstance(self.calibration, Platt):
-            return partial(by_c.blend, platt=self.calibration, shrinkage=self.shrinkage)
-        return self._blend_by_python
-
-    def _blend_by_python(self, raw: Sequence[float], means: list[float]) -> list[float]:
-        learned, weight = self.calibration.each(raw), self.shrinkage
-        blended = [m if s != s else m + weight * (s - m) for m, s in zip(means, learned, strict=True)]
+            return by_c.blend(raw, means, self.calibration, weight)
+        blended = [
+            m if s != s else m + weight * (s - m) for m, s in zip(means, self.calibration.each(raw), strict=True)
+        ]
         return [0.0 if p < 0.0 else 1.0 if p > 1.0 else p for p in blended]
 
     @property

@@ -172,7 +172,9 @@ def test_no_bad_catalog_takes_the_place_of_the_release_in_use(runtime, tmp_path,
     assert runtime.current.release.id == mended
 
 
-def test_a_release_that_is_let_go_is_freed_at_once_and_fifty_swaps_take_no_memory(tmp_path):
+@pytest.mark.parametrize("way", ["", "numpy"])
+def test_a_release_that_is_let_go_is_freed_at_once_and_fifty_swaps_take_no_memory(tmp_path, monkeypatch, way):
+    monkeypatch.setenv("SEGUE_SCORER", way)
     store = ReleaseStore(tmp_path)
     ids = []
     for number in range(2):
