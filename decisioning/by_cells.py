@@ -66,7 +66,7 @@ def evaluator(
         or max(map(_depth, together), default=0) > DEEPEST
     ):
         return twin
-    words = many // 64 + 1
+    words = max(1, -(-many // 64))
     made = found.Evaluator(
         tables=tuple(_table(table, words) for table in tables),
         clauses=tuple(_node(clause, bits, words) for clause in together),

@@ -124,6 +124,13 @@ def test_conditions_too_deep_or_too_many_are_left_to_python():
     assert by_cells.evaluator([], {}, dict.fromkeys(several, 1), 20_000, 1, index.twin) is index.twin
 
 
+def test_a_state_may_be_as_large_as_it_gets():
+    index = build_index([], FEATURES)
+    for count in (by_cells.MOST_BITS, by_cells.MOST_BITS - 1, 64, 1):
+        evaluate = by_cells.evaluator([], {}, {}, count, 1, index.twin)
+        assert evaluate is index.twin or evaluate({}, NOW) == ((1 << count) - 1, 0)
+
+
 BAD = {"tables": (), "clauses": (), "whose": (), "conditions": 1, "words": 1, "limit": 1, "twin": None}
 
 
