@@ -2,7 +2,7 @@
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
-NATIVE := $(wildcard */_*.c */*/_*.c */*/*.h)
+NATIVE := $(wildcard */_*.c */*/_*.c */*.h */*/*.h)
 ARGS ?=
 
 .PHONY: help setup setup-dev demo demo-check test test-heavy bench bench-peers bench-decide bench-learning bench-pipeline soak lint format lock clean

@@ -83,6 +83,7 @@ static int read_tally(const Tallies *self, PyObject *told, Tally *found)
     if (found->rule < 0 || found->rule >= PyTuple_GET_SIZE(self->heads))
         return PyErr_SetString(PyExc_ValueError, "a tally is of no rule"), FAILED;
     if ((found->is_silence = silence != Py_None)) {
+        if (found->need < 1) return PyErr_SetString(PyExc_ValueError, "a silence needs events"), FAILED;
         PyObject *within = PyObject_GetAttrString(silence, "within"), *lasts = PyObject_GetAttrString(silence, "lasts");
         found->within = within && within != Py_None ? PyFloat_AsDouble(within) : NAN;
         found->lasts = lasts ? PyFloat_AsDouble(lasts) : NAN;

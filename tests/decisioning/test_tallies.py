@@ -10,7 +10,7 @@ from decisioning import tallies as counting
 from decisioning.catalog import Cap, CapBy, Catalog, Exclusive, Offer, Same, Scope, Suppression, Surface
 from decisioning.domain import HistoryEvent
 from decisioning.native import missing, native
-from decisioning.reach import Reach
+from decisioning.reach import Reach, Tally
 from decisioning.tallies import VERSION, Tallies
 
 NATIVE = "decisioning._tallies"
@@ -146,6 +146,16 @@ def test_what_fails_in_a_look_up_is_told_and_spoils_nothing():
                 by_c.drops(history, NOW, (None,))
             told = told if way is answers else []
         assert by_c.drops(history, NOW, (None,)) == twin.drops(history, NOW, (None,))
+
+
+@pytest.mark.parametrize("need", [0, -1, -(2**62)])
+def test_a_silence_of_no_events_is_refused(need):
+    twin, _, _ = both({"caps": (Cap("cap", 1, 60.0, CapBy.OFFER),)})
+    silence = Suppression("quiet", "click", 60.0, count=2)
+    twin.tallies[:], twin.look_up = [Tally(need, 0, 1, silence)], lambda *_: ((60.0,), ((0,), ()))
+    by_c = native(NATIVE, VERSION).Tallies(twin, HistoryEvent, 100)
+    with pytest.raises(ValueError, match="needs events"):
+        by_c.drops((HistoryEvent("click", NAMES[0], "home", NOW),) * 2, NOW, (None,))
 
 
 @pytest.mark.parametrize("args", [(), ((), NOW), ((), NOW, [None]), ((), NOW, ()), ((), NOW, (None, None))])
