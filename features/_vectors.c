@@ -94,9 +94,10 @@ static PyObject *unpacker_unpack(PyObject *object, PyObject *const *args, Py_ssi
     Py_buffer packed;
     if (n < 1 || n > 2) return PyErr_Format(PyExc_TypeError, "unpack takes bytes and a place");
     const Py_ssize_t start = n == 2 ? PyLong_AsSsize_t(args[1]) : 0;
+    if (start < 0 && !PyErr_Occurred()) return PyErr_Format(PyExc_ValueError, "a vector begins at no negative place");
     if (PyErr_Occurred() || PyObject_GetBuffer(args[0], &packed, PyBUF_SIMPLE) < 0) return NULL;
     PyObject *out = NULL;
-    if (start < 0 || start > packed.len || packed.len - start != 4 * self->n)
+    if (start > packed.len || packed.len - start != 4 * self->n)
         PyErr_Format(PyExc_ValueError, "A packed vector of %zd bytes isn't of this schema: %zd expected.",
                      packed.len - start, 4 * self->n);
     else if ((out = PyDict_Copy(self->whole)) && fill(self, out, (const char *)packed.buf + start) < 0)

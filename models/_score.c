@@ -76,14 +76,15 @@ static PyObject *asker_ask(PyObject *object, PyObject *const *args, Py_ssize_t n
     if (n != 3) return PyErr_Format(PyExc_TypeError, "ask takes what is known, a surface, and offers");
     /* A tuple, as the hash of a name could change a list. */
     PyObject *offers = PySequence_Tuple(args[2]), *found = NULL;
+    if (!offers) return NULL;
     PyObject *known = PyDict_Check(args[0]) ? Py_NewRef(args[0]) : PyObject_CallOneArg((PyObject *)&PyDict_Type, args[0]);
-    if (offers && known) {
+    if (known) {
         double *memory = PyMem_Malloc((self->width + 2 * PyTuple_GET_SIZE(offers)) * sizeof(double));
         found = memory ? answer(self, known, args[1], offers, memory) : PyErr_NoMemory();
         PyMem_Free(memory);
     }
     Py_XDECREF(known);
-    Py_XDECREF(offers);
+    Py_DECREF(offers);
     return found;
 }
 

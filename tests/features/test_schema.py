@@ -146,7 +146,8 @@ def test_the_extension_believes_nothing(fields):
     with pytest.raises((TypeError, ValueError)):
         native("features._vectors", unpacking.VERSION).Unpacker(fields, 0.0)
     one = native("features._vectors", unpacking.VERSION).Unpacker((("a", 4, ("x",)),), 0.0)
-    for packed in ((), ("text",), (b"1234", "0"), (b"1234", -1), (b"1234", 2**80), (b"1234", 0, 0)):
+    wrong = ((), ("text",), (b"1234", "0"), (b"1234", -1), (b"1234", -(2**63)), (b"1234", 2**80), (b"1234", 0, 0))
+    for packed in wrong:
         with pytest.raises((TypeError, ValueError, OverflowError)):
             one.unpack(*packed)
 

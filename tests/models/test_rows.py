@@ -91,6 +91,12 @@ def test_a_model_scores_the_same_by_c_and_by_numpy(models, learner, uplift, know
     assert native.prior(surface, offers) == plain.prior(surface, offers)
 
 
+@pytest.mark.parametrize("known", [{}, ChainMap(), 5])
+def test_what_is_no_sequence_of_offers_is_refused(models, known):
+    with pytest.raises(TypeError):
+        models["lightgbm"]._ask(known, "home", 5)
+
+
 def by_numpy(model):
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("SEGUE_SCORER", NUMPY)
