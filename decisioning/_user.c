@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#define VERSION 1 /* of what Python and this ask of one another: decisioning/knowledge.py has the same */
+#define VERSION 2 /* of what Python and this ask of one another: decisioning/knowledge.py has the same */
 
 /* --- What is known ------------------------------------------------------------------------------------------------- */
 

@@ -7,7 +7,7 @@ from decisioning.catalog import Catalog
 from decisioning.domain import Facts, Request, Value
 from decisioning.native import native
 
-VERSION = 1
+VERSION = 2
 """Of what Python and the extension `_user.c` ask of one another: both have the same."""
 
 
