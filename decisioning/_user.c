@@ -169,7 +169,9 @@ static PyObject *seats_add(PyObject *object, PyObject *const *args, Py_ssize_t n
     if (n != 3 || !PyUnicode_Check(args[0]) || !PyLong_Check(args[1]) || !PyDict_CheckExact(args[2]))
         return PyErr_Format(PyExc_TypeError, "add takes a user, the audiences that they are in, and arms");
     Py_ssize_t size;
-    const unsigned long long audiences = PyLong_AsUnsignedLongLongMask(args[1]);
+    const unsigned long long ours = self->n < MOST ? (1ULL << self->n) - 1 : ~0ULL;
+    const unsigned long long audiences = PyLong_AsUnsignedLongLongMask(args[1]) & ours;
+    if (!audiences) Py_RETURN_NONE; /* whoever they are: their bytes are not asked for */
     const char *user = PyUnicode_AsUTF8AndSize(args[0], &size);
     if (!user) return NULL;
     long long found[MOST];

@@ -101,6 +101,14 @@ def test_lone_surrogates_are_refused_alike():
             USER.bucket(*args)
 
 
+@pytest.mark.parametrize("audiences", [0, 2, -2])
+def test_who_is_in_no_audience_may_have_any_name(audiences):
+    arms: dict[str, str] = {}
+    USER.Seats((GOOD,), 10).add("\ud800", audiences, arms)
+    experiments.Assignment(Catalog("h")).arms("\ud800", audiences)
+    assert arms == {}
+
+
 SEATS = st.tuples(
     st.sampled_from(["price", "calmer", "price"]),
     st.sampled_from(["layer:a", "layer:b", "layer:ü"]),
