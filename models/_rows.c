@@ -185,14 +185,14 @@ static int read_fields(Packer *self, PyObject *fields, const Py_buffer *missing,
 {
     self->width = missing->len / (Py_ssize_t)sizeof(double);
     self->missing = PyMem_Malloc(missing->len + 1);
-    self->fields = PyMem_Calloc(PyList_GET_SIZE(fields) + 1, sizeof(Field));
+    self->fields = PyMem_Calloc(PyTuple_GET_SIZE(fields) + 1, sizeof(Field));
     if (!self->missing || !self->fields) return PyErr_NoMemory(), -1;
     memcpy(self->missing, missing->buf, missing->len);
     if (missing->len % sizeof(double) || !are_places(surfaces, 0, self->width))
         return refuse("a surface is not in its column");
     self->surfaces = PyDict_Copy(surfaces);
-    for (; self->surfaces && self->n_fields < PyList_GET_SIZE(fields); self->n_fields++)
-        if (read_field(self, PyList_GET_ITEM(fields, self->n_fields), self->fields + self->n_fields) < 0) {
+    for (; self->surfaces && self->n_fields < PyTuple_GET_SIZE(fields); self->n_fields++)
+        if (read_field(self, PyTuple_GET_ITEM(fields, self->n_fields), self->fields + self->n_fields) < 0) {
             self->n_fields++; /* it is to be let go of, too */
             return -1;
         }
@@ -207,8 +207,10 @@ static PyObject *packer_new(PyTypeObject *type, PyObject *args, PyObject *keywor
     if (!PyArg_ParseTupleAndKeywords(args, keywords, "O!y*O!", names, &PyList_Type, &fields, &missing, &PyDict_Type,
                                      &surfaces))
         return NULL;
-    Packer *self = (Packer *)type->tp_alloc(type, 0);
-    if (self && read_fields(self, fields, &missing, surfaces) < 0) Py_CLEAR(self);
+    PyObject *told = PyList_AsTuple(fields); /* as a number's own __index__ could change a list */
+    Packer *self = told ? (Packer *)type->tp_alloc(type, 0) : NULL;
+    if (self && read_fields(self, told, &missing, surfaces) < 0) Py_CLEAR(self);
+    Py_XDECREF(told);
     PyBuffer_Release(&missing);
     return (PyObject *)self;
 }

@@ -126,6 +126,18 @@ def test_fields_that_lead_out_of_the_row_are_refused(field, reason):
         packer(fields=[field], missing=bytes(8), surfaces={})
 
 
+def test_fields_that_become_more_meanwhile_are_those_that_were_told():
+    class Zero:
+        def __index__(self):
+            fields.extend([("age", 0, 0, 1, (), abs)] * 100)
+            return 0
+
+    fields = [("age", 0, Zero(), 1, (), abs)]
+    packer = type(by_c.packer(Encoding((), (), ())))(fields=fields, missing=bytes(8), surfaces={})
+    assert len(fields) == 101
+    assert packer({"age": 1.0}, "home") == np.float64(1.0).tobytes()
+
+
 def test_an_encoder_that_gives_something_else_is_refused():
     packer = type(by_c.packer(Encoding((), (), ())))
     for odd in (lambda value: (1.0, 2.0), lambda value: 3.0, lambda value: ("a",), lambda value: 1 / 0):
