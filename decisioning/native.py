@@ -1,7 +1,7 @@
 """The C extensions beside their twins in Python: whether one may be used, and if not, why.
 
 Each is optional and has a twin that says what is right, used where the extension isn't there. `SEGUE_NATIVE=off` uses
-the twins everywhere, but for how models' trees are scored: `SEGUE_SCORER` says that (`models.scorer`).
+the twins everywhere.
 """
 
 import os

@@ -5,12 +5,13 @@ of it in one call (`_score.c`).
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
 from decisioning.catalog import FeatureType
 from decisioning.domain import Value
-from decisioning.native import native
+from decisioning.native import missing, native
 from models.calibration import Platt
 from models.encoding import Encoding, encoder, feature_columns
 from models.masks import Column, Parts
@@ -20,18 +21,11 @@ VERSION = 2
 SCORE_VERSION = 1
 """The same of `_score.c`, which rests on the other two."""
 
-try:
-    from models import _bits, _rows
-
-    NOT_BUILT = (
-        ""
-        if _bits.VERSION == _rows.VERSION == VERSION
-        else "the C extension is an older one (`make setup` builds it anew)"
-    )
-    if sys.byteorder != "little":
-        NOT_BUILT = "the C extension is for little-endian machines"
-except ImportError as error:
-    NOT_BUILT = f"the C extension is not there ({error})"
+_bits: Any = native("models._bits", VERSION)
+_rows: Any = native("models._rows", VERSION)
+NOT_BUILT = missing("models._bits", VERSION) or missing("models._rows", VERSION)
+if sys.byteorder != "little":
+    NOT_BUILT = "the C extension is for little-endian machines"
 
 
 class ByC:
@@ -94,7 +88,7 @@ def packer(encoding: Encoding) -> Callable[[Mapping[str, Value], str], bytes]:
 
 def blend(raw: Sequence[float], means: list[float], platt: Platt, shrinkage: float) -> list[float]:
     """`Model._blend` with a Platt calibration."""
-    return _rows.blend(raw, means, platt.slope, platt.intercept, shrinkage)
+    return _rows.blend(raw, means, platt.slope, platt.intercept, shrinkage)  # type: ignore[no-any-return]
 
 
 Ask = Callable[[Mapping[str, Value], str, Sequence[str]], list[float] | None]
@@ -124,7 +118,7 @@ def asker(
 
 def extension() -> ModuleType:
     """The extension itself. Only where it is built."""
-    return _bits
+    return _bits  # type: ignore[no-any-return]
 
 
 def _numbers(column: Column, first: int) -> tuple[int, int, int, int]:

@@ -7,12 +7,16 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from servers import Cluster, cluster, redis_server, system_server
 
 from scaling.engines import Engine, engine_of
 from stores.embedded import running
 
 pytest.register_assert_rewrite("stand")  # so that what fails in there says by what
+
+settings.register_profile("any machine", parent=settings(), deadline=None)  # how long an example takes is no property
+settings.load_profile("any machine")
 
 OWN_SERVER = os.environ.get("REDIS_URL")
 

@@ -254,9 +254,12 @@ async def test_a_late_answer_never_reaches_another_question(own_url, admin):
 
     async def ask(number: int) -> bool:
         try:
-            assert (await hasty.read(f"user{number}", SCHEMA)).features == {"build": number}
+            facts = await hasty.read(f"user{number}", SCHEMA)
         except StoreDown:
             return False
+        if "features" in facts.unread:  # it learned which version is current, and had no time left for the vector
+            return False
+        assert facts.features == {"build": number}
         return True
 
     answered = []
