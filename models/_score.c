@@ -166,11 +166,21 @@ static PyTypeObject AskerType = {
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_score", "A model's score in one call.", -1, NULL};
 
+/* A function of another extension. NULL and ImportError where that is not there, or an older one. */
+static void *function_of(const char *extension, const char *capsule)
+{
+    PyObject *imported = PyImport_ImportModule(extension);
+    void *found = imported ? PyCapsule_Import(capsule, 0) : NULL;
+    Py_XDECREF(imported);
+    if (!found) PyErr_Format(PyExc_ImportError, "there is no %s", capsule);
+    return found;
+}
+
 PyMODINIT_FUNC PyInit__score(void)
 {
-    row_of = PyCapsule_Import("models._rows.row", 0);
-    sums_of = row_of ? PyCapsule_Import("models._bits.sums", 0) : NULL;
-    blended = sums_of ? PyCapsule_Import("models._rows.blended", 0) : NULL;
+    row_of = function_of("models._rows", "models._rows.row");
+    sums_of = row_of ? function_of("models._bits", "models._bits.sums") : NULL;
+    blended = sums_of ? function_of("models._rows", "models._rows.blended") : NULL;
     if (!blended || PyType_Ready(&AskerType) < 0) return NULL;
     PyObject *made = PyModule_Create(&module);
     if (made && (PyModule_AddObjectRef(made, "Asker", (PyObject *)&AskerType) < 0 ||

@@ -1,6 +1,8 @@
 """The two ends of a score by C are those by Python, to the last bit."""
 
 import math
+import subprocess
+import sys
 from collections import ChainMap
 from dataclasses import replace
 from enum import StrEnum
@@ -95,6 +97,14 @@ def test_a_model_scores_the_same_by_c_and_by_numpy(models, learner, uplift, know
 def test_what_is_no_sequence_of_offers_is_refused(models, known):
     with pytest.raises(TypeError):
         models["lightgbm"]._ask(known, "home", 5)
+
+
+@pytest.mark.parametrize("gone", ["", "models._rows", "models._bits"])
+def test_what_rests_on_others_finds_them_by_itself_or_says_that_they_are_not_there(gone):
+    program = f"import sys; sys.modules.update({{name: None for name in [{gone!r}] if name}}); import models._score"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode == 0) is (not gone)
+    assert f"ImportError: there is no {gone}" in done.stderr or not gone
 
 
 def by_numpy(model):
