@@ -21,9 +21,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from redis import Redis
+
 from benchmarks import shop_model, workload
 from benchmarks.many_users import tcp_server
-from benchmarks.running import CONNECTIONS, ROOT, SERVER_CORE, load, process, text_of, until
+from benchmarks.running import CONNECTIONS, LOAD_CORE, ROOT, SERVER_CORE, load, pin, process, text_of, until
 from benchmarks.timing import say
 from benchmarks.workload import SURFACE, catalog_text, visits
 from decisioning.catalog_yaml import load_catalog
@@ -111,9 +113,11 @@ def user_id(number: int) -> str:
 
 @contextmanager
 def stocked(shop: Shop) -> Iterator[str]:
-    """The URL of a Valkey with the features and the history of the shop's users."""
+    """The URL of a Valkey with the features and the history of the shop's users, beside the load: it is no server's."""
     with tempfile.TemporaryDirectory() as folder, tcp_server(Path(folder)) as (host, port):
         url = f"redis://{host}:{port}"
+        with Redis(host=host, port=port, protocol=2) as client:
+            pin(client.info("server")["process_id"], (LOAD_CORE,))
         stock(shop, url)
         yield url
 
