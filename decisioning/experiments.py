@@ -1,6 +1,7 @@
 """Who is in which arm: stable, independent of everything but the user, and only ever widened by a ramp.
 
-The hash is the one that Spotify's Confidence publishes, so that its tools can recompute our assignments.
+The hash is the one that Spotify's Confidence publishes, but that it is shifted as a signed number: for half of all
+users, those whose highest bit is set, its tools compute another bucket. To mend that moves those users.
 """
 
 from collections.abc import Callable, Iterator, Mapping
