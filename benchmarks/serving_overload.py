@@ -1,7 +1,8 @@
 """What is left of a server at several times its capacity: by rungs, without any shedding, and with a cap in flight.
 
-`python -m benchmarks.serving_overload`: an open-loop client on 1,000 connections sends as many
-requests a second as it is told to, whatever comes back; one that finds no free connection within a second is given up.
+`python -m benchmarks.serving_overload`: an open-loop client on 4,000 connections sends as many requests a second as it
+is told to, whatever comes back; one that finds no free connection within a second is given up. The connections have to
+be more than what comes within 100 ms: what waits for one of them waits where no server can refuse it.
 What counts is the share of all requests that had a decision within 100 ms.
 """
 
@@ -15,7 +16,7 @@ from benchmarks.timing import say
 
 WAYS = ("rungs", "cap", "nothing")
 STEPS = ("rungs", "cached", "prior", "fallback", "refused")
-CROWD = 1000
+CROWD = 4000
 PATIENCE = 1.0
 
 
