@@ -17,8 +17,8 @@ DONE = b"done"
 MOST_WORDS = 2000
 
 
-class Abandoned(Exception):
-    """Nobody waits for the work any more."""
+class Abandoned(BaseException):
+    """Nobody waits for the work any more. That is no fault of the work, so no handler of its faults may catch it."""
 
 
 def refusal(

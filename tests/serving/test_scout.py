@@ -153,3 +153,19 @@ def test_it_ends_when_its_leash_does(shelf, board, monkeypatch):
     module.follow(shelf.releases, board, ours)
     os.close(ours)
     assert board.approved() is None, "what nobody waits for is judged by nobody"
+
+
+def test_a_leash_that_ends_while_an_earlier_release_is_tried_ends_it_without_a_verdict(shelf, board, monkeypatch):
+    good, newer = shelf.put(b"1"), shelf.put(b"2")
+    tried = []
+
+    def attempt(releases, release_id):
+        tried.append(release_id)
+        if release_id == good:
+            raise module.Abandoned
+        return BROKEN
+
+    with pytest.raises(module.Abandoned):
+        Scout(shelf.releases, board, attempt).look()
+    assert tried == [newer, good]
+    assert board.approved() is None
