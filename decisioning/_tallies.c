@@ -7,9 +7,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <structmember.h>
 
 #include "bearings.h"
+#include "records.h"
 
 #define VERSION 1 /* of what Python and this ask of one another: decisioning/tallies.py has the same */
 
@@ -197,18 +197,6 @@ static PyObject *tallies_added(PyObject *object, PyObject *const *args, Py_ssize
 }
 
 /* --- Making one ------------------------------------------------------------------------------------------------------- */
-
-/* Where events keep an attribute. -1 for an error. */
-static Py_ssize_t offset_of(PyTypeObject *type, const char *name)
-{
-    PyObject *slot = PyObject_GetAttrString((PyObject *)type, name);
-    Py_ssize_t offset = -1;
-    if (slot && Py_IS_TYPE(slot, &PyMemberDescr_Type) && ((PyMemberDescrObject *)slot)->d_member->type == T_OBJECT_EX)
-        offset = ((PyMemberDescrObject *)slot)->d_member->offset;
-    if (slot && offset < 0) PyErr_Format(PyExc_TypeError, "events keep no %s in a slot", name);
-    Py_XDECREF(slot);
-    return offset;
-}
 
 /* The stage and position of each rule. NULL for an error. */
 static PyObject *heads_of(PyObject *rules)
