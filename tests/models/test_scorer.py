@@ -179,6 +179,18 @@ def test_forests_together_equal_each_alone_to_the_last_bit(seed, sizes):
         assert [scorer.raw(row.tolist()) for row in contexts] == wanted
 
 
+def test_more_leaves_than_sixteen_bits_can_number_are_told_apart():
+    rng = np.random.default_rng(6)
+    model = booster(rng, 4, 130, 26, "nan")
+    contexts, copies = grid(rng, 12, 4).astype(float), 20
+    assert 26 * 130 * copies > 1 << 16
+    wanted = [[score] * copies for score in model.predict(contexts, raw_score=True).tolist()]
+    for way in WAYS:
+        scorer = ForestsScorer([parse(model.model_to_string())] * copies, 4, way)
+        assert scorer.matrix(contexts).tolist() == wanted
+        assert [scorer.raw(row.tolist()) for row in contexts] == wanted
+
+
 def test_trees_without_a_split_score_their_constant():
     data = lightgbm.Dataset(np.zeros((100, 2)), [0.0, 1.0, 1.0, 1.0] * 25, params={"verbosity": -1})
     model = lightgbm.train({"objective": "binary", "verbosity": -1, "min_data_in_leaf": 500}, data, 3)
