@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from decisioning.arbitration import Ranking, arbitrate, choice, order
+from decisioning.by_examiner import Examine, examiner
 from decisioning.catalog import Catalog
 from decisioning.domain import (
     MILLION,
@@ -56,6 +57,13 @@ class Release:
     @cached_property
     def assignment(self) -> Assignment:
         return Assignment(self.catalog)
+
+    @cached_property
+    def examiners(self) -> "dict[str, Examine[Release, Case]]":
+        """`examine` for each surface."""
+        return {
+            name: examiner(plan, self.knowledge, self.assignment, Case, examined) for name, plan in self.plans.items()
+        }
 
     @cached_property
     def rivals(self) -> Mapping[str, Scorer]:
@@ -124,10 +132,16 @@ def decide(release: Release, request: Request, facts: Facts) -> Decision:
 
 def examine(release: Release, request: Request, facts: Facts) -> Case:
     """What is known, where the user stands in experiments, and what the rules leave of the surface's offers."""
-    plan = release.plans.get(request.surface)
-    if plan is None:
+    by_rules = release.examiners.get(request.surface)
+    if by_rules is None:
         known = ", ".join(sorted(release.catalog.surfaces))
         raise UserError(f"There is no surface of that name. The catalog has: {known}.")
+    return by_rules(release, request, facts)
+
+
+def examined(release: Release, request: Request, facts: Facts) -> Case:
+    """`examine` by Python, for a surface that there is: what is right."""
+    plan = release.plans[request.surface]
     values = release.knowledge.values(request, facts)
     holdout = release.assignment.holdout(request.user, request.surface)
     screen = plan.screen(request, facts, values)

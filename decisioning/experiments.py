@@ -34,7 +34,8 @@ MOST_SEATS = 64
 """How many experiments the extension knows."""
 
 _extension = native("decisioning._user", VERSION)
-_bucket: Callable[[str, str, int], int] = bucket if _extension is None else _extension.bucket
+bucket_of: Callable[[str, str, int], int] = bucket if _extension is None else _extension.bucket
+"""`bucket`, the faster way where it is built."""
 
 
 def _threshold(percent: float) -> int:
@@ -56,9 +57,15 @@ class Assignment:
         """The holdout that keeps this user on the simple policy here, if any."""
         for holdout, below in self._holdouts:
             here = not holdout.surfaces or surface in holdout.surfaces
-            if here and _bucket(holdout.salt, user, BUCKETS) < below:
+            if here and bucket_of(holdout.salt, user, BUCKETS) < below:
                 return holdout
         return None
+
+    def holdouts_on(self, surface: str) -> tuple[tuple[str, int, str], ...]:
+        """(salt, the first bucket that is out, name) of each holdout of a surface."""
+        return tuple(
+            (one.salt, below, one.name) for one, below in self._holdouts if not one.surfaces or surface in one.surfaces
+        )
 
     def arms(self, user: str, audiences: int) -> dict[str, str]:
         """The arm of each experiment that the user takes part in, by experiment name; and their ablation, if any.
@@ -67,7 +74,7 @@ class Assignment:
         """
         arms: dict[str, str] = {}
         if self._ablations:
-            seat = _bucket(f"layer:{ABLATION}", user, BUCKETS)
+            seat = bucket_of(f"layer:{ABLATION}", user, BUCKETS)
             for start, end, arm in self._ablations:
                 if start <= seat < end:
                     arms[ABLATION] = arm
@@ -85,7 +92,7 @@ class Assignment:
                 continue
             found = seats.get(experiment.layer)
             if found is None:
-                found = seats[experiment.layer] = _bucket(experiment.layer, user, BUCKETS)
+                found = seats[experiment.layer] = bucket_of(experiment.layer, user, BUCKETS)
             if experiment.start <= found < experiment.end:
                 drawn = experiment.arm(user)
                 if drawn is not None:
@@ -107,7 +114,7 @@ class _Seats:
 
     def arm(self, user: str) -> str | None:
         """The arm of a user who has a seat."""
-        spot = _bucket(self.salt, user, BUCKETS)
+        spot = bucket_of(self.salt, user, BUCKETS)
         for upper, name in self.arms:
             if spot < upper:
                 return name

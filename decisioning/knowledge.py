@@ -16,10 +16,10 @@ class Knowledge:
 
     def __init__(self, catalog: Catalog) -> None:
         features = catalog.features.values()
-        self._defaults = {spec.name: spec.default for spec in features if spec.default is not None}
-        self._context = frozenset(spec.name for spec in features if spec.from_context)
+        self.defaults = {spec.name: spec.default for spec in features if spec.default is not None}
+        self.context = frozenset(spec.name for spec in features if spec.from_context)
         self._max_age = {spec.name: spec.max_age for spec in features if spec.max_age and not spec.from_context}
-        self._freshest = min(self._max_age.values(), default=inf)
+        self.freshest = min(self._max_age.values(), default=inf)
 
     def values(self, request: Request, facts: Facts) -> dict[str, Value]:
         """The values that conditions and models may read, by feature name; a missing one is absent.
@@ -27,21 +27,21 @@ class Knowledge:
         A value older than its `max_age` is missing; a missing value takes its default. Of the context, only
         names that the catalog declares `from: context` count: a client can't slip a feature past the rules.
         """
-        known = _merge(self._defaults, facts.features, request.context, self._context)
+        known = merge(self.defaults, facts.features, request.context, self.context)
         if known is None:
-            known = merged(self._defaults, facts.features, request.context, self._context)
+            known = merged(self.defaults, facts.features, request.context, self.context)
         as_of = facts.as_of
-        if request.now - (_oldest(facts) if as_of is None else as_of) > self._freshest:
+        if request.now - (_oldest(facts) if as_of is None else as_of) > self.freshest:
             for name in self._stale(request.now, facts):
                 known.pop(name, None)
-                if name in self._defaults:
-                    known[name] = self._defaults[name]
+                if name in self.defaults:
+                    known[name] = self.defaults[name]
         return known
 
     def is_stale(self, facts: Facts, now: float) -> bool:
         """Whether a value that was read is too old to be used."""
         as_of = facts.as_of
-        return now - (_oldest(facts) if as_of is None else as_of) > self._freshest and any(self._stale(now, facts))
+        return now - (_oldest(facts) if as_of is None else as_of) > self.freshest and any(self._stale(now, facts))
 
     def _stale(self, now: float, facts: Facts) -> Iterator[str]:
         for name, max_age in self._max_age.items():
@@ -70,5 +70,5 @@ def merged(
 _Merge = Callable[[Mapping[str, Value], Mapping[str, Value], Mapping[str, Value], Set[str]], dict[str, Value] | None]
 
 _extension = native("decisioning._user", VERSION)
-_merge: _Merge = merged if _extension is None else _extension.merge
+merge: _Merge = merged if _extension is None else _extension.merge
 """`merged`; the extension gives None for what is not as usual: a None, names that are not allowed, other mappings."""

@@ -22,32 +22,30 @@ class Limits:
         self._catalog, self._surface = catalog, surface
         self._bits = {offer.name: 1 << position for position, offer in enumerate(offers)}
         self._everything = (1 << len(offers)) - 1
-        self._past = Past(catalog, surface, offers)
-        budgets = [
-            (n, budget, sum(bit for name, bit in self._bits.items() if name in budget.offers))
-            for n, budget in enumerate(catalog.budgets)
+        self.past = Past(catalog, surface, offers)
+        members = [sum(bit for name, bit in self._bits.items() if name in one.offers) for one in catalog.budgets]
+        self.budgets: list[tuple[Budget, Drop]] = [
+            (budget, (Stage.BUDGET, n, members[n])) for n, budget in enumerate(catalog.budgets) if members[n]
         ]
-        self._budgets = [one for one in budgets if one[2]]
-        self._quiet = [(n, rule) for n, rule in enumerate(catalog.quiet_hours) if surface in rule.surfaces]
-        if self._quiet:
+        """Those of offers of this surface, and what each drops when it is spent."""
+        self.quiet = [(n, rule) for n, rule in enumerate(catalog.quiet_hours) if surface in rule.surfaces]
+        if self.quiet:
             _zones()
 
     def drops(self, request: Request, facts: Facts, values: Mapping[str, Value]) -> list[Drop]:
         """What each rule drops, in the order of the catalog's semantics; rules that drop nothing are left out."""
         now = request.now
-        found = self._past.drops(facts.history, now, unread="history" in facts.unread)
-        if self._quiet:  # after suppression, before exclusivity
+        found = self.past.drops(facts.history, now, unread="history" in facts.unread)
+        if self.quiet:  # after suppression, before exclusivity
             silences = sum(drop[0] is Stage.SUPPRESSED for drop in found)
-            quiet = [(Stage.QUIET, n, self._everything) for n, rule in self._quiet if is_quiet(rule, now, values)]
+            quiet = [(Stage.QUIET, n, self._everything) for n, rule in self.quiet if is_quiet(rule, now, values)]
             found[silences:silences] = quiet
-        for n, budget, members in self._budgets:
-            if is_spent(budget, facts, now):
-                found.append((Stage.BUDGET, n, members))
+        found += [drop for budget, drop in self.budgets if is_spent(budget, facts, now)]
         return found
 
     def rooms(self, request: Request, facts: Facts, slots: int) -> list[Room]:
         """How many offers of some sets a slate may hold, so that no cap is exceeded by what it shows at once."""
-        return self._past.rooms(facts.history, request.now, slots) if slots > 1 else []
+        return self.past.rooms(facts.history, request.now, slots) if slots > 1 else []
 
     def reason(self, drop: Drop, offer: Offer, request: Request, facts: Facts) -> Reason:
         """A drop in words, for one of the offers that it takes."""
@@ -57,7 +55,7 @@ class Limits:
         match stage:
             case Stage.SUPPRESSED:
                 rule = self._catalog.suppressions[position]
-                detail = _silence_words(rule, self._past.behind(stage, position, bit, facts.history), request.now)
+                detail = _silence_words(rule, self.past.behind(stage, position, bit, facts.history), request.now)
             case Stage.QUIET:
                 rule = self._catalog.quiet_hours[position]
                 detail = f"{self._surface} is quiet from {_clock(rule.start)} to {_clock(rule.end)}"
@@ -66,7 +64,7 @@ class Limits:
                 detail = _exclusive_words(rule, offer.name, request, facts)
             case Stage.CAP:
                 rule = self._catalog.caps[position]
-                detail = _cap_words(rule, self._past.behind(stage, position, bit, facts.history), request, facts)
+                detail = _cap_words(rule, self.past.behind(stage, position, bit, facts.history), request, facts)
             case _:
                 rule = self._catalog.budgets[position]
                 detail = _budget_words(rule, facts)

@@ -16,18 +16,19 @@ class Past:
 
     def __init__(self, catalog: Catalog, surface: str, offers: Sequence[Offer]) -> None:
         self._reach = reach = Reach(catalog, surface, offers)
-        self._tallies = tallies(reach)
-        self._shut = tuple(rule.covers if rule.need == 0 else None for rule in reach.rules)
+        self.tallies = tallies(reach)
+        self.shut = tuple(rule.covers if rule.need == 0 else None for rule in reach.rules)
         """What caps that allow none at all drop, whatever was before."""
-        self._closed = tuple(rule.covers if rule.stage is Stage.CAP else None for rule in reach.rules)
+        self.closed = tuple(rule.covers if rule.stage is Stage.CAP else None for rule in reach.rules)
+        """What those drop that could not be asked, where the past could not be read: all caps."""
 
     def drops(self, history: Sequence[HistoryEvent], now: float, *, unread: bool) -> list[Drop]:
         """What each rule drops, in the order of evaluation. A history that could not be read reaches every cap."""
-        return self._tallies.drops(history, now, self._closed if unread else self._shut)
+        return self.tallies.drops(history, now, self.closed if unread else self.shut)
 
     def rooms(self, history: Sequence[HistoryEvent], now: float, slots: int) -> list[Room]:
         """What caps leave for the offers of one slate together, where that is less than its slots."""
-        reach, added = self._reach, self._tallies.added(history, now)
+        reach, added = self._reach, self.tallies.added(history, now)
         found: list[Room] = []
         for n, rule in enumerate(reach.rules):
             if isinstance(rule.rule, Cap) and rule.rule.by is not CapBy.OFFER and rule.rule.counts in _COUNTED_AS_SHOWN:

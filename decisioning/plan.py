@@ -84,17 +84,18 @@ class SurfacePlan:
         self.limits = Limits(catalog, surface.name, own)
         self.slots = Slots(catalog, surface, own)
         self.rules = tuple(_rules(catalog, self))
-        self._wanted = sum(1 << position for position, rule in enumerate(self.rules) if rule.wanted)
-        self._weights = tuple(weight for weight in catalog.context_weights if self.covered(weight.scope))
+        self.rule_drops: tuple[Drop, ...] = tuple((rule.stage, n, rule.covers) for n, rule in enumerate(self.rules))
+        self.wanted = sum(1 << position for position, rule in enumerate(self.rules) if rule.wanted)
+        self.weights = tuple(weight for weight in catalog.context_weights if self.covered(weight.scope))
         conditions = [offer.eligible or AllOf(()) for offer in self.offers] + [rule.condition for rule in self.rules]
-        conditions += [weight.when for weight in self._weights]
+        conditions += [weight.when for weight in self.weights]
         conditions += [experiment.audience or AllOf(()) for experiment in catalog.experiments]
         self._after_offers, self._after_rules = len(self.offers), len(self.offers) + len(self.rules)
-        self._after_weights = self._after_rules + len(self._weights)
-        self._every_rule, self._every_weight = (1 << len(self.rules)) - 1, (1 << len(self._weights)) - 1
+        self._after_weights = self._after_rules + len(self.weights)
+        self._every_rule, self._every_weight = (1 << len(self.rules)) - 1, (1 << len(self.weights)) - 1
         self.index = build_index(conditions, catalog.features)
-        self._live = Timeline([(o.live_from, o.live_until) for o in self.offers], self._live_at)
-        self.factors = SurfaceFactors(catalog, surface, self.offers, self._weights).at
+        self.not_live = Timeline([(o.live_from, o.live_until) for o in self.offers], self._not_live_at)
+        self.factors = SurfaceFactors(catalog, surface, self.offers, self.weights).at
         self.counts_decisions = any(cap.counts == DECISION and self.covered(cap.scope) for cap in catalog.caps)
         """Whether what is decided here has to be recorded in users' histories, for a cap to count."""
 
@@ -123,14 +124,14 @@ class SurfacePlan:
             drops.append((Stage.KILLED, 0, self.bits_of(facts.killed)))
         if request.exclude:
             drops.append((Stage.EXCLUDED, 0, self.bits_of(request.exclude)))
-        live, eligible = self._live.at(request.now), alive & self.everything
-        if live != self.everything:
-            drops.append((Stage.LIVE, 0, self.everything & ~live))
+        not_live, eligible = self.not_live.at(request.now), alive & self.everything
+        if not_live is not None:
+            drops.append(not_live)
         if eligible != self.everything:
             drops.append((Stage.ELIGIBLE, 0, self.everything & ~eligible))
-        broken = (alive >> self._after_offers) & self._every_rule ^ self._wanted
+        broken = (alive >> self._after_offers) & self._every_rule ^ self.wanted
         if broken:
-            drops += [(rule.stage, n, rule.covers) for n, rule in enumerate(self.rules) if broken >> n & 1]
+            drops += [drop for n, drop in enumerate(self.rule_drops) if broken >> n & 1]
         drops += self.limits.drops(request, facts, values)
         left = self.everything
         for _, _, mask in drops:
@@ -138,9 +139,9 @@ class SurfacePlan:
         weights = alive >> self._after_rules & self._every_weight
         return Screen(left, word, drops, weights, alive >> self._after_weights)
 
-    def _live_at(self, now: float) -> int:
-        """live_from ≤ now < live_until."""
-        return self.bits_of(
+    def _not_live_at(self, now: float) -> Drop | None:
+        """Of the offers that compete here, all but those with live_from ≤ now < live_until."""
+        live = self.bits_of(
             [
                 offer.name
                 for offer in self.offers
@@ -148,6 +149,8 @@ class SurfacePlan:
                 and (offer.live_until is None or now < offer.live_until)
             ]
         )
+        dropped = self.everything & ~live
+        return (Stage.LIVE, 0, dropped) if dropped else None
 
     def offers_of(self, left: int) -> Left:
         """The offers of a bit set."""

@@ -14,7 +14,8 @@ class Timeline(Generic[T]):
     def __init__(self, spans: Iterable[tuple[float | None, float | None]], at: Callable[[float], T]) -> None:
         self.starts = sorted({moment for span in spans for moment in span if moment is not None})
         """The moments, rising."""
-        self._values = [at(-inf), *map(at, self.starts)]
+        self.values = [at(-inf), *map(at, self.starts)]
+        """What holds before the first, and from each of them on."""
 
     def at(self, now: float) -> T:
-        return self._values[bisect_right(self.starts, now)]
+        return self.values[bisect_right(self.starts, now)]

@@ -124,7 +124,7 @@ SEATS = st.tuples(
 def test_users_are_in_the_same_arms(told_seats, user, audiences):
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(experiments, "BUCKETS", 10)
-        patched.setattr(experiments, "_bucket", experiments.bucket)
+        patched.setattr(experiments, "bucket_of", experiments.bucket)
         assignment = experiments.Assignment(Catalog("h"))
         assignment._add, assignment._experiments = None, tuple(experiments._Seats(*seat) for seat in told_seats)
         arms = {}
