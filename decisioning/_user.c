@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#define VERSION 2 /* of what Python and this ask of one another: decisioning/knowledge.py has the same */
+#define VERSION 3 /* of what Python and this ask of one another: decisioning/knowledge.py has the same */
 
 /* --- What is known ------------------------------------------------------------------------------------------------- */
 
@@ -96,8 +96,7 @@ static uint64_t murmur(const unsigned char *at, size_t size)
     return mixed(h1) + mixed(h2);
 }
 
-/* Where the hash of `salt|user` falls; -1 for an error. The hash is taken as a signed number, as by Python: the shift keeps
- * the sign, and what is left of a division is not negative. */
+/* Where the hash of `salt|user` falls; -1 for an error. */
 static long long fall(const char *salt, Py_ssize_t salt_size, const char *user, Py_ssize_t user_size, long long buckets)
 {
     unsigned char here[256], *text = here;
@@ -106,9 +105,9 @@ static long long fall(const char *salt, Py_ssize_t salt_size, const char *user, 
     memcpy(text, salt, salt_size);
     text[salt_size] = '|';
     memcpy(text + salt_size + 1, user, user_size);
-    const long long left = ((long long)murmur(text, size) >> 4) % buckets;
+    const uint64_t hash = murmur(text, size);
     if (text != here) PyMem_Free(text);
-    return left < 0 ? left + buckets : left;
+    return (long long)((hash >> 4) % (uint64_t)buckets);
 }
 
 /* bucket(salt: str, user: str, buckets: int) -> int */

@@ -1,7 +1,6 @@
 """Who is in which arm: stable, independent of everything but the user, and only ever widened by a ramp.
 
-The hash is the one that Spotify's Confidence publishes, but that it is shifted as a signed number: for half of all
-users, those whose highest bit is set, its tools compute another bucket. To mend that moves those users.
+The hash is the one that Spotify's Confidence publishes, so that its tools can recompute our assignments.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -23,10 +22,8 @@ NO_MODEL = f"no_{Factor.MODEL}"
 
 
 def bucket(salt: str, user: str, buckets: int = BUCKETS) -> int:
-    """A user's bucket in [0, buckets): MurmurHash3 x64_128 of `salt|user`, its low 64 bits, as a signed number, shifted
-    right by 4.
-    """
-    low: int = mmh3.hash64(f"{salt}|{user}".encode(), signed=True)[0]
+    """A user's bucket in [0, buckets): MurmurHash3 x64_128 of `salt|user`, its low 64 bits shifted right by 4."""
+    low: int = mmh3.hash64(f"{salt}|{user}".encode(), signed=False)[0]
     return (low >> 4) % buckets
 
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 
+import mmh3
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,6 +31,12 @@ def arms(user, *experiments, values=None):
 
 def test_buckets_are_those_of_the_published_algorithm():
     assert bucket("MegaSalt-confidence-test", "roug", 1_000_000) == 567493
+
+
+@given(st.text(), st.text(), st.integers(1, 2**62))
+def test_buckets_are_the_low_bits_of_the_hash_whatever_its_sign_would_be(salt, user, buckets):
+    low = int.from_bytes(mmh3.hash_bytes(f"{salt}|{user}".encode())[:8], "little")
+    assert bucket(salt, user, buckets) == (low >> 4) % buckets
 
 
 def test_a_ramp_only_adds_users_and_moves_nobody_between_arms():

@@ -80,7 +80,7 @@ def told(release, request, some_facts):
 
 def decisions(release):
     """Each case's decision, with its explanation."""
-    for user in ("user-a", "user-b", "user-e"):
+    for user in ("user-a", "user-b", "user-be"):
         for name, (features, surface, more) in CASES.items():
             request = Request(**{"decision_id": f"{user}/{name}", "user": user, "surface": surface, "now": NOW, **more})
             yield told(release, request, facts(features))
