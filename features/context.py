@@ -41,8 +41,13 @@ class ContextReader:
     Only features `from: context` may be sent: a client can't overwrite what a snapshot says.
     """
 
+    __slots__ = ("known",)
+
+    known: "dict[str, _Known]"
+    """The features that may be sent, by name."""
+
     def __init__(self, catalog: Catalog) -> None:
-        self._known = {one.name: _known(one) for one in catalog.features.values() if one.from_context}
+        self.known = {one.name: _known(one) for one in catalog.features.values() if one.from_context}
 
     def read(self, sent: Mapping[str, Any]) -> tuple[dict[str, Value], tuple[str, ...]]:
         """The declared values of a context, and what was left out of it, counted for `degraded`.
@@ -53,11 +58,11 @@ class ContextReader:
         values: dict[str, Value] = {}
         unknown = undeclared = 0
         for name, found in sent.items():
-            known = self._known.get(name)
+            known = self.known.get(name)
             if known is None:
                 unknown += 1
             elif found is not None:
-                typed, expected, declared, plain = known
+                _, typed, expected, declared, plain = known
                 if type(found) is plain and (plain is not str or len(found) <= MAX_TEXT):
                     value = found
                 elif (value := typed(found)) is None:
@@ -78,6 +83,7 @@ class ContextReader:
 
 
 class _Known(NamedTuple):
+    kind: FeatureType
     typed: Callable[[Any], Value]
     expected: str
     declared: frozenset[str] | None
@@ -91,7 +97,7 @@ _PLAIN = {FeatureType.BOOL: bool, FeatureType.FLOAT: float, FeatureType.ENUM: st
 
 def _known(spec: FeatureSpec) -> _Known:
     declared = frozenset(spec.values) if spec.type in (FeatureType.ENUM, FeatureType.SET) else None
-    return _Known(_TYPED[spec.type], _EXPECTED[spec.type], declared, _PLAIN.get(spec.type))
+    return _Known(spec.type, _TYPED[spec.type], _EXPECTED[spec.type], declared, _PLAIN.get(spec.type))
 
 
 # --- A value from JSON as one of a type; None where it is none ---

@@ -8,17 +8,16 @@ import msgspec
 import structlog
 
 from decisioning.catalog import Catalog, Surface
-from decisioning.domain import Decision, Facts, Request, Rung, decided
-from decisioning.identity import decision_id, sticky_until, user_key
-from features.context import ContextError
+from decisioning.domain import Decision, Facts, Rung, decided
+from decisioning.identity import sticky_until
 from serving import safely
 from serving.access import ANYBODY, Caller
 from serving.answers import encoded
-from serving.context import wrong
 from serving.errors import ApiError, invalid
 from serving.pressure import SPARED, rung
-from serving.runtime import Current, Runtime
-from serving.schemas import DecisionRequest, read_decision
+from serving.requests import requested
+from serving.runtime import Runtime
+from serving.schemas import read_decision
 from serving.shedding import FALLBACK, UNEXPLAINED, shed
 from serving.units import Decide, Desk, wanted
 from stores.api_keys import EXPLAIN
@@ -81,7 +80,7 @@ async def made(
     surface = current.release.catalog.surfaces.get(sent.surface)
     if surface is None or (sent.slots is not None and sent.slots > surface.slots):
         raise _unfit(current.release.catalog, surface)
-    request, admitted = _request(runtime, current, surface, sent, now)
+    request, admitted = requested(runtime.secret, current.contexts, surface, sent, now, runtime.fresh)
     parsed = perf_counter()
 
     budget = surface.deadline if patience is None else min(patience, surface.deadline)
@@ -186,16 +185,3 @@ def _unfit(catalog: Catalog, surface: Surface | None) -> ApiError:
         known = ", ".join(sorted(catalog.surfaces)) or "none, as no release is loaded"
         return ApiError(404, "unknown_surface", f"There is no such surface. The known ones: {known}.", "surface")
     return invalid("slots", f"The field slots is wrong: this surface has {surface.slots}.")
-
-
-def _request(
-    runtime: Runtime, current: Current, surface: Surface, sent: DecisionRequest, now: float
-) -> tuple[Request, tuple[str, ...]]:
-    try:
-        context, ignored = current.contexts.read(sent.context)
-    except ContextError as error:
-        raise wrong(error) from None
-    user = user_key(runtime.secret, sent.user_id)
-    named = decision_id(user, surface.name, now, surface.sticky, runtime.fresh)
-    request = Request(named, user, surface.name, now, context, sent.slots, frozenset(sent.exclude))
-    return request, ignored

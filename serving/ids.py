@@ -13,21 +13,26 @@ class RandomIds:
     One system call for each id, and what `uuid` does around it, takes ten times as long.
     """
 
+    __slots__ = ("__weakref__", "left")
+
+    left: list[str]
+    """Those that were not given yet, the next one last."""
+
     def __init__(self) -> None:
-        self._left: list[str] = []
+        self.left = []
         _all.add(self)
 
     def __call__(self) -> str:
         try:
-            return self._left.pop()
+            return self.left.pop()
         except IndexError:
             digits = os.urandom(AT_ONCE * DIGITS // 2).hex()
-            self._left += [digits[at : at + DIGITS] for at in range(DIGITS, len(digits), DIGITS)]
+            self.left += [digits[at : at + DIGITS] for at in range(DIGITS, len(digits), DIGITS)]
             return digits[:DIGITS]
 
     def forget(self) -> None:
         """Gives up those that are left: of two processes after a fork, one alone may use them."""
-        self._left = []
+        self.left = []
 
 
 _all: WeakSet[RandomIds] = WeakSet()
