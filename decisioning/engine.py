@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from decisioning.arbitration import Ranking, arbitrate, choice, order
+from decisioning.by_decider import Decide, decider
 from decisioning.by_examiner import Examine, examiner
 from decisioning.catalog import Catalog
 from decisioning.domain import (
@@ -49,6 +50,11 @@ class Release:
     def plans(self) -> dict[str, SurfacePlan]:
         """Each surface, compiled: the costly part of a release, so touch it before the first request."""
         return {name: SurfacePlan(self.catalog, surface) for name, surface in self.catalog.surfaces.items()}
+
+    @cached_property
+    def deciders(self) -> Mapping[str, Decide]:
+        """What is chosen on each surface: `decided`, or what does the same in one call."""
+        return {name: decider(self, plan, Case, decided, _rival) for name, plan in self.plans.items()}
 
     @cached_property
     def knowledge(self) -> Knowledge:
@@ -101,6 +107,12 @@ def decide(release: Release, request: Request, facts: Facts) -> Decision:
     Raises UserError for a surface that the catalog does not have; nothing else, for facts of the declared types.
     """
     case = examine(release, request, facts)
+    return release.deciders[request.surface](case)
+
+
+def decided(case: Case) -> Decision:
+    """What is chosen of what the rules left."""
+    release, request, facts = case.release, case.request, case.facts
     if facts.shed is not None and facts.shed.rung is Rung.FALLBACK:
         return _fall_back(case, None)
     simple = case.holdout is not None
@@ -170,10 +182,16 @@ def _policy(case: Case, ranking: Ranking, first: str, fate: int) -> Policy:
     actions = (*ranking.left.names, NOTHING) if surface.allow_nothing else ranking.left.names
     challenger = None
     if release.challengers and case.facts.shed is None:
-        theirs = choice(rank(case, release.rivals), surface, case.request.user, release.id)
+        theirs = _rival(case)
         challenger = theirs if theirs in actions else None
     exploration = release.catalog.exploration
     return mixture(actions, first, challenger, uniform=exploration.uniform, canary=exploration.challenger, draw=fate)
+
+
+def _rival(case: Case) -> str:
+    """A challenger's choice."""
+    release = case.release
+    return choice(rank(case, release.rivals), case.plan.surface, case.request.user, release.id)
 
 
 def _ghost(held: Case, fate: int) -> str:

@@ -44,6 +44,11 @@ class SurfaceFactors:
         self._levers = Timeline([(lever.starts, lever.until) for lever in catalog.levers], self._levers_at)
         self._known: dict[object, Factors] = {}
 
+    @property
+    def moments(self) -> Sequence[float]:
+        """When levers begin or end, rising: between two of them `at` hangs on arms and weights alone."""
+        return self._levers.starts
+
     def at(self, now: float, arms: Mapping[str, str], weights: int = 0, *, simple: bool = False) -> Factors:
         """What holds at a moment for a user in some arms, where some context weights hold (bits of a Screen).
 

@@ -95,7 +95,8 @@ class SurfacePlan:
         self._every_rule, self._every_weight = (1 << len(self.rules)) - 1, (1 << len(self.weights)) - 1
         self.index = build_index(conditions, catalog.features)
         self.not_live = Timeline([(o.live_from, o.live_until) for o in self.offers], self._not_live_at)
-        self.factors = SurfaceFactors(catalog, surface, self.offers, self.weights).at
+        factors = SurfaceFactors(catalog, surface, self.offers, self.weights)
+        self.factors, self.moments = factors.at, factors.moments
         self.counts_decisions = any(cap.counts == DECISION and self.covered(cap.scope) for cap in catalog.caps)
         """Whether what is decided here has to be recorded in users' histories, for a cap to count."""
 

@@ -9,7 +9,9 @@
 #include <stdint.h>
 #include <string.h>
 
-#define VERSION 1 /* of what Python and this ask of one another: models/by_c.py has the same */
+#include "../decisioning/asks.h"
+
+#define VERSION 2 /* of what Python and this ask of one another: models/by_c.py has the same */
 
 /* Those of the other two; models/by_c.py sees to it that they are of a version that has them so. */
 static int (*row_of)(PyObject *packer, PyObject *known, PyObject *surface, double *row, Py_ssize_t width);
@@ -50,23 +52,31 @@ static PyObject *list_of(const double *values, Py_ssize_t count)
     return made;
 }
 
+/* What is said of some offers by their numbers on a surface, to where `count` numbers have room; `row` has room for the
+ * width. -1 for an error. */
+static int say(const Asker *self, PyObject *known, PyObject *surface, Py_ssize_t here, const int64_t *asked,
+               Py_ssize_t count, double *p, double *row)
+{
+    if (row_of(self->packer, known, surface, row, self->width) < 0) return -1;
+    if (sums_of(self->masks, row, self->width, asked, count, p) < 0) return -1;
+    const double *means = self->means + here * PyDict_GET_SIZE(self->offers);
+    for (Py_ssize_t k = 0; k < count; k++)
+        p[k] = blended(p[k], means[asked[k]], self->slope, self->intercept, self->weight);
+    return 0;
+}
+
 /* The answer, in memory for `width` + 2 × (number of offers) numbers of eight bytes. */
 static PyObject *answer(const Asker *self, PyObject *known, PyObject *surface, PyObject *offers, double *memory)
 {
     const Py_ssize_t count = PyTuple_GET_SIZE(offers), here = number_of(self->surfaces, surface);
-    double *row = memory, *p = memory + self->width;
+    double *p = memory + self->width;
     int64_t *asked = (int64_t *)(p + count);
     if (here < 0) return here == -1 ? Py_NewRef(Py_None) : NULL;
     for (Py_ssize_t k = 0; k < count; k++) {
         asked[k] = number_of(self->offers, PyTuple_GET_ITEM(offers, k));
         if (asked[k] < 0) return asked[k] == -1 ? Py_NewRef(Py_None) : NULL;
     }
-    if (row_of(self->packer, known, surface, row, self->width) < 0) return NULL;
-    if (sums_of(self->masks, row, self->width, asked, count, p) < 0) return NULL;
-    const double *means = self->means + here * PyDict_GET_SIZE(self->offers);
-    for (Py_ssize_t k = 0; k < count; k++)
-        p[k] = blended(p[k], means[asked[k]], self->slope, self->intercept, self->weight);
-    return list_of(p, count);
+    return say(self, known, surface, here, asked, count, p, memory) < 0 ? NULL : list_of(p, count);
 }
 
 /* ask(known: mapping, surface: str, offers: sequence of str) -> list of floats, or None */
@@ -86,6 +96,68 @@ static PyObject *asker_ask(PyObject *object, PyObject *const *args, Py_ssize_t n
     Py_XDECREF(known);
     Py_DECREF(offers);
     return found;
+}
+
+/* --- Being asked by C ---------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    Asks asks;
+    Asker *asker;
+    PyObject *surface;
+    Py_ssize_t here;
+    int64_t base;      /* the number of NOTHING, which effects are measured against; -1 where they are not */
+    int64_t numbers[]; /* of the offers; -1 for one that the model doesn't know */
+} Ready;
+
+/* `Asks.ask`: the numbers, with those of the base at the end, are in memory for one more of each than there are offers. */
+static int ready_ask(const Asks *asks, PyObject *known, const int64_t *places, Py_ssize_t count, double *p_convert,
+                     double *effect, double *memory)
+{
+    const Ready *self = (const Ready *)asks;
+    double *p = memory, *row = memory + 2 * (asks->offers + 1);
+    int64_t *asked = (int64_t *)(memory + asks->offers + 1);
+    for (Py_ssize_t k = 0; k < count; k++)
+        if ((asked[k] = self->numbers[places[k]]) < 0) return 0;
+    asked[count] = self->base;
+    const Py_ssize_t all = count + asks->has_effect;
+    if (say(self->asker, known, self->surface, self->here, asked, all, p, row) < 0) return -1;
+    memcpy(p_convert, p, count * sizeof(double));
+    for (Py_ssize_t k = 0; asks->has_effect && k < count; k++) effect[k] = p[k] - p[count];
+    return 1;
+}
+
+static void ready_free(PyObject *capsule)
+{
+    Ready *self = PyCapsule_GetPointer(capsule, ASKS);
+    Py_XDECREF(self->asker);
+    Py_XDECREF(self->surface);
+    PyMem_Free(self);
+}
+
+/* ready(surface: str, offers: tuple of str, base: str or None) -> capsule, or None: the surface or the base is unknown */
+static PyObject *asker_ready(PyObject *object, PyObject *const *args, Py_ssize_t n)
+{
+    Asker *asker = (Asker *)object;
+    if (n != 3 || !PyTuple_CheckExact(args[1]))
+        return PyErr_Format(PyExc_TypeError, "ready takes a surface, a tuple of offers, and a base or None");
+    const Py_ssize_t offers = PyTuple_GET_SIZE(args[1]), here = number_of(asker->surfaces, args[0]);
+    const Py_ssize_t base = here < 0 || args[2] == Py_None ? -1 : number_of(asker->offers, args[2]);
+    if (here == -2 || base == -2) return NULL;
+    if (here == -1 || (base == -1 && args[2] != Py_None)) Py_RETURN_NONE;
+    Ready *self = PyMem_Calloc(1, sizeof(Ready) + offers * sizeof(int64_t));
+    if (!self) return PyErr_NoMemory();
+    self->asks = (Asks){ready_ask, offers, asker->width + 2 * (offers + 1), base >= 0};
+    self->here = here, self->base = base;
+    int fine = 1;
+    for (Py_ssize_t k = 0; fine && k < offers; k++) {
+        self->numbers[k] = number_of(asker->offers, PyTuple_GET_ITEM(args[1], k));
+        fine = self->numbers[k] != -2;
+    }
+    PyObject *capsule = fine ? PyCapsule_New(self, ASKS, ready_free) : NULL;
+    if (!capsule) return PyMem_Free(self), NULL;
+    self->asker = (Asker *)Py_NewRef(object);
+    self->surface = Py_NewRef(args[0]);
+    return capsule;
 }
 
 /* --- Making and checking ------------------------------------------------------------------------------------------ */
@@ -152,6 +224,7 @@ static void asker_dealloc(PyObject *object)
 
 static PyMethodDef methods[] = {
     {"ask", (PyCFunction)(void (*)(void))asker_ask, METH_FASTCALL, "A probability for each offer; None: ask the twin."},
+    {"ready", (PyCFunction)(void (*)(void))asker_ready, METH_FASTCALL, "For other extensions, on a surface; or None."},
     {NULL, NULL, 0, NULL}};
 
 static PyTypeObject AskerType = {

@@ -5,7 +5,7 @@ of it in one call (`_score.c`).
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from models.masks import Column, Parts
 
 VERSION = 2
 """Of what Python and the extensions ask of one another: both have the same."""
-SCORE_VERSION = 1
+SCORE_VERSION = 2
 """The same of `_score.c`, which rests on the other two."""
 
 _bits: Any = native("models._bits", VERSION)
@@ -92,17 +92,30 @@ def blend(raw: Sequence[float], means: list[float], platt: Platt, shrinkage: flo
 
 
 Ask = Callable[[Mapping[str, Value], str, Sequence[str]], list[float] | None]
-"""(what is known, surface, offers) → p_convert; None where the model doesn't know the surface or an offer."""
+
+
+class Asker(Protocol):
+    """All of a score in one call."""
+
+    def ask(self, known: Mapping[str, Value], surface: str, offers: Sequence[str]) -> list[float] | None:
+        """p_convert; None where the model doesn't know the surface or an offer."""
+        ...
+
+    def ready(self, surface: str, offers: tuple[str, ...], base: str | None) -> object | None:
+        """What other extensions ask of these offers (`decisioning/asks.h`): their effects are measured against `base`.
+        None where the model doesn't know the surface or the base.
+        """
+        ...
 
 
 def asker(
     encoding: Encoding, masks: object, means: Mapping[str, Mapping[str, float]], platt: Platt, shrinkage: float
-) -> Ask | None:
-    """All of a score in one call: row, masks, `blend`. `means`: surface → offer → rate, of all in the encoding."""
+) -> Asker | None:
+    """Row, masks and `blend` in one. `means`: surface → offer → rate, of all in the encoding."""
     found = native("models._score", SCORE_VERSION)
     if found is None:
         return None
-    made = found.Asker(
+    made: Asker = found.Asker(
         packer=packer(encoding),
         masks=masks,
         width=len(encoding.context_columns),
@@ -113,7 +126,7 @@ def asker(
         intercept=platt.intercept,
         weight=shrinkage,
     )
-    return made.ask  # type: ignore[no-any-return]
+    return made
 
 
 def extension() -> ModuleType:

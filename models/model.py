@@ -91,6 +91,12 @@ class Model:
             return Scores(p, p)
         return self._scores(offers, p)
 
+    def ready(self, surface: str, offers: tuple[str, ...]) -> object | None:
+        """What C asks in place of `score`, of some of these offers (`decisioning/asks.h`); None where it can't."""
+        if self._asker is None or self.shrinkage == 0.0 or NOTHING in offers or not (self.uplift or self._is_plain):
+            return None
+        return self._asker.ready(surface, offers, NOTHING if self.uplift else None)
+
     def prior(self, surface: str, offers: Sequence[str]) -> Scores:
         """Each offer's mean, the same for every user."""
         return self._scores(offers, self._means(surface, self._asked(offers)))
@@ -124,12 +130,17 @@ class Model:
         return self.predictor.raw(self._context(features, surface), rows)
 
     @cached_property
-    def _ask(self) -> by_c.Ask | None:
-        """`_blend` of `_raw` and `_means` in one call, where there is a way; it gives None for what it doesn't know."""
+    def _asker(self) -> by_c.Asker | None:
+        """`_blend` of `_raw` and `_means` in one call, where there is a way."""
         predictor, platt = self.predictor, self.calibration
         if not isinstance(predictor, Trees) or predictor.masks is None or not isinstance(platt, Platt):
             return None
         return by_c.asker(self.encoding, predictor.masks, self._known_means, platt, self.shrinkage)
+
+    @cached_property
+    def _ask(self) -> by_c.Ask | None:
+        """What gives None for what it doesn't know."""
+        return None if self._asker is None else self._asker.ask
 
     @cached_property
     def _is_plain(self) -> bool:

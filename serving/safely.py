@@ -19,7 +19,7 @@ log = structlog.get_logger()
 def decide(current: Current, request: Request, facts: Facts) -> Decision:
     """The engine's decision. Should it fail, which is a bug, an empty answer: no offer breaks no rule."""
     scores = current.scores
-    scores.said = []
+    scores.said.clear()
     try:
         decision = engine.decide(current.release, request, facts)
         scores.keep(request.user, request.surface, request.now)

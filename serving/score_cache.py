@@ -1,10 +1,9 @@
 """What the models last said of each user on each surface: for the moments in which there is no time to ask them."""
 
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-
-import msgspec
 
 from decisioning.domain import Known, Scorer, Scores, Value
 from decisioning.engine import Release
@@ -15,21 +14,11 @@ MAX_AGE = 900.0
 """Seconds after which scores are forgotten."""
 
 _Said = tuple[str, tuple[str, ...], bytes, bytes]
-"""The model's label, the offers, p_convert, and effect where that is something else: numbers as MessagePack."""
-
-
-def _plain(found: Any) -> Any:
-    """What a model's scores may be made of besides lists and floats, such as numpy's."""
-    return list(found) if isinstance(found, Sequence) else found.tolist()
-
-
-_encode = msgspec.msgpack.Encoder(enc_hook=_plain).encode
-_decode = msgspec.msgpack.Decoder(tuple[float, ...]).decode
-_NONE = _encode(())
+"""The model's label, the offers, the doubles of p_convert, and those of the effect where that is something else."""
 
 
 class ScoreCache:
-    """Of one release in one worker. To keep takes a microsecond, to find two or three.
+    """Of one release in one worker. To keep takes half a microsecond, to find one or two.
 
     It remembers in two halves: when the younger is full, it becomes the older one, and that is forgotten. Numbers are
     kept as bytes: an object for each would push what decisions need out of the processor's caches, and to forget a half
@@ -40,33 +29,32 @@ class ScoreCache:
         self._half = most // 2
         self._young: dict[tuple[str, str], tuple[float, tuple[_Said, ...]]] = {}
         self._old: dict[tuple[str, str], tuple[float, tuple[_Said, ...]]] = {}
-        self.said: list[tuple[str, Sequence[str], Scores]] | None = None
-        """What models said in the decision that is being made: label, offers, scores. Whoever makes one begins a list.
-        Outside of one, as when one is explained, it is None, and what they say is not of interest."""
+        self.said: dict[str, _Said] = {}
+        """What each model, by its label, said last. Whoever makes a decision clears it first: what they said outside of
+        one, as when one is explained, is not of interest."""
 
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
 
     def keep(self, user: str, surface: str, now: float) -> None:
         """The decision is made: remembers what was said as said of this user at this moment (epoch seconds)."""
-        said, self.said = self.said, None
-        if not said:
+        if not self.said:
             return
         if len(self._young) >= self._half:
             self._old, self._young = self._young, {}
-        packed = []
-        for label, offers, found in said:
-            p_convert, effect = found.p_convert, found.effect
-            other = _NONE if effect is p_convert else _encode(effect)
-            packed.append((label, tuple(offers), _encode(p_convert), other))
-        self._young[user, surface] = now, tuple(packed)
+        self._young[user, surface] = now, tuple(self.said.values())
+        self.said.clear()
 
     def find(self, user: str, surface: str, now: float) -> Mapping[str, Known]:
         """What the models said of a user, by their labels; empty where nobody remembers."""
         found = self._young.get((user, surface)) or self._old.get((user, surface))
         if found is None or not 0.0 <= now - found[0] <= MAX_AGE:
             return {}
-        return {label: Known(offers, _decode(p), _decode(effect)) for label, offers, p, effect in found[1]}
+        return {label: Known(offers, _numbers(p), _numbers(effect)) for label, offers, p, effect in found[1]}
+
+
+def _numbers(doubles: bytes) -> tuple[float, ...]:
+    return tuple(array("d", doubles))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +67,20 @@ class Noted:
 
     def score(self, features: Mapping[str, Value], surface: str, offers: Sequence[str]) -> Scores:
         found = self.scorer.score(features, surface, offers)
-        said = self.cache.said
-        if said is not None:
-            said.append((self.label, offers, found))
+        p_convert, effect = array("d", found.p_convert), b""
+        if found.effect is not found.p_convert:
+            effect = array("d", found.effect).tobytes()
+        self.cache.said[self.label] = self.label, tuple(offers), p_convert.tobytes(), effect
         return found
+
+    def ready(self, surface: str, offers: tuple[str, ...]) -> object | None:
+        """As the model has it, where C can ask it; then C notes what it says in `said`."""
+        ready = getattr(self.scorer, "ready", None)
+        return None if ready is None else ready(surface, offers)
+
+    @property
+    def said(self) -> dict[str, _Said]:
+        return self.cache.said
 
     def prior(self, surface: str, offers: Sequence[str]) -> Scores:
         return self.scorer.prior(surface, offers)

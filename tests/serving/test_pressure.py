@@ -152,7 +152,7 @@ def test_the_steps_are_those_that_the_documentation_names(age, budget, expected)
 
 
 def keep(cache, user, *said, at=0.0):
-    cache.said = []
+    cache.said.clear()
     for one in said:
         say(cache, *one)
     cache.keep(user, "banner", at)
@@ -191,7 +191,7 @@ def test_what_was_said_is_kept_to_the_last_bit_whatever_it_is_made_of(numbers, i
     said = np.array(numbers) if is_array else [*numbers[:-1], np.float64(numbers[-1])]
     scorer.score = lambda *_: Scores(tuple(numbers), said)
     offers = [f"offer{place}" for place in range(len(numbers))]
-    cache.said = []
+    cache.said.clear()
     Noted(scorer, cache, "upsell/1").score({}, "banner", offers)
     cache.keep("ann", "banner", 7.0)
     known = cache.find("ann", "banner", 7.0)["upsell/1"]
