@@ -111,8 +111,9 @@ static PyObject *left_out(const Maker *self, long unknown, long undeclared)
     if (!unknown && !undeclared) return Py_NewRef(self->nothing);
     PyObject *words = PyTuple_New((unknown > 0) + (undeclared > 0));
     Py_ssize_t n = 0;
-    if (words && unknown) PyTuple_SET_ITEM(words, n++, PyUnicode_FromFormat("context:unknown_names:%ld", unknown));
-    if (words && undeclared) PyTuple_SET_ITEM(words, n++, PyUnicode_FromFormat("context:undeclared_values:%ld", undeclared));
+    const char *const told[] = {"context:unknown_names:%ld", "context:undeclared_values:%ld"};
+    if (words && unknown) PyTuple_SET_ITEM(words, n++, PyUnicode_FromFormat(told[0], unknown));
+    if (words && undeclared) PyTuple_SET_ITEM(words, n++, PyUnicode_FromFormat(told[1], undeclared));
     for (Py_ssize_t i = 0; words && i < n; i++)
         if (!PyTuple_GET_ITEM(words, i)) Py_CLEAR(words);
     return words;
@@ -216,10 +217,12 @@ static PyObject *maker_make(Maker *self, PyObject *const *args, Py_ssize_t n)
         Py_XDECREF(values);
         return told == UNUSUAL ? PyObject_Vectorcall(self->twin, args, n, NULL) : NULL;
     }
-    PyObject *parts[] = {decision_id(self, args[A_FRESH], sent.name), user, Py_NewRef(sent.name), Py_NewRef(args[A_NOW]),
-                         values, Py_NewRef(sent.slots),
-                         PyTuple_GET_SIZE(sent.exclude) ? PyFrozenSet_New(sent.exclude) : Py_NewRef(self->nobody)};
-    PyObject *request = record_made(&self->request, parts), *words = request ? left_out(self, unknown, undeclared) : NULL;
+    PyObject *parts[] = {
+        decision_id(self, args[A_FRESH], sent.name), user, Py_NewRef(sent.name), Py_NewRef(args[A_NOW]), values,
+        Py_NewRef(sent.slots),
+        PyTuple_GET_SIZE(sent.exclude) ? PyFrozenSet_New(sent.exclude) : Py_NewRef(self->nobody)};
+    PyObject *request = record_made(&self->request, parts);
+    PyObject *words = request ? left_out(self, unknown, undeclared) : NULL;
     PyObject *both = words ? PyTuple_Pack(2, request, words) : NULL;
     Py_XDECREF(request);
     Py_XDECREF(words);

@@ -119,7 +119,9 @@ class Access:
         if scope not in caller.scopes:
             caller.require(scope)
         allowance = caller.allowance
-        if allowance is not None and (wait := allowance.take(self._clock())):
+        if allowance is None or allowance.at_once(now := self._clock()):
+            return caller
+        if wait := allowance.take(now):
             self.limited[caller.name] += 1
             raise ApiError(
                 429,

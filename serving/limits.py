@@ -6,10 +6,14 @@ limit, each of the other workers may let one more through at the same moment.
 """
 
 import mmap
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from decisioning.native import native
 from stores.api_keys import MOST_CLIENTS, Client
 
+VERSION = 1
+"""Of what Python and the extension ask of one another: both have the same."""
 _COUNT_BITS = 20
 """A count goes up to a limit's requests, a million at most, and what other workers let through besides."""
 _COUNT = (1 << _COUNT_BITS) - 1
@@ -22,6 +26,8 @@ class Counts:
 
     A count is one word, written at once: the window's number, what was let through in the window before it, and in it.
     """
+
+    __slots__ = ("words", "worker", "workers")
 
     def __init__(self, workers: int = 1) -> None:
         """`workers`: how many may live at once."""
@@ -43,11 +49,16 @@ class Allowance:
     client: int
     requests: int
     seconds: int
+    at_once: Callable[[float], bool]
+    """`take` in less time, where there plainly is room: False says nothing."""
 
     @classmethod
     def of(cls, client: Client, counts: Counts) -> "Allowance | None":
         limit = client.limit
-        return None if limit is None else cls(counts, client.place, limit.requests, limit.seconds)
+        if limit is None:
+            return None
+        at_once = _by_c(counts, client.place, limit.requests, limit.seconds)
+        return cls(counts, client.place, limit.requests, limit.seconds, at_once)
 
     def take(self, now: float) -> float:
         """0 where there was room; else the seconds until there is, and nothing is taken. `now` is monotonic, and the
@@ -82,6 +93,20 @@ class Allowance:
         if room >= 0:  # once enough of the window before has gone by
             return max(1.0 - room / earlier - passed, 0.0) * self.seconds
         return (1.0 - passed + 1.0 - (self.requests - 1) / these) * self.seconds
+
+
+def _by_c(counts: Counts, client: int, requests: int, seconds: int) -> Callable[[float], bool]:
+    """The extension's `take`; where that isn't there, what never takes any."""
+    extension = native("serving._limits", VERSION)
+    if extension is None:
+        return _never
+    words = counts.words[client * counts.workers : (client + 1) * counts.workers]
+    at_once: Callable[[float], bool] = extension.Taker(counts, words, requests, seconds).take
+    return at_once
+
+
+def _never(now: float) -> bool:
+    return False
 
 
 def _first(word: int, window: int, before: int) -> int:

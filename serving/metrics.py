@@ -1,4 +1,5 @@
-"""What a worker counts while it answers: plain dicts and lists, a microsecond or two a decision.
+"""What a worker counts while it answers: plain dicts and lists, and notes of plain decisions in the extension
+`_metrics.c`, where it is built, which are sorted out later.
 
 Nothing here knows Prometheus. `serving.exposition` moves what was counted to its client library every 0.2 s. Labels are
 words of our own or of the catalog, never a client's text: each makes a series that lasts as long as the server.
@@ -6,8 +7,13 @@ words of our own or of the catalog, never a client's text: each makes a series t
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
+from typing import Any
 
-from decisioning.domain import NOTHING, Decision, Rung
+from decisioning.domain import NOTHING, Decision, Facts, Policy, Rung, Shown
+from decisioning.native import native
+
+VERSION = 1
+"""Of what Python and the extension ask of one another: both have the same."""
 
 REQUEST_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 5.0)
 """Seconds: close together around the deadlines of surfaces."""
@@ -19,6 +25,9 @@ _CHOICES = ("champion", "challenger", "exploration", "holdout", "none")
 _FATES = ("accepted", "duplicate", "rejected")
 _RUNGS = (*map(str, Rung), "refused")
 _LOGS = ("decisions", "events")
+_OK = 200
+
+Served = Callable[[str, Decision, Facts, float, float], None]
 
 
 class Count(defaultdict[Hashable, int]):
@@ -74,6 +83,10 @@ class Metrics:
         self.keys_unreadable = Level("segue_keys_unreadable", "1: the file of keys can't be read.", over="max")
         self.look: Callable[[], None] = lambda: None
         self._made: dict[tuple[str, str, tuple[str, ...], str, str], int] = defaultdict(int)
+        self._notes = _notes(self._served)
+        self.served: Served = self._served if self._notes is None else self._notes.served
+        """One new decision as the answer of a route, status 200: what `made` and `answered` do. Called with the
+        route, the decision, the facts it was made of, and for which moment, and the seconds that the answer took."""
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         """One answer, whatever its status."""
@@ -103,8 +116,29 @@ class Metrics:
         if slate and decision.model is not None and (p_convert := slate[0].p_convert) is not None:
             self.p_convert[decision.model].append(p_convert)
 
+    def made(self, decision: Decision, facts: Facts, now: float) -> None:
+        """One new decision, by what it was made of and for which moment."""
+        as_of, shed = facts.as_of, facts.shed
+        self.decided(decision, None if as_of is None else now - as_of, Rung.MODEL if shed is None else shed.rung)
+
+    def _served(self, route: str, decision: Decision, facts: Facts, now: float, seconds: float) -> None:
+        self.made(decision, facts, now)
+        self.answered(route, _OK, seconds)
+
+    def _take_notes(self) -> None:
+        for (route, surface, source, choice, rung, model), seconds, ages, p_converts in self._notes.drain():
+            self.requests[route, _OK] += len(seconds)
+            self.seconds[route] += seconds
+            self._made[surface, source, (), choice, rung] += len(seconds)
+            if ages:
+                self.feature_age[()] += ages
+            if p_converts:
+                self.p_convert[model] += p_converts
+
     def sort_out(self) -> None:
         """Brings all counts and levels up to date, before they are read."""
+        if self._notes is not None:
+            self._take_notes()
         made, self._made = self._made, defaultdict(int)
         for (surface, source, degraded, choice, rung), times in made.items():
             self.decisions[surface, str(source)] += times
@@ -113,6 +147,14 @@ class Metrics:
             for reason in degraded:
                 self.degraded[_without_number(reason)] += times
         self.look()
+
+
+def _notes(twin: Served) -> Any:
+    """What notes plain decisions, and lets `twin` see to the others; None where the extension isn't there."""
+    extension = native("serving._metrics", VERSION)
+    if extension is None:
+        return None
+    return extension.Notes(twin, (Decision, Shown, Policy, Facts), _CHOICES, NOTHING, Rung.MODEL)
 
 
 def _without_number(reason: str) -> str:

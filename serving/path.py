@@ -12,7 +12,6 @@ from typing import Any
 
 import structlog
 
-from decisioning.domain import Rung
 from serving import decide
 from serving.decide import Made
 from serving.errand import PATH, Errand
@@ -61,8 +60,7 @@ async def direct(runtime: Runtime, errand: Errand) -> None:
         runtime.journal.keep(found.record, errand.send)
     else:
         errand.send()
-    counted(runtime, found)
-    runtime.metrics.answered(ROUTE, 200, perf_counter() - errand.arrived)
+    served(runtime, found, perf_counter() - errand.arrived)
 
 
 async def answer(runtime: Runtime, scope: Scope, receive: Receive, send: Send) -> None:
@@ -80,8 +78,7 @@ async def answer(runtime: Runtime, scope: Scope, receive: Receive, send: Send) -
         return
     written(runtime, found)
     await _send(send, 200, [(b"content-length", b"%d" % len(found.answer)), _JSON], found.answer)
-    counted(runtime, found)
-    runtime.metrics.answered(ROUTE, 200, perf_counter() - started)
+    served(runtime, found, perf_counter() - started)
 
 
 def written(runtime: Runtime, found: Made) -> None:
@@ -95,9 +92,16 @@ def counted(runtime: Runtime, found: Made) -> None:
     if found.repeated is not None:
         runtime.metrics.repeated[found.repeated] += 1
     else:
-        as_of, shed = found.facts.as_of, found.facts.shed
-        rung = Rung.MODEL if shed is None else shed.rung
-        runtime.metrics.decided(found.decision, None if as_of is None else found.now - as_of, rung)
+        runtime.metrics.made(found.decision, found.facts, found.now)
+
+
+def served(runtime: Runtime, found: Made, seconds: float) -> None:
+    """Adds a decision to the figures, and the answer to it, which took so many seconds."""
+    if found.repeated is None:
+        runtime.metrics.served(ROUTE, found.decision, found.facts, found.now, seconds)
+    else:
+        counted(runtime, found)
+        runtime.metrics.answered(ROUTE, 200, seconds)
 
 
 async def _made(runtime: Runtime, scope: Scope, receive: Receive) -> Made:

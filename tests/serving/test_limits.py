@@ -4,10 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.limits import Allowance, Counts
+from decisioning.native import native
+from serving.limits import VERSION, Allowance, Counts
 from stores.api_keys import Client, Limit
 
 REPOSITORY = Path(__file__).parents[2]
@@ -60,6 +62,40 @@ def test_workers_let_through_together_what_one_alone_would(turns, requests):
         assert shared.take(now) == alone.take(now)
 
 
+@given(
+    st.integers(1, 12),
+    st.sampled_from([1, 60, 86_400]),
+    st.lists(st.tuples(st.integers(0, 2), st.floats(0, 1.5)), max_size=60),
+    st.floats(0, 1e7) | st.floats(4_194_300, 4_194_310),
+)
+def test_what_is_taken_at_once_is_what_would_be_taken_and_counted_as_it_would(requests, seconds, turns, now):
+    counts, others = Counts(workers=3), Counts(workers=3)
+    quick, plain = (allowance(requests, seconds, one, 7) for one in (counts, others))
+    for worker, pause in turns:
+        now += pause * seconds
+        counts.worker = others.worker = worker
+        taken, wait = quick.at_once(now), plain.take(now)
+        assert (0.0 if taken else quick.take(now)) == wait
+        assert taken == (wait == 0.0) or native("serving._limits", VERSION) is None
+        assert counts.words == others.words
+
+
+@pytest.mark.parametrize("now", [-1.0, float("nan"), float("inf"), 1e300, 5])
+def test_at_once_nothing_is_taken_at_a_moment_that_is_none(now):
+    counts = Counts()
+    assert not allowance(9, counts=counts).at_once(now)
+    assert not any(counts.words)
+
+
+def test_at_once_nothing_is_taken_by_a_worker_that_is_none():
+    counts = Counts(workers=2)
+    limited = allowance(9, counts=counts)
+    for worker in (-1, 2, 2**40):
+        counts.worker = worker
+        assert not limited.at_once(5.0)
+    assert not any(counts.words)
+
+
 def test_clients_do_not_use_up_each_others_limits():
     counts = Counts()
     ios, tv = allowance(2, counts=counts, place=0), allowance(2, counts=counts, place=1)
@@ -70,7 +106,7 @@ def test_clients_do_not_use_up_each_others_limits():
 def test_the_largest_limit_is_counted_to_its_end():
     counts = Counts(workers=2)
     largest = allowance(1_000_000, counts=counts)
-    while largest.take(5.0) == 0.0:
+    while largest.at_once(5.0) or largest.take(5.0) == 0.0:
         counts.words[0] += 999  # in strides
     assert 1_000_000 <= counts.words[0] & (2**20 - 1) < 1_001_000
     assert largest.take(5.999) > 0
@@ -91,7 +127,7 @@ for worker in range(3):
             pass
         passed = 0
         while (now := time.monotonic()) < start + 1.0:
-            passed += limited.take(now) == 0.0
+            passed += limited.at_once(now) or limited.take(now) == 0.0
             while time.monotonic() < now + 20e-6:  # no server answers faster
                 pass
         os.write(writing, b"%d\\n" % passed)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
-from decisioning.domain import Decision, Policy, Shown, Source
+from decisioning.domain import NOTHING, Decision, Facts, Policy, Rung, Shed, Shown, Source
 from serving.app import create_app
 from serving.board import Board, Row
 from serving.exposition import FILES, MOST_SERIES, BulkHistogram, Exporter, Workers, shared_folder
@@ -74,6 +75,60 @@ def test_every_draw_is_told_by_whose_choice_it_was(decision, shown, more, choice
     draws = told(metrics).by("segue_draws_total", "choice")
     assert {name: n for name, n in draws.items() if n} == {choice: 1}
     assert len(draws) == 5, "what was never drawn is told as 0"
+
+
+FIRST = st.sampled_from([None, "annual", "student", "trial", NOTHING])
+POLICIES = st.none() | st.builds(
+    Policy, st.just(("annual",)), FIRST.filter(bool), FIRST, st.just(1000), st.just(500), st.just(7)
+)
+CHANCES = st.none() | st.floats() | st.just(1)
+
+
+@st.composite
+def served(draw: st.DrawFn) -> tuple[str, Decision, Facts, float, float]:
+    offer, chance = draw(FIRST), draw(CHANCES)
+    made = Decision(
+        "d", draw(st.sampled_from(["banner", "page"])), "r1",
+        () if offer is None else (Shown(offer, 1, None, chance, 1.0, 0.9),),
+        draw(st.sampled_from(Source)), draw(st.sampled_from([None, "upsell/3", "churn/1"])),
+        draw(st.sampled_from([(), ("store:slow",)])), (), (), (), "", draw(POLICIES),
+        holdout=draw(st.sampled_from([None, "h"])),
+    )  # fmt: skip
+    shed = draw(st.none() | st.just(Shed(Rung.PRIOR)))
+    facts = Facts(as_of=draw(st.none() | st.floats(0, 2e9) | st.just(5)), shed=shed)
+    return draw(st.sampled_from(["decisions", "other"])), made, facts, draw(st.floats(0, 2e9)), draw(st.floats(0, 9))
+
+
+def figures(metrics: Metrics) -> object:
+    metrics.sort_out()
+    spreads = [
+        {labels: sorted(map(repr, found)) for labels, found in one.items()}
+        for one in vars(metrics).values()
+        if isinstance(one, Spread)
+    ]
+    return [dict(one) for one in vars(metrics).values() if isinstance(one, Count)], spreads
+
+
+@given(st.lists(served(), max_size=60))
+def test_what_is_noted_of_answers_is_what_is_counted_one_by_one(answers):
+    noted, counted = Metrics(), Metrics()
+    for route, made, facts, now, seconds in answers:
+        noted.served(route, made, facts, now, seconds)
+        counted.made(made, facts, now)
+        counted.answered(route, 200, seconds)
+    assert figures(noted) == figures(counted)
+    assert figures(noted) == figures(counted), "and nothing is told twice"
+
+
+def test_more_answers_and_surfaces_than_there_is_room_for_notes_are_counted_all_the_same(decision):
+    noted = Metrics()
+    for number in range(3000):
+        more = {"surface": f"s{number % 50}"}
+        noted.served("decisions", replace(decision(), **more), Facts(as_of=1.0), 2.0, 0.001)
+    page = told(noted)
+    assert page("segue_requests_total", route="decisions", code=200) == 3000
+    assert {page("segue_decisions_total", surface=f"s{n}", source="model") for n in range(50)} == {60}
+    assert page("segue_feature_age_seconds_sum") == 3000
 
 
 def test_an_answer_counts_in_the_bucket_of_its_time():
