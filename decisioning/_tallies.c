@@ -13,10 +13,24 @@
 
 #define VERSION 1 /* of what Python and this ask of one another: decisioning/tallies.py has the same */
 
+#define FEW 64 /* events: what needs no memory of its own */
+
 typedef struct {
     const Bearing *bearing;
     double at;
 } Seen;
+
+/* Room for as much as is wanted: `here`, where that is large enough. To be given back to `leave`. NULL for an error. */
+static void *room(void *here, size_t fits, size_t wanted)
+{
+    void *found = wanted <= fits ? here : PyMem_Malloc(wanted);
+    return found ? found : PyErr_NoMemory();
+}
+
+static void leave(const void *here, void *found)
+{
+    if (found != here) PyMem_Free(found);
+}
 
 #define SLOT(event, offset) (*(PyObject **)((char *)(event) + (offset)))
 
@@ -42,16 +56,15 @@ static int see(Tallies *self, PyObject *event, Seen *seen)
     return seen->bearing ? FINE : FAILED;
 }
 
-/* All events of a tuple, into memory that is to be freed. */
-static int see_all(Tallies *self, PyObject *history, PyObject *now, Seen **all)
+/* All events of a tuple, where there are FEW of them `here`, else in a room of their own. */
+static int see_all(Tallies *self, PyObject *history, PyObject *now, Seen *here, Seen **all)
 {
-    *all = NULL;
     if (!PyTuple_CheckExact(history) || !PyFloat_CheckExact(now)) return UNUSUAL;
-    if (!(*all = PyMem_Calloc(PyTuple_GET_SIZE(history) + 1, sizeof(Seen)))) return PyErr_NoMemory(), FAILED;
+    if (!(*all = room(here, FEW * sizeof(Seen), PyTuple_GET_SIZE(history) * sizeof(Seen)))) return FAILED;
     int state = FINE;
     for (Py_ssize_t i = 0; state == FINE && i < PyTuple_GET_SIZE(history); i++)
         state = see(self, PyTuple_GET_ITEM(history, i), *all + i);
-    if (state != FINE) PyMem_Free(*all), *all = NULL;
+    if (state != FINE) leave(here, *all);
     return state;
 }
 
@@ -120,7 +133,7 @@ static Py_ssize_t count(Tallies *self, const Seen *seen, Py_ssize_t n, double no
         if (is_full && (!tally->is_silence || is_silent(tally, one, seen, n, now, times)))
             reached[full++] = (Reached){tally->rule, one};
     }
-    qsort(reached, full, sizeof(Reached), by_rule);
+    if (full > 1) qsort(reached, full, sizeof(Reached), by_rule);
     return full;
 }
 
@@ -154,24 +167,22 @@ static PyObject *listed(const Tallies *self, PyObject *shut, const Reached *reac
 static PyObject *tallies_drops(PyObject *object, PyObject *const *args, Py_ssize_t n_args)
 {
     Tallies *self = (Tallies *)object;
-    Seen *seen;
+    Seen few[FEW], *seen;
     if (n_args != 3 || !PyTuple_CheckExact(args[2]) || PyTuple_GET_SIZE(args[2]) != PyTuple_GET_SIZE(self->heads))
         return PyErr_Format(PyExc_TypeError, "drops takes a history, a moment, and what each rule drops anyway");
-    const int state = see_all(self, args[0], args[1], &seen);
+    const int state = see_all(self, args[0], args[1], few, &seen);
     if (state == FAILED) return NULL;
     if (state == UNUSUAL)
         return PyObject_CallMethod(self->twin, "drops", "OOO", args[0], args[1], args[2]);
     const Py_ssize_t n = PyTuple_GET_SIZE(args[0]);
-    Reached *reached = PyMem_Malloc((self->n_tallies + 1) * sizeof(Reached));
-    double *times = PyMem_Malloc((n + 1) * sizeof(double));
+    Reached some[4 * FEW], *reached = room(some, sizeof some, self->n_tallies * sizeof(Reached));
+    double moments[FEW], *times = room(moments, sizeof moments, n * sizeof(double));
     PyObject *out = NULL;
     if (reached && times)
         out = listed(self, args[2], reached, count(self, seen, n, PyFloat_AS_DOUBLE(args[1]), times, reached));
-    else
-        PyErr_NoMemory();
-    PyMem_Free(times);
-    PyMem_Free(reached);
-    PyMem_Free(seen);
+    leave(moments, times);
+    leave(some, reached);
+    leave(few, seen);
     return out;
 }
 
@@ -179,9 +190,9 @@ static PyObject *tallies_drops(PyObject *object, PyObject *const *args, Py_ssize
 static PyObject *tallies_added(PyObject *object, PyObject *const *args, Py_ssize_t n_args)
 {
     Tallies *self = (Tallies *)object;
-    Seen *seen;
+    Seen few[FEW], *seen;
     if (n_args != 2) return PyErr_Format(PyExc_TypeError, "added takes a history and a moment");
-    const int state = see_all(self, args[0], args[1], &seen);
+    const int state = see_all(self, args[0], args[1], few, &seen);
     if (state == FAILED) return NULL;
     if (state == UNUSUAL) return PyObject_CallMethod(self->twin, "added", "OO", args[0], args[1]);
     PyObject *out = PyList_New(0);
@@ -192,7 +203,7 @@ static PyObject *tallies_added(PyObject *object, PyObject *const *args, Py_ssize
             if (!one || PyList_Append(out, one) < 0) Py_CLEAR(out);
             Py_XDECREF(one);
         }
-    PyMem_Free(seen);
+    leave(few, seen);
     return out;
 }
 

@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#define VERSION 3 /* of what Python and this ask of one another: decisioning/knowledge.py has the same */
+#define VERSION 4 /* of what Python and this ask of one another: decisioning/knowledge.py has the same */
 
 /* --- What is known ------------------------------------------------------------------------------------------------- */
 
@@ -126,7 +126,7 @@ static PyObject *bucket(PyObject *Py_UNUSED(module), PyObject *const *args, Py_s
 
 /* --- Arms ---------------------------------------------------------------------------------------------------------- */
 
-#define MOST 64 /* experiments: the bits of an audience */
+#define MOST 64 /* experiments and ablations: the bits of a word */
 
 typedef struct {
     PyObject *name, *layer, *salt, *arms; /* `arms`: a tuple of (the first bucket that is no longer the arm's, its name) */
@@ -138,7 +138,7 @@ typedef struct {
     PyObject_HEAD
     Seat seats[MOST];
     long long buckets;
-    int n;
+    int n, everyone; /* `everyone`: how many of them, the first, are for everybody */
 } Seats;
 
 static long long fall_of(PyObject *salt, const char *user, Py_ssize_t size, long long buckets)
@@ -161,28 +161,34 @@ static int add_arm(const Seats *self, const Seat *seat, const char *user, Py_ssi
     return 0;
 }
 
-/* add(user: str, audiences: int, arms: dict) -> None, with the user's arms among the others */
-static PyObject *seats_add(PyObject *object, PyObject *const *args, Py_ssize_t n)
+/* Adds the arms of the seats that a user may take, one bit each. */
+static int add_arms(const Seats *self, PyObject *user, unsigned long long open, PyObject *into)
 {
-    const Seats *self = (const Seats *)object;
-    if (n != 3 || !PyUnicode_Check(args[0]) || !PyLong_Check(args[1]) || !PyDict_CheckExact(args[2]))
-        return PyErr_Format(PyExc_TypeError, "add takes a user, the audiences that they are in, and arms");
     Py_ssize_t size;
-    const unsigned long long ours = self->n < MOST ? (1ULL << self->n) - 1 : ~0ULL;
-    const unsigned long long audiences = PyLong_AsUnsignedLongLongMask(args[1]) & ours;
-    if (!audiences) Py_RETURN_NONE; /* whoever they are: their bytes are not asked for */
-    const char *user = PyUnicode_AsUTF8AndSize(args[0], &size);
-    if (!user) return NULL;
+    const char *text = PyUnicode_AsUTF8AndSize(user, &size);
     long long found[MOST];
     for (int i = 0; i < self->n; i++) found[i] = -1;
-    for (int i = 0; i < self->n; i++) {
+    for (int i = 0; text && i < self->n; i++) {
         const Seat *seat = self->seats + i;
-        if (!(audiences >> i & 1)) continue;
-        if (found[seat->first] < 0 && (found[seat->first] = fall_of(seat->layer, user, size, self->buckets)) < 0) return NULL;
+        if (!(open >> i & 1)) continue;
+        if (found[seat->first] < 0 && (found[seat->first] = fall_of(seat->layer, text, size, self->buckets)) < 0) return -1;
         if (found[seat->first] < seat->start || found[seat->first] >= seat->end) continue;
-        if (add_arm(self, seat, user, size, args[2]) < 0) return NULL;
+        if (add_arm(self, seat, text, size, into) < 0) return -1;
     }
-    Py_RETURN_NONE;
+    return text ? 0 : -1;
+}
+
+/* arms(user: str, audiences: int) -> dict of arms by the names of their experiments */
+static PyObject *seats_arms(PyObject *object, PyObject *const *args, Py_ssize_t n)
+{
+    const Seats *self = (const Seats *)object;
+    if (n != 2 || !PyUnicode_Check(args[0]) || !PyLong_Check(args[1]))
+        return PyErr_Format(PyExc_TypeError, "arms takes a user and the audiences that they are in");
+    const unsigned long long ours = self->n < MOST ? (1ULL << self->n) - 1 : ~0ULL, all = (1ULL << self->everyone) - 1;
+    const unsigned long long open = (PyLong_AsUnsignedLongLongMask(args[1]) << self->everyone | all) & ours;
+    PyObject *arms = PyDict_New();
+    if (arms && open && add_arms(self, args[0], open, arms) < 0) Py_CLEAR(arms); /* else their bytes are not asked for */
+    return arms;
 }
 
 /* A seat is told as (name, layer's salt, start, end, salt, arms). */
@@ -213,11 +219,13 @@ static PyObject *seats_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUS
 {
     PyObject *told;
     long long buckets;
-    if (!PyArg_ParseTuple(args, "O!L", &PyTuple_Type, &told, &buckets)) return NULL;
+    int everyone;
+    if (!PyArg_ParseTuple(args, "O!Li", &PyTuple_Type, &told, &buckets, &everyone)) return NULL;
     Seats *self = (Seats *)type->tp_alloc(type, 0);
     if (!self) return NULL;
-    self->buckets = buckets;
-    int failed = buckets < 1 || PyTuple_GET_SIZE(told) > MOST;
+    self->buckets = buckets, self->everyone = everyone;
+    int failed = buckets < 1 || PyTuple_GET_SIZE(told) > MOST || everyone < 0 || everyone >= MOST ||
+                 everyone > PyTuple_GET_SIZE(told);
     for (Py_ssize_t i = 0; !failed && i < PyTuple_GET_SIZE(told); i++) failed = read_seat(self, PyTuple_GET_ITEM(told, i)) < 0;
     if (failed) {
         if (!PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "these are no seats, or too many");
@@ -237,7 +245,7 @@ static void seats_dealloc(PyObject *object)
 }
 
 static PyMethodDef methods[] = {
-    {"add", (PyCFunction)(void (*)(void))seats_add, METH_FASTCALL, "Adds the arms of a user."}, {NULL, NULL, 0, NULL}};
+    {"arms", (PyCFunction)(void (*)(void))seats_arms, METH_FASTCALL, "The arms of a user."}, {NULL, NULL, 0, NULL}};
 
 static PyTypeObject SeatsType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "decisioning._user.Seats",
@@ -246,7 +254,7 @@ static PyTypeObject SeatsType = {
     .tp_new = seats_new,
     .tp_dealloc = seats_dealloc,
     .tp_methods = methods,
-    .tp_doc = "The experiments of a catalog, in buckets.",
+    .tp_doc = "The experiments and ablations of a catalog, in buckets.",
 };
 
 static PyMethodDef functions[] = {

@@ -52,7 +52,7 @@ def examiner(
         bucket=bucket_of,
         buckets=BUCKETS,
         holdouts=assignment.holdouts_on(plan.surface.name),
-        arms=assignment.arms,
+        arms=assignment.by_c or assignment.arms,
         evaluate=plan.index.evaluate,
         counts=(
             plan.everything.bit_length(),

@@ -28,7 +28,7 @@ def bucket(salt: str, user: str, buckets: int = BUCKETS) -> int:
 
 
 MOST_SEATS = 64
-"""How many experiments the extension knows."""
+"""How many experiments and ablations the extension knows."""
 
 _extension = native("decisioning._user", VERSION)
 bucket_of: Callable[[str, str, int], int] = bucket if _extension is None else _extension.bucket
@@ -44,11 +44,14 @@ class Assignment:
 
     def __init__(self, catalog: Catalog) -> None:
         self._holdouts = [(holdout, _threshold(holdout.percent)) for holdout in catalog.holdouts]
-        self._ablations = tuple(_ablations(catalog.ablations))
-        self._experiments = tuple(map(_seats, catalog.experiments))
-        self._add: Callable[[str, int, dict[str, str]], None] | None = None
-        if _extension is not None and len(self._experiments) <= MOST_SEATS:
-            self._add = _extension.Seats(tuple(map(astuple, self._experiments)), BUCKETS).add
+        ablations = tuple(_ablations(catalog.ablations))
+        self._everyone = len(ablations)
+        """How many of the seats are for everybody, whatever audience they are in."""
+        self._seats = (*ablations, *map(_seats, catalog.experiments))
+        self.by_c: Callable[[str, int], dict[str, str]] | None = None
+        """`arms` by the extension, where it is built and the seats aren't too many."""
+        if _extension is not None and len(self._seats) <= MOST_SEATS:
+            self.by_c = _extension.Seats(tuple(map(astuple, self._seats)), BUCKETS, self._everyone).arms
 
     def holdout(self, user: str, surface: str) -> Holdout | None:
         """The holdout that keeps this user on the simple policy here, if any."""
@@ -69,36 +72,29 @@ class Assignment:
 
         Bit n of `audiences` says whether the user is in the audience of the catalog's n-th experiment.
         """
+        if self.by_c is not None:
+            return self.by_c(user, audiences)
         arms: dict[str, str] = {}
-        if self._ablations:
-            seat = bucket_of(f"layer:{ABLATION}", user, BUCKETS)
-            for start, end, arm in self._ablations:
-                if start <= seat < end:
-                    arms[ABLATION] = arm
-        if self._add is None:
-            self._add_by_python(user, audiences, arms)
-        else:
-            self._add(user, audiences, arms)
-        return arms
-
-    def _add_by_python(self, user: str, audiences: int, arms: dict[str, str]) -> None:
-        """Adds the arms of the experiments. The extension does the same."""
-        seats: dict[str, int] = {}
-        for n, experiment in enumerate(self._experiments):
+        buckets: dict[str, int] = {}
+        audiences = audiences << self._everyone | (1 << self._everyone) - 1
+        for n, seat in enumerate(self._seats):
             if not audiences >> n & 1:
                 continue
-            found = seats.get(experiment.layer)
+            found = buckets.get(seat.layer)
             if found is None:
-                found = seats[experiment.layer] = bucket_of(experiment.layer, user, BUCKETS)
-            if experiment.start <= found < experiment.end:
-                drawn = experiment.arm(user)
+                found = buckets[seat.layer] = bucket_of(seat.layer, user, BUCKETS)
+            if seat.start <= found < seat.end:
+                drawn = seat.arm(user)
                 if drawn is not None:
-                    arms[experiment.name] = drawn
+                    arms[seat.name] = drawn
+        return arms
 
 
 @dataclass(frozen=True, slots=True)
 class _Seats:
-    """An experiment in buckets: one bucket says who is in, another which arm, so a ramp adds users and moves nobody."""
+    """An experiment in buckets, or an ablation: one bucket says who is in, another which arm, so a ramp adds users and
+    moves nobody.
+    """
 
     name: str
     layer: str
@@ -126,11 +122,13 @@ def _seats(experiment: Experiment) -> _Seats:
     return _Seats(experiment.name, layer, _threshold(start), _threshold(end), salt, arms)
 
 
-def _ablations(ablations: Ablations) -> Iterator[tuple[int, int, str]]:
+def _ablations(ablations: Ablations) -> Iterator[_Seats]:
     """Each factor has a quarter of the layer to grow in, so that a change of one moves nobody of another."""
     for factor in ablations.factors:
         start = 100.0 / len(Factor) * list(Factor).index(factor)
-        yield _threshold(start), _threshold(start + ablations.percent), f"no_{factor}"
+        arms = ((BUCKETS, f"no_{factor}"),)
+        layer, salt = f"layer:{ABLATION}", f"arm:{ABLATION}"
+        yield _Seats(ABLATION, layer, _threshold(start), _threshold(start + ablations.percent), salt, arms)
 
 
 def ablated(arms: Mapping[str, str]) -> Factor | None:

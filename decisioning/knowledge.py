@@ -7,7 +7,7 @@ from decisioning.catalog import Catalog
 from decisioning.domain import Facts, Request, Value
 from decisioning.native import native
 
-VERSION = 3
+VERSION = 4
 """Of what Python and the extension `_user.c` ask of one another: both have the same."""
 
 

@@ -82,8 +82,8 @@ HEAVY = [
     Mutation(
         "an unread history reaches no cap",
         "past",
-        "self._closed if unread",
-        "self._shut if unread",
+        "self.closed if unread",
+        "self.shut if unread",
         "engine limits",
     ),
     Mutation(

@@ -103,10 +103,8 @@ def test_lone_surrogates_are_refused_alike():
 
 @pytest.mark.parametrize("audiences", [0, 2, -2])
 def test_who_is_in_no_audience_may_have_any_name(audiences):
-    arms: dict[str, str] = {}
-    USER.Seats((GOOD,), 10).add("\ud800", audiences, arms)
-    experiments.Assignment(Catalog("h")).arms("\ud800", audiences)
-    assert arms == {}
+    assert USER.Seats((GOOD,), 10, 0).arms("\ud800", audiences) == {}
+    assert experiments.Assignment(Catalog("h")).arms("\ud800", audiences) == {}
 
 
 SEATS = st.tuples(
@@ -119,16 +117,21 @@ SEATS = st.tuples(
 )
 
 
-@given(st.lists(SEATS, max_size=8), st.text(max_size=40), st.integers(0, 2**9) | st.integers(0, 2**90))
+@given(
+    st.lists(SEATS, max_size=8),
+    st.integers(0, 3),
+    st.text(max_size=40),
+    st.integers(-(2**9), 2**9) | st.integers(0, 2**90),
+)
 @settings(max_examples=400, deadline=None)
-def test_users_are_in_the_same_arms(told_seats, user, audiences):
+def test_users_are_in_the_same_arms(told_seats, everyone, user, audiences):
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(experiments, "BUCKETS", 10)
         patched.setattr(experiments, "bucket_of", experiments.bucket)
         assignment = experiments.Assignment(Catalog("h"))
-        assignment._add, assignment._experiments = None, tuple(experiments._Seats(*seat) for seat in told_seats)
-        arms = {}
-        USER.Seats(tuple(told_seats), 10).add(user, audiences, arms)
+        assignment.by_c, assignment._seats = None, tuple(experiments._Seats(*seat) for seat in told_seats)
+        assignment._everyone = min(everyone, len(told_seats))
+        arms = USER.Seats(tuple(told_seats), 10, assignment._everyone).arms(user, audiences)
         assert list(arms.items()) == list(assignment.arms(user, audiences).items())
 
 
@@ -136,22 +139,25 @@ GOOD = ("name", "layer:a", 0, 5, "salt", ((5, "on"),))
 
 
 @pytest.mark.parametrize(
-    ("seats", "buckets"),
+    ("seats", "buckets", "everyone"),
     [
-        ((GOOD,), 0),
-        ((GOOD,) * 65, 10),
-        (((),), 10),
-        ((GOOD[:5],), 10),
-        (((*GOOD[:5], []),), 10),
-        (((*GOOD[:5], ((5,),)),), 10),
-        (((*GOOD[:5], (("5", "on"),)),), 10),
-        (((*GOOD[:5], ((2**70, "on"),)),), 10),
-        ((("name", b"layer", *GOOD[2:]),), 10),
-        ([GOOD], 10),
+        ((GOOD,), 0, 0),
+        ((GOOD,), 10, 2),
+        ((GOOD,), 10, -1),
+        ((GOOD,) * 64, 10, 64),
+        ((GOOD,) * 65, 10, 0),
+        (((),), 10, 0),
+        ((GOOD[:5],), 10, 0),
+        (((*GOOD[:5], []),), 10, 0),
+        (((*GOOD[:5], ((5,),)),), 10, 0),
+        (((*GOOD[:5], (("5", "on"),)),), 10, 0),
+        (((*GOOD[:5], ((2**70, "on"),)),), 10, 0),
+        ((("name", b"layer", *GOOD[2:]),), 10, 0),
+        ([GOOD], 10, 0),
     ],
 )
-def test_seats_that_are_none_are_refused(seats, buckets):
+def test_seats_that_are_none_are_refused(seats, buckets, everyone):
     with pytest.raises((TypeError, ValueError, OverflowError)):
-        USER.Seats(seats, buckets)
+        USER.Seats(seats, buckets, everyone)
     with pytest.raises((TypeError, UnicodeEncodeError)):
-        USER.Seats((GOOD,), 10).add("\ud800" if buckets else 3, 1, {})
+        USER.Seats((GOOD,), 10, 0).arms("\ud800" if buckets else 3, 1)
