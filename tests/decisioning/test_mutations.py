@@ -161,8 +161,8 @@ HEAVY = [
     Mutation(
         "two experiments share a seat",
         "experiments",
-        "found < experiment.end",
-        "found <= experiment.end",
+        "found < seat.end",
+        "found <= seat.end",
         "assignment_and_draw",
     ),
     Mutation(
