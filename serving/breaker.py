@@ -21,6 +21,7 @@ from serving.backlog import APPLY_TIMEOUT, AT_ONCE, Backlog
 from serving.circuit import Circuit, State
 from stores.online.budgets import Want
 from stores.online.port import Damaged, OnlineStore, PartDown, ReadOnly, StoreDown, TooSlow
+from stores.online.reader import Reading
 
 PROBE_TIMEOUT = 0.1
 """Seconds: hardly more than a request would wait, so that a store too slow for requests is not taken for a well one."""
@@ -92,18 +93,36 @@ class GuardedStore:
         else:
             self._known(facts)
 
-    async def read(self, user: str, schema: Schema, budgets: Sequence[str], timeout: float) -> Facts:
-        """All that is known of a user, and what is out of `budgets`; `timeout` in seconds."""
-        circuit = self._circuit
-        if circuit.state is State.OPEN:
+    def read(self, user: str, schema: Schema, budgets: Sequence[str], timeout: float) -> Awaitable[Facts]:
+        """All that is known of a user, and what is out of `budgets`; `timeout` in seconds.
+
+        It is asked already when this returns. Where all is well it is a `Reading`, which takes no coroutine.
+        """
+        if self._circuit.state is not State.OPEN:
+            asked = self._store.read(user, schema, budgets, timeout=timeout)
+            if type(asked) is Reading:
+                asked.check = self._checked
+                return asked
+            return self._read(user, asked)
+        return self._read(user, None)
+
+    async def _read(self, user: str, asked: Awaitable[Facts] | None) -> Facts:
+        """`asked`: None where the store is not asked at all."""
+        if asked is None:
             return self.unread(DOWN)
         try:
-            found = await self._store.read(user, schema, budgets, timeout=timeout)
+            found: Facts | Exception = await asked
         except Exception as error:  # noqa: BLE001  whatever a store raises, the request is answered
-            return self.unread(self._judged(error))
-        if found.unread or self._backlog.waiting or circuit.state is not State.CLOSED:
+            found = error
+        return self._checked(found, user)
+
+    def _checked(self, found: Facts | Exception, user: str) -> Facts:
+        """What whoever asked is given: what was read, or else what is known of nobody in particular."""
+        if isinstance(found, Exception):
+            return self.unread(self._judged(found))
+        if found.unread or self._backlog.waiting or self._circuit.state is not State.CLOSED:
             return self._well(found, user)
-        circuit.good += 1
+        self._circuit.good += 1
         self.outcomes["ok"] += 1
         self._killed = found.killed
         return found

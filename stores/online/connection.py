@@ -7,7 +7,6 @@ taken off the wire when it comes, and dropped, so that no question ever gets ano
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from itertools import islice
 from time import monotonic
 from typing import Any
 
@@ -31,7 +30,7 @@ class Connection(asyncio.Protocol):
         self._reader = Reader(protocolError=InvalidResponse, replyError=BaseParser.parse_error, notEnoughData=PENDING)
         self._transport: asyncio.Transport | None = None
         self._found: list[Any] = []
-        """The answers so far to the first in line."""
+        """Answers to the first in line, which waits for more of them."""
         self.waiting: deque[Asked] = deque()
         self.quiet_since = 0.0
         """Since when (monotonic seconds) those in line wait for any answer at all."""
@@ -84,19 +83,19 @@ class Connection(asyncio.Protocol):
 
     def _deal_out(self, told: list[Asked]) -> None:
         """Gives what has come to the first in line; `told` gets those that have all of theirs."""
-        waiting, gets = self.waiting, self._reader.gets
-        while waiting:
-            first = waiting[0]
-            found, self._found = self._found, []
-            found += islice(iter(gets, PENDING), first.count - len(found))
-            if len(found) < first.count:
-                self._found = found
-                return
-            waiting.popleft()
-            first.tell(found)
-            told.append(first)
-            self.quiet_since = monotonic()
-        if self._reader.has_data():
+        waiting, found, used = self.waiting, self._found, 0
+        try:
+            found += iter(self._reader.gets, PENDING)
+        finally:  # what came before nonsense is as good as ever
+            while waiting and used + waiting[0].count <= len(found):
+                first = waiting.popleft()
+                first.tell(found[used : used + first.count])
+                told.append(first)
+                used += first.count
+            if used:
+                del found[:used]
+                self.quiet_since = monotonic()
+        if not waiting and (found or self._reader.has_data()):
             raise InvalidResponse("an answer to no question")
 
     def _lose(self, why: Exception) -> None:

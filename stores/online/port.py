@@ -1,6 +1,6 @@
 """The port of the online store: what is known about one user, read in one round trip, and events applied once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Protocol
 
 from decisioning.domain import Event, Facts, Value
@@ -58,9 +58,9 @@ class OnlineStore(Budgets, Protocol):
     than the store's own.
     """
 
-    async def read(
+    def read(
         self, user: str, schema: Schema, budgets: Sequence[str] = (), own: str = "", *, timeout: float | None = None
-    ) -> Facts:
+    ) -> Awaitable[Facts]:
         """Feature values, recent history, what is out of `budgets` (spent or on lease), and the offers switched off.
 
         `user` is a user key. A user without features, or with those of another schema, is no failure: the values are

@@ -1,10 +1,18 @@
 """The commands of a read, packed: what never changes once, and the rest by filling in what does."""
 
-from stores.online.layout import Keys, Version, bucket_of, field_of
+from stores.online.layout import FIELD_BYTES, Keys, Version, bucket_of, field_of
 from stores.online.wire import Command, command
 
 ANY = "\0"
 """Stands for what is filled in."""
+GAP = ANY.encode()
+
+USER_DIGITS = 2 * FIELD_BYTES
+"""Of a user key. Any other text is no user's, though it may be asked for."""
+MOST_BUCKETS = 2**32
+"""More than that get no users, as a checksum has no more values."""
+
+Pieces = tuple[bytes, bytes, tuple[bytes, ...], bytes, bytes]
 
 Form = tuple[bytes, list[int]]
 """A command with gaps, as `pattern` makes it, and how long each word with a gap is without what is filled in."""
@@ -30,6 +38,20 @@ class Questions:
         (history, [before]), (fresh, [too]) = self._history, self._fresh
         asked = history % (before + len(name), name), fresh % (too + len(name), name)
         return (*asked, self.vector(user, version)) if version else asked
+
+    def pieces(self, version: Version) -> Pieces:
+        """All bytes of `about` that are the same for every user key: what comes before the key, before the key again,
+        before the bucket (by how many digits it has), before the field, and at last.
+        """
+        (history, [before]), (fresh, [too]) = self._history, self._fresh
+        asked = history % (before + USER_DIGITS, GAP) + fresh % (too + USER_DIGITS, GAP)
+        first, second, third = asked.split(GAP)
+        form, (known, _) = pattern("HGET", self._keys.bucket(version, ANY), ANY)
+        by_digits = []
+        for digits in range(1, len(str(min(version.buckets, MOST_BUCKETS) - 1)) + 1):
+            head, fourth, last = (form % (known + digits, GAP, FIELD_BYTES, GAP)).split(GAP)
+            by_digits.append(third + head)
+        return first, second, tuple(by_digits), fourth, last
 
     def vector(self, user: str, version: Version) -> Command:
         if version is not self._version:

@@ -1,12 +1,10 @@
 """The online store on Redis or Valkey, on one server or on a cluster of them."""
 
 import asyncio
-import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cache
 from hashlib import sha1
-from math import inf
 from time import monotonic
 from typing import Any
 
@@ -14,16 +12,13 @@ from redis.exceptions import NoScriptError
 
 from decisioning.domain import Event, Facts, Value
 from features.schema import Schema
-from stores.connect import address
 from stores.online.budgets import Want, holder
 from stores.online.fresh import FRESH_SECONDS, pack_fresh
-from stores.online.layout import Keys, Version, pack_event
-from stores.online.port import HISTORY_LIMIT, HISTORY_SECONDS, Damaged, PartDown, ReadOnly, StoreDown, TooSlow
-from stores.online.questions import Questions
-from stores.online.reading import facts, is_damage, refuses_writes
+from stores.online.layout import pack_event
+from stores.online.port import HISTORY_LIMIT, HISTORY_SECONDS, PartDown, StoreDown, TooSlow
+from stores.online.reader import Reader
 from stores.online.scripts import APPLY, APPLY_AND_COUNT, COUNT, REFRESH, REMEMBER, RESERVE
-from stores.online.turn import Turn
-from stores.online.wire import Command, command, wire
+from stores.online.wire import command
 
 REFRESH_SECONDS = 0.5
 
@@ -37,7 +32,7 @@ SETTLED_AT_ONCE = 100
 """How many events are told to be settled with each that is counted."""
 
 
-class RedisStore:
+class RedisStore(Reader):
     """`url`: as `stores.connect` reads it. `timeout`: seconds for one whole call, connecting included.
 
     Which version of the features is current is asked again every `refresh_seconds`, within a read. Leases end by the
@@ -58,25 +53,11 @@ class RedisStore:
         refresh_seconds: float = REFRESH_SECONDS,
         clock: Callable[[], float] | None = None,
     ):
-        self._keys = Keys(namespace)
-        self._timeout = timeout
+        super().__init__(url, timeout, namespace, refresh_seconds, clock)
         self._limit = history_limit
-        self._refresh_seconds = refresh_seconds
-        self._questions = Questions(self._keys)
-        self._wire = wire(url, timeout)
-        self._where = address(url).shown
-        self._clock = clock
-        self._version: Version | None = None
-        self._refreshed = -inf
-        self._turn: Turn | None = None
         self._settling: set[asyncio.Task[None]] = set()
         self._settled: deque[str] = deque(maxlen=10_000)
         """Events that are counted, and owed no more."""
-
-    def read(
-        self, user: str, schema: Schema, budgets: Sequence[str] = (), own: str = "", *, timeout: float | None = None
-    ) -> Coroutine[Any, Any, Facts]:
-        return self._read(user, schema, tuple(budgets), own, self._due(timeout))
 
     async def read_again(
         self, user: str, schema: Schema, budgets: Sequence[str], decision_id: str, *, timeout: float | None = None
@@ -152,7 +133,7 @@ class RedisStore:
         except StoreDown:
             raise
         except Exception as error:
-            raise self._down(error) from error
+            raise self.down(error) from error
 
     async def _one(self, due: float, *words: str | int) -> Any:
         """The answer to one command. Raises what it met."""
@@ -168,87 +149,8 @@ class RedisStore:
 
     def _checked(self, answer: Any) -> Any:
         if isinstance(answer, Exception):
-            raise self._down(answer) from answer
+            raise self.down(answer) from answer
         return answer
-
-    def _down(self, error: Exception) -> StoreDown:
-        kind = StoreDown
-        if is_damage(error):
-            kind = Damaged
-        elif self._wire.has_others:
-            kind = PartDown
-        elif isinstance(error, TimeoutError):
-            kind = TooSlow
-        elif refuses_writes(error):
-            kind = ReadOnly
-        return kind(f"{type(error).__name__}: {error} ({self._where})")
-
-    # --- Reading
-
-    async def _read(
-        self,
-        user: str,
-        schema: Schema,
-        budgets: tuple[str, ...],
-        own: str,
-        due: float,
-        more: tuple[Command, ...] = (),
-        told: list[Any] | None = None,
-    ) -> Facts:
-        """The facts; `told` takes the answers to `more`. StoreDown for whatever goes wrong, nonsense included."""
-        try:
-            turn, version = self._turn or self._new_turn(budgets), self._version
-            if budgets not in turn.counted:
-                turn.count(budgets)
-            answers = await self._wire.ask(*self._questions.about(user, version), *more, due=due)
-            shared = turn.told.get(budgets) or await turn.arrive(budgets, due)
-            if isinstance(answers[0], Exception):
-                self._check(answers, turn)
-            if told is not None:
-                told += answers[-len(more) :]
-            packed = answers[2] if version is not None else None
-            if turn.asks_version:
-                version, packed = await self._current(turn, user, version, packed, due)
-            return facts(version, packed, answers[0], answers[1], shared, schema, own)
-        except StoreDown:
-            raise
-        except Exception as error:
-            raise self._down(error) from error
-
-    def _check(self, answers: Sequence[Any], turn: Turn) -> None:
-        """Raises StoreDown where nothing at all could be read, or nothing of this user in time."""
-        history = answers[0]
-        if all(isinstance(answer, Exception) for answer in answers) and turn.is_down:
-            if isinstance(history, TimeoutError):
-                raise TooSlow(str(history))
-            if not self._wire.has_others:
-                raise self._down(history) from history
-
-    async def _current(
-        self, turn: Turn, user: str, version: Version | None, packed: Any, due: float
-    ) -> tuple[Version | None, Any]:
-        """The version that counts, and the user's vector in it; `packed` is that of `version`."""
-        current = turn.version()
-        if isinstance(current, Exception):  # the version that was current holds; without one, nothing is known
-            return version, current if version is None else packed
-        self._refreshed = monotonic()
-        if current == version:
-            return version, packed
-        # What was read may belong to a version that is gone by now: read again, from the one that counts.
-        self._version, packed = current, None
-        if current is not None:
-            (packed,) = await self._wire.ask(self._questions.vector(user, current), due=due)
-        return current, packed
-
-    def _new_turn(self, budgets: tuple[str, ...]) -> Turn:
-        now, at = monotonic(), self._clock() if self._clock else time.time()
-        is_old = now - self._refreshed >= self._refresh_seconds
-        self._turn = turn = Turn(self._wire, self._questions, at, now + self._timeout, budgets, asks_version=is_old)
-        asyncio.get_running_loop().call_soon(self._end_turn)
-        return turn
-
-    def _end_turn(self) -> None:
-        self._turn = None
 
     # --- Applying
 

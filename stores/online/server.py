@@ -52,21 +52,26 @@ class Server:
         return self._why is not None
 
     def ask(self, *commands: Command, due: float) -> Asked:
+        asked = Asked(asyncio.get_running_loop(), b"".join(commands), len(commands), due)
+        self.put(asked)
+        return asked
+
+    def put(self, asked: Asked) -> None:
+        """Asks what stands in `asked`, which is told the answers."""
         if self._loop is None:
             self._begin()
-        asked, inside = Asked(self._loop, b"".join(commands), len(commands), due), self._inside
+        inside = self._inside
         if inside is None and self._why is not None:
             asked.fail(self._why)
-            return asked
+            return
         if len(self._asked) >= MOST_ASKED or (inside and (inside.is_full or len(inside.waiting) >= MOST_ASKED)):
             asked.fail(ConnectionRefusedError("too much is waiting for its answers"))
-            return asked
+            return
         if not self._asked:
             self._loop.call_soon(self._send)
         self._asked.append(asked)
-        if due < self._wakes:
-            self._wake_at(due)
-        return asked
+        if asked.due < self._wakes:
+            self._wake_at(asked.due)
 
     async def close(self) -> None:
         """Whoever still waits learns that it is closed."""

@@ -39,7 +39,7 @@ class Turn:
         if wire.is_one_server:
             self.counted[budgets] = self._general, first
         self.told: dict[Budgets, Shared] = {}
-        """By budgets, what `arrive` made of all answers."""
+        """By budgets, what all answers came to."""
 
     def count(self, budgets: Budgets) -> None:
         """Asks for counters that nobody has asked for."""
@@ -50,13 +50,23 @@ class Turn:
 
         Whoever gives up takes nothing from the others.
         """
-        counted, first = self.counted[budgets]
-        asked = {self._general, counted}
-        if not all(one.done() for one in asked):  # as on a cluster: another node has not told yet
+        if not self.has_arrived(budgets):  # as on a cluster: another node has not told yet
+            asked = {self._general, self.counted[budgets][0]}
             await asyncio.wait(asked, timeout=max(0.0, due - monotonic()))
+        return self.shared(budgets)
+
+    def has_arrived(self, budgets: Budgets) -> bool:
+        """Whether all is told of these budgets that ever will be."""
+        return self._general.done() and self.counted[budgets][0].done()
+
+    def shared(self, budgets: Budgets) -> Shared:
+        """What is off, and what is out of these budgets, as far as it has been told."""
+        if (known := self.told.get(budgets)) is not None:
+            return known
+        counted, first = self.counted[budgets]
         numbers = _told(counted, first, 2 * len(budgets))
         found = shared(killed_part(self._killed()), budgets_part(budgets, numbers))
-        if all(one.done() for one in asked):
+        if self.has_arrived(budgets):
             self.told[budgets] = found
         return found
 
