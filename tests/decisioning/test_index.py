@@ -3,11 +3,13 @@
 import math
 from collections import ChainMap
 from enum import StrEnum
+from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_conditions import FEATURES, NOW, conditions, facts, naive
+from random_population import random_condition
 
 from decisioning import by_cells
 from decisioning.by_cells import VERSION
@@ -87,14 +89,20 @@ ODD = [
 ]
 
 
+MANY = [random_condition(Random(number)) for number in range(60)]
+"""So many that those after them straddle two words of the state."""
+
+
+@pytest.mark.skipif(bool(missing(NATIVE, VERSION)), reason=missing(NATIVE, VERSION))
 @given(
-    st.lists(conditions, max_size=12) | st.lists(conditions, min_size=60, max_size=70),
+    st.sampled_from([[], MANY]),
+    st.lists(conditions, max_size=12),
     st.lists(facts, min_size=1, max_size=4),
     st.dictionaries(st.sampled_from(sorted(FEATURES)), st.sampled_from(ODD), max_size=3),
 )
 @settings(max_examples=150, deadline=None)
-def test_the_extension_gives_what_python_gives_whatever_the_values_are(several, users, odd):
-    index = build_index(several, FEATURES)
+def test_the_extension_gives_what_python_gives_whatever_the_values_are(before, several, users, odd):
+    index = build_index([*before, *several], FEATURES)
     for values in users * 2:
         for mapping in (values, ChainMap(values), {**values, **odd}):
             assert told(index.evaluate, mapping) == told(index.twin, mapping)

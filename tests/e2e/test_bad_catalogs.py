@@ -28,6 +28,12 @@ def released(terminal):
     return good
 
 
+@pytest.fixture(scope="module")
+def server(terminal, released):
+    with terminal.serving() as server:
+        yield server
+
+
 @pytest.mark.parametrize("wrong", BAD)
 def test_promotion_refuses_it_with_its_place_and_leaves_every_file_as_it_was(terminal, released, wrong):
     def kept() -> dict[str, bytes]:
@@ -44,22 +50,26 @@ def test_promotion_refuses_it_with_its_place_and_leaves_every_file_as_it_was(ter
 
 
 @pytest.mark.parametrize("wrong", ["a number as text", "an invariant that a rule breaks", "nested too deep"])
-def test_a_running_server_answers_from_the_release_that_it_has(terminal, released, tmp_path, wrong):
+def test_a_running_server_answers_from_the_release_that_it_has(
+    terminal, released, server, here, monkeypatch, tmp_path, wrong
+):
+    monkeypatch.setenv("SEGUE_HOME", str(terminal.home))
     content, words = BAD[wrong]
     folder = written(tmp_path / "draft", with_bad(content))
     releases = ReleaseStore(terminal.home / "releases")
-    with terminal.serving() as server:
-        told = terminal.segue("catalog", "check", folder, expect=2)
-        assert words.split()[0] in told
-        assert "Traceback" not in told
-        terminal.segue("promote", "--catalog", folder, "--why", "spring", "--force", expect=2)
-        # Even where somebody put it into the release store by hand:
-        files = {f"catalog/{name}": text for name, text in with_bad(content).items()}
-        planted = releases.publish(files, who="test", why="test", now=2.0)
-        releases.activate(planted, expected=releases.current(), who="test", why="test", now=2.0)
-        until = time.monotonic() + 1.5  # servers look several times a second
-        while time.monotonic() < until:
-            answer = server.client.decide("ann", "banner")
-            assert answer["release"] == released
-            assert [one["offer"] for one in answer["offers"]] == ["annual"]
-        releases.activate(released, expected=planted, who="test", why="test", now=3.0)
+    told = terminal.segue("catalog", "check", folder, expect=2)
+    assert words.split()[0] in told
+    assert "Traceback" not in told
+    status, _, told = here("promote", "--catalog", folder, "--why", "spring", "--force")
+    assert status == 2
+    assert "Traceback" not in told
+    # Even where somebody put it into the release store by hand:
+    files = {f"catalog/{name}": text for name, text in with_bad(content).items()}
+    planted = releases.publish(files, who="test", why="test", now=2.0)
+    releases.activate(planted, expected=releases.current(), who="test", why="test", now=2.0)
+    until = time.monotonic() + 1.5  # servers look several times a second
+    while time.monotonic() < until:
+        answer = server.client.decide("ann", "banner")
+        assert answer["release"] == released
+        assert [one["offer"] for one in answer["offers"]] == ["annual"]
+    releases.activate(released, expected=planted, who="test", why="test", now=3.0)
