@@ -1,4 +1,4 @@
-"""The way through the gate: from a registered version with evidence to a release that servers use, and back."""
+"""The way through the gate: from a registered version with evidence to a release that servers use."""
 
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -124,22 +124,6 @@ def _evidence_file(before: Files, catalog: Catalog, record: Mapping[str, Any], i
     if is_new or record["model"] not in kept:
         kept[record["model"]] = record
     return (json.dumps(kept, indent=1, sort_keys=True) + "\n").encode()
-
-
-def rollback(home: Home, *, who: str, why: str, now: float) -> tuple[str | None, str]:
-    """Return to the release before the current one, the champions with it. Returns the ids of both."""
-    releases = ReleaseStore(home.releases)
-    in_use = releases.current()
-    before = files_of(releases, in_use)
-    after = releases.rollback(who=who, why=why, now=now)
-    try:
-        follow(Registry(home.mlflow_uri, home.artifacts), releases, before)
-    except UserError as error:
-        raise UserError(
-            f"Release {after} is in use again, but the registry was not told of it: {error} "
-            "Its champions are set right by the next promotion."
-        ) from None
-    return in_use, after
 
 
 def gate(

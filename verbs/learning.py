@@ -148,7 +148,7 @@ def challenge(
 @learning.command(epilog="Example: segue rollback --why 'conversions fell in Brazil'")
 def rollback(home: HomeOption = DEFAULT_HOME, why: WhyOption = "", as_json: JsonOption = False) -> None:
     """Point the servers to the release before the current one."""
-    from training.promote import rollback
+    from training.rollback import rollback
 
     before, after = rollback(Home(home), who=who(), why=why, now=time.time())
     show({"from": before, "to": after}, as_json)

@@ -19,7 +19,8 @@ from stores.registry import CHAMPION, Registry
 from stores.releases import ReleaseStore
 from training.evidence import against_best, rivalry
 from training.prepare import silent
-from training.promote import gate, promote, rollback
+from training.promote import gate, promote
+from training.rollback import rollback
 from training.train import train
 from verbs.learning import learning
 
