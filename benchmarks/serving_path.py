@@ -99,10 +99,16 @@ def rival(name: str, shop: Shop, url: str) -> Iterator[Subject]:
 
 
 def in_turns(subjects: Mapping[str, Subject], rounds: int, seconds: float) -> list[dict[str, dict[str, Any]]]:
-    """What the load client found of each subject, round by round: A B C, A B C, …"""
-    found = []
+    """What the load client found of each subject, round by round: A B C, C B A, …
+
+    Every other round turns the order round, so that no subject always follows the same one, and a machine that grows
+    slower or faster within a round does as much for every side as against it.
+    """
+    found: list[dict[str, dict[str, Any]]] = []
     for number in range(rounds):
-        found.append({name: subject.asked(seconds) for name, subject in subjects.items()})
+        order = list(subjects)[:: -1 if number % 2 else 1]
+        turn = {name: subjects[name].asked(seconds) for name in order}
+        found.append({name: turn[name] for name in subjects})
         told = ", ".join(f"{name} {one['per_second']:,.0f}/s {one['cpu_us']:.0f} µs" for name, one in found[-1].items())
         say(f"  round {number + 1}: {told}")
     return found

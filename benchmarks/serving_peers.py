@@ -56,21 +56,20 @@ def bento(bin_folder: Path, port: int, files: Given, url: str) -> list[object]:
     return [bin_folder / "bentoml", "serve", "bentoml_service:Scorer", *where, "--do-not-track", "--quiet"]
 
 
+FEAST, MLFLOW, BENTOML = ("feast", "lightgbm", "fastapi"), ("mlflow", "lightgbm"), ("bentoml", "lightgbm")
 PEERS = (
-    Peer("feast", ("feast", "lightgbm", "fastapi"), script("feast_service", redis=True), path="/v1/decisions"),
-    Peer("mlflow", ("mlflow", "lightgbm"), script("mlflow_serving"), "split", "/invocations"),
-    Peer(
-        "mlflow_tensor",
-        ("mlflow", "lightgbm"),
-        script("mlflow_serving", "--tensor"),
-        "inputs",
-        "/invocations",
-        "mlflow",
-    ),
-    Peer("bentoml", ("bentoml", "lightgbm"), bento, "arrays", "/predict"),
+    Peer("feast", FEAST, script("feast_service", redis=True), path="/v1/decisions"),
+    Peer("mlflow", MLFLOW, script("mlflow_serving"), "split", "/invocations"),
+    Peer("bentoml", BENTOML, bento, "arrays", "/predict"),
     Peer("ray_serve", ("ray", "lightgbm"), script("ray_serving"), "lists", "/"),
     Peer("mlserver", ("mlserver", "lightgbm"), script("mlserver_serving"), "v2", "/v2/models/scorer/infer"),
+    # The floors are for what a project's own guides say. What we know to be faster is told beside it.
+    Peer("feast_async", FEAST, script("feast_service", redis=True), path="/v1/decisions_async", environment="feast"),
+    Peer("mlflow_tensor", MLFLOW, script("mlflow_serving", "--tensor"), "inputs", "/invocations", "mlflow"),
+    Peer("bentoml_on_loop", BENTOML, bento, "arrays", "/predict_on_loop", "bentoml"),
 )
+TUNED = frozenset({"feast_async", "mlflow_tensor", "bentoml_on_loop"})
+"""Those without a floor of their own."""
 
 
 @contextmanager
