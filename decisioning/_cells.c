@@ -10,6 +10,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "bits.h"
+
 #define VERSION 1 /* of what Python and this ask of one another: decisioning/by_cells.py has the same */
 #define DEEPEST 100 /* conditions within conditions */
 #define LARGEST 512 /* words of a state: 32,768 conditions and tests */
@@ -159,25 +161,16 @@ static void ask_together(const Evaluator *self, uint64_t *state)
             add(self, state, (const uint64_t *)PyBytes_AS_STRING(PyTuple_GET_ITEM(self->whose, clause)));
 }
 
-static PyObject *number(const uint64_t *words, Py_ssize_t n)
-{
-    while (n > 1 && !words[n - 1]) n--;
-    if (n <= 1) return PyLong_FromUnsignedLongLong(n ? words[0] : 0);
-    return _PyLong_FromByteArray((const unsigned char *)words, (size_t)n * 8, 1, 0);
-}
-
 /* (the conditions that hold, the tests that do) */
 static PyObject *outcome(const Evaluator *self, const uint64_t *state)
 {
     uint64_t alive[LARGEST], truth[LARGEST];
-    const Py_ssize_t whole = self->conditions / 64, part = self->conditions % 64, left = self->words - whole;
-    for (Py_ssize_t i = 0; i < whole; i++) alive[i] = ~state[i];
-    if (part) alive[whole] = ~state[whole] & (((uint64_t)1 << part) - 1);
-    for (Py_ssize_t i = 0; i < left; i++) {
-        truth[i] = state[whole + i] >> part;
-        if (part && i + 1 < left) truth[i] |= state[whole + i + 1] << (64 - part);
-    }
-    PyObject *holding = number(alive, whole + (part > 0)), *word = holding ? number(truth, left) : NULL;
+    const Py_ssize_t tests = self->words * 64 - self->conditions;
+    for (Py_ssize_t i = 0; i < self->words; i++) alive[i] = ~state[i];
+    bits_part(alive, self->words, 0, self->conditions, alive);
+    bits_part(state, self->words, self->conditions, tests, truth);
+    PyObject *holding = bits_number(alive, bits_words(self->conditions));
+    PyObject *word = holding ? bits_number(truth, bits_words(tests)) : NULL;
     PyObject *both = word ? PyTuple_Pack(2, holding, word) : NULL;
     Py_XDECREF(holding);
     Py_XDECREF(word);
