@@ -6,13 +6,13 @@ from math import inf
 from typing import TypeVar
 
 from decisioning.by_cells import MOST_BITS
-from decisioning.catalog import Budget
 from decisioning.domain import Facts, Request, Stage
 from decisioning.experiments import BUCKETS, Assignment, bucket_of
 from decisioning.knowledge import Knowledge, merge
 from decisioning.limits import Drop
 from decisioning.native import native
 from decisioning.plan import Screen, SurfacePlan
+from decisioning.rules import Budget
 
 VERSION = 1
 """Of what Python and the extension ask of one another: both have the same."""

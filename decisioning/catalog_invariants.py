@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 
-from decisioning.catalog import Catalog, Experiment, Guard, Invariant, Offer, Surface
+from decisioning.catalog import Catalog, Experiment, Offer, Surface
 from decisioning.conditions import AllOf, Condition
 from decisioning.proofs import EVERYBODY, Proofs
+from decisioning.rules import Guard, Invariant
 from decisioning.satisfiable import TooManyAlternatives
 from decisioning.words import words
 from decisioning.yaml_nodes import Problems

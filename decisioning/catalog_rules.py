@@ -2,7 +2,11 @@
 
 from zoneinfo import ZoneInfo
 
-from decisioning.catalog import (
+from decisioning.catalog import Offer
+from decisioning.catalog_keys import KEYS
+from decisioning.catalog_offers import Context
+from decisioning.domain import DECISION
+from decisioning.rules import (
     Budget,
     Cap,
     CapBy,
@@ -11,15 +15,11 @@ from decisioning.catalog import (
     Guard,
     Invariant,
     Lever,
-    Offer,
     QuietHours,
     Same,
     Scope,
     Suppression,
 )
-from decisioning.catalog_keys import KEYS
-from decisioning.catalog_offers import Context
-from decisioning.domain import DECISION
 from decisioning.yaml_fields import (
     Broken,
     Fields,

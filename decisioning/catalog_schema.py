@@ -6,11 +6,12 @@ names of one catalog where it is made from one. Scalars are as YAML 1.2 reads th
 
 from collections.abc import Mapping
 
-from decisioning.catalog import CapBy, Catalog, Factor, FeatureType, Same
+from decisioning.catalog import Catalog, Factor, FeatureType
 from decisioning.catalog_experiments import SETTINGS
 from decisioning.catalog_keys import KEYS, NAMED, SCOPED, SINGLE
 from decisioning.catalog_offers import MOST_MONEY
 from decisioning.domain import DECISION, EventType
+from decisioning.rules import CapBy, Same
 from decisioning.schema_fragments import (
     CLOCK,
     CONDITION,

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from math import inf, prod
 
-from decisioning.catalog import EVERYTHING, Catalog, Offer, Scope, Surface
+from decisioning.catalog import Catalog, Offer, Surface
 from decisioning.catalog_invariants import blocked_by
 from decisioning.domain import Place
 from decisioning.proofs import EVERYBODY, Proofs
+from decisioning.rules import EVERYTHING, Scope
 from decisioning.yaml_nodes import Problem, Problems
 
 Where = Callable[[str, str], Place]

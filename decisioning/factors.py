@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
-from decisioning.catalog import Catalog, ContextWeight, Factor, Lever, Offer, Surface
+from decisioning.catalog import Catalog, Factor, Offer, Surface
 from decisioning.experiments import ablated, overrides_of
+from decisioning.rules import ContextWeight, Lever
 from decisioning.timeline import Timeline
 
 MEMO_LIMIT = 512

@@ -5,9 +5,10 @@ from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
 from zoneinfo import ZoneInfo, available_timezones
 
-from decisioning.catalog import Budget, Cap, Catalog, Exclusive, Offer, QuietHours, Suppression
+from decisioning.catalog import Catalog, Offer
 from decisioning.domain import EventType, Facts, HistoryEvent, Reason, Request, Stage, Value
 from decisioning.past import Past
+from decisioning.rules import Budget, Cap, Exclusive, QuietHours, Suppression
 from decisioning.slate import Room
 from decisioning.tallies import Drop, silent_until
 from decisioning.words import counted

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from decisioning.catalog import Cap, CapBy, Catalog, Offer
+from decisioning.catalog import Catalog, Offer
 from decisioning.domain import DECISION, EventType, HistoryEvent, Stage
 from decisioning.reach import Reach
+from decisioning.rules import Cap, CapBy
 from decisioning.slate import Room
 from decisioning.tallies import Drop, tallies
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from itertools import compress, count
 from typing import TypeVar
 
-from decisioning.catalog import Catalog, Scope, Surface
+from decisioning.catalog import Catalog, Surface
 from decisioning.conditions import AllOf, Condition, Op, Test, reads
 from decisioning.domain import DECISION, Facts, Place, Request, Stage, Value, record
 from decisioning.factors import SurfaceFactors
 from decisioning.index import build_index
 from decisioning.limits import Drop, Limits
 from decisioning.passes import pick
+from decisioning.rules import Scope
 from decisioning.slate import Slots
 from decisioning.timeline import Timeline
 

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from math import inf
 from typing import NamedTuple
 
-from decisioning.catalog import Cap, CapBy, Catalog, Exclusive, Offer, Same, Scope, Suppression
+from decisioning.catalog import Catalog, Offer
 from decisioning.domain import EventType, Stage
+from decisioning.rules import Cap, CapBy, Exclusive, Same, Scope, Suppression
 
 
 class Rule(NamedTuple):

@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from decisioning.arbitration import Ranking, order
-from decisioning.catalog import Cap, Exclusive, Offer
+from decisioning.catalog import Offer
 from decisioning.conditions import AllOf, Condition, Op, Test, reads
 from decisioning.domain import NOTHING, Decision, Reason, Stage, Value
 from decisioning.engine import Case, company_of
 from decisioning.figures import apart
 from decisioning.limits import Drop
 from decisioning.plan import Rule
+from decisioning.rules import Cap, Exclusive
 from decisioning.slate import Room
 from decisioning.words import first_failure, words
 

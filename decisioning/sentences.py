@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from decisioning.catalog import Budget, Cap, CapBy, Catalog, Offer, QuietHours, Same, Scope, Suppression
+from decisioning.catalog import Catalog, Offer
 from decisioning.conditions import reads
 from decisioning.errors import UserError
+from decisioning.rules import Budget, Cap, CapBy, QuietHours, Same, Scope, Suppression
 from decisioning.words import counted, duration, said, words
 from decisioning.yaml_nodes import did_you_mean
 

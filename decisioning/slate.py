@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from decisioning.catalog import Cap, Catalog, Exclusive, Offer, Surface
+from decisioning.catalog import Catalog, Offer, Surface
 from decisioning.domain import NOTHING, Policy
+from decisioning.rules import Cap, Exclusive
 
 Ranked = Sequence[tuple[str, float]]
 """(offer, score), best first."""

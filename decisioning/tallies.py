@@ -12,10 +12,10 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from decisioning.catalog import Suppression
 from decisioning.domain import HistoryEvent, Stage
 from decisioning.native import native
 from decisioning.reach import Bearing, Reach
+from decisioning.rules import Suppression
 
 Drop = tuple[Stage, int, int]
 """The stage, the position of the rule among the catalog's rules of that stage, and the offers it drops as bits."""

@@ -6,10 +6,11 @@ from functools import lru_cache
 from math import inf, nextafter
 from typing import NamedTuple
 
-from decisioning.catalog import Budget, Cap, CapBy, Catalog, Exclusive, Offer, QuietHours, Same, Suppression
+from decisioning.catalog import Catalog, Offer
 from decisioning.domain import EventType, Facts, HistoryEvent, Request, Stage, Value
 from decisioning.limits import is_quiet, is_spent, silent_until
 from decisioning.plan import SurfacePlan
+from decisioning.rules import Budget, Cap, CapBy, Exclusive, QuietHours, Same, Suppression
 
 
 class End(NamedTuple):

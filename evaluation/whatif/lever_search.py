@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from decisioning.arbitration import Ranking
-from decisioning.catalog import Catalog, Factor, Lever, Scope
+from decisioning.catalog import Catalog, Factor
 from decisioning.domain import Facts, Request
 from decisioning.engine import examine, rank
 from decisioning.errors import UserError
 from decisioning.experiments import ablated
 from decisioning.plan import SurfacePlan
+from decisioning.rules import Lever, Scope
 from decisioning.yaml_nodes import did_you_mean
 from evaluation.recorded.sweeping import Opened, Progress, quietly, sweep
 from evaluation.recorded.traffic import records

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from decisioning.catalog import Catalog, Lever
+from decisioning.catalog import Catalog
 from decisioning.catalog_yaml import load_catalog
 from decisioning.engine import Release
+from decisioning.rules import Lever
 from evaluation.whatif.contenders import changed
 from models import artifact
 

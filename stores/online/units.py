@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import ceil
 
-from decisioning.catalog import Budget, Catalog
+from decisioning.catalog import Catalog
 from decisioning.domain import Facts
 from decisioning.limits import allowance, is_running
+from decisioning.rules import Budget
 from stores.online.budgets import Want
 
 UNREAD = "budgets:unread"

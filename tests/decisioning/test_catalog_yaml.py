@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decisioning.catalog import DAY, Cap, CapBy, Catalog, Factor, Same, Scope
+from decisioning.catalog import DAY, Catalog, Factor
 from decisioning.catalog_yaml import CatalogError, load_catalog
 from decisioning.conditions import AllOf, AnyOf, Op, Test, holds
 from decisioning.domain import Place
 from decisioning.experiments import Assignment
+from decisioning.rules import Cap, CapBy, Same, Scope
 
 BASE = """\
 features:

@@ -8,23 +8,14 @@ from hypothesis import strategies as st
 
 from decisioning.catalog import (
     Arm,
-    Budget,
-    Cap,
-    CapBy,
     Catalog,
-    Exclusive,
     Experiment,
     Exploration,
     FeatureSpec,
     FeatureType,
-    Guard,
     Holdout,
-    Lever,
     Offer,
-    Same,
-    Scope,
     Score,
-    Suppression,
     Surface,
 )
 from decisioning.conditions import Op, Test
@@ -32,6 +23,7 @@ from decisioning.domain import MILLION, NOTHING, Facts, HistoryEvent, Request, S
 from decisioning.engine import Release, decide
 from decisioning.errors import UserError
 from decisioning.explain import explain
+from decisioning.rules import Budget, Cap, CapBy, Exclusive, Guard, Lever, Same, Scope, Suppression
 
 NOW = 1_800_000_000.0
 DAY = 86_400.0

@@ -12,27 +12,12 @@ from random_catalogs import NOW, documents, files_of, loaded, release_of, visits
 
 from decisioning import by_examiner
 from decisioning.by_examiner import VERSION
-from decisioning.catalog import (
-    Arm,
-    Budget,
-    Cap,
-    CapBy,
-    Catalog,
-    ContextWeight,
-    Experiment,
-    FeatureSpec,
-    FeatureType,
-    Guard,
-    Holdout,
-    Invariant,
-    Offer,
-    Scope,
-    Surface,
-)
+from decisioning.catalog import Arm, Catalog, Experiment, FeatureSpec, FeatureType, Holdout, Offer, Surface
 from decisioning.conditions import Op, Test
 from decisioning.domain import Facts, HistoryEvent, Request
 from decisioning.engine import Release, examine, examined
 from decisioning.native import missing, native
+from decisioning.rules import Budget, Cap, CapBy, ContextWeight, Guard, Invariant, Scope
 
 NATIVE = "decisioning._examine"
 pytestmark = pytest.mark.skipif(bool(missing(NATIVE, VERSION)), reason=missing(NATIVE, VERSION))

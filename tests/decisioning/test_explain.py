@@ -8,11 +8,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decisioning.catalog import Lever, Scope
 from decisioning.catalog_yaml import load_catalog
 from decisioning.domain import Facts, HistoryEvent, Request, Scores, Source, Stage
 from decisioning.engine import Release, decide, examine
 from decisioning.explain import decoded, explain, headline
+from decisioning.rules import Lever, Scope
 
 CATALOG = Path(__file__).parents[1] / "golden" / "catalog" / "all.yaml"
 NOW = 1_795_348_800.0  # 2026-11-22T12:00Z

@@ -6,22 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decisioning.catalog import (
-    Budget,
-    Cap,
-    CapBy,
-    Catalog,
-    Exclusive,
-    Group,
-    Offer,
-    QuietHours,
-    Same,
-    Scope,
-    Suppression,
-    Surface,
-)
+from decisioning.catalog import Catalog, Group, Offer, Surface
 from decisioning.domain import Facts, HistoryEvent, Request, Stage
 from decisioning.limits import Limits, allowance, is_quiet, silent_until
+from decisioning.rules import Budget, Cap, CapBy, Exclusive, QuietHours, Same, Scope, Suppression
 
 DAY = 86_400.0
 NOW = 1_800_000_000.0

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from decisioning.catalog import Scope, Surface
+from decisioning.catalog import Surface
 from decisioning.catalog_yaml import load_catalog
 from decisioning.errors import UserError
+from decisioning.rules import Scope
 from decisioning.sentences import sentences
 
 TEXT = """\

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from decisioning.catalog import Catalog, Exclusive, Exploration, Holdout, Offer, Score, Surface
+from decisioning.catalog import Catalog, Exploration, Holdout, Offer, Score, Surface
 from decisioning.domain import MILLION, NOTHING, Facts, Request, Scores
 from decisioning.engine import Release, decide
 from decisioning.exploration import chosen
 from decisioning.identity import DRAW_BITS
+from decisioning.rules import Exclusive
 
 FACTS = Facts()
 

@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from decisioning import tallies as counting
-from decisioning.catalog import Cap, CapBy, Catalog, Exclusive, Offer, Same, Scope, Suppression, Surface
+from decisioning.catalog import Catalog, Offer, Surface
 from decisioning.domain import HistoryEvent
 from decisioning.native import missing, native
 from decisioning.reach import Reach, Tally
+from decisioning.rules import Cap, CapBy, Exclusive, Same, Scope, Suppression
 from decisioning.tallies import VERSION, Tallies
 
 NATIVE = "decisioning._tallies"

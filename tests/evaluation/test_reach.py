@@ -11,13 +11,14 @@ import pytest
 
 import evaluation
 import features.snapshots as snapshots
-from decisioning.catalog import Catalog, FeatureSpec, FeatureType, Guard, Invariant, Offer, Scope, Surface
+from decisioning.catalog import Catalog, FeatureSpec, FeatureType, Offer, Surface
 from decisioning.catalog_yaml import load_catalog
 from decisioning.conditions import AllOf, AnyOf, Op, Test, conjuncts, holds
 from decisioning.domain import Facts, Request, Stage, Value
 from decisioning.errors import UserError
 from decisioning.knowledge import Knowledge
 from decisioning.plan import SurfacePlan
+from decisioning.rules import Guard, Invariant, Scope
 from evaluation.reach import reach
 from features.frames import DTYPES
 from features.schema import Schema

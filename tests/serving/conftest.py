@@ -10,24 +10,12 @@ import pytest
 from fastapi import FastAPI
 from namespaces import namespace
 
-from decisioning.catalog import (
-    Budget,
-    Cap,
-    CapBy,
-    Catalog,
-    Creative,
-    FeatureSpec,
-    FeatureType,
-    Guard,
-    Offer,
-    Scope,
-    Score,
-    Surface,
-)
+from decisioning.catalog import Catalog, Creative, FeatureSpec, FeatureType, Offer, Score, Surface
 from decisioning.conditions import Op, Test
 from decisioning.domain import Scores
 from decisioning.engine import Release
 from decisioning.identity import user_key
+from decisioning.rules import Budget, Cap, CapBy, Guard, Scope
 from features.schema import Schema
 from serving.app import create_app
 from serving.breaker import GuardedStore

@@ -5,8 +5,9 @@ import asyncio
 import pytest
 from shop import Server, offer, shop, told
 
-from decisioning.catalog import Cap, CapBy, Exploration, Scope, Surface
+from decisioning.catalog import Exploration, Surface
 from decisioning.domain import DECISION
+from decisioning.rules import Cap, CapBy, Scope
 from stores.online.memory_store import MemoryStore
 from stores.online.port import StoreDown
 

@@ -8,10 +8,10 @@ import phones
 import pytest
 from shop import Server
 
-from decisioning.catalog import Budget, Cap, CapBy
 from decisioning.catalog_yaml import load_catalog
 from decisioning.domain import Rung, Source
 from decisioning.engine import Release, decide
+from decisioning.rules import Budget, Cap, CapBy
 from serving.decide import made
 from serving.pressure import Pressure
 from stores.log.decision_log import canonical, decode, encode

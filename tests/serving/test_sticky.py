@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 from shop import NOW, SECRET, Server, offer, shop, told
 
-from decisioning.catalog import Budget, Cap, CapBy, Exploration, Suppression, Surface
+from decisioning.catalog import Exploration, Surface
 from decisioning.domain import DECISION
 from decisioning.identity import sticky_decision_id, sticky_until, user_key
+from decisioning.rules import Budget, Cap, CapBy, Suppression
 from evaluation.recorded.replay import replay
 from stores.log.decision_log import decode, distinct
 from stores.online.budgets import MemoryBudgets

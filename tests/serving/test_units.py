@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 from shop import NOW, Server, offer, shop, told
 
-from decisioning.catalog import Budget, Exploration, Surface
+from decisioning.catalog import Exploration, Surface
+from decisioning.rules import Budget
 from evaluation.recorded.replay import replay
 from serving.breaker import UNREAD
 from serving.units import ATTEMPTS

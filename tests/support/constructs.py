@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 
-from decisioning.catalog import CapBy, Factor, FeatureType, Same
+from decisioning.catalog import Factor, FeatureType
 from decisioning.catalog_conditions import COMBINERS, OPERATORS
 from decisioning.catalog_experiments import SETTINGS
 from decisioning.catalog_keys import KEYS, NAMED, SECTIONS, SINGLE
 from decisioning.domain import DECISION, EventType
+from decisioning.rules import CapBy, Same
 from decisioning.yaml_nodes import Node, Problems, read_yaml
 
 CONDITIONS = {

@@ -8,9 +8,10 @@ from itertools import combinations, product
 
 from naive_screening import known
 
-from decisioning.catalog import Catalog, FeatureType, Lever, Scope
+from decisioning.catalog import Catalog, FeatureType
 from decisioning.domain import Facts, Request
 from decisioning.engine import Release, decide
+from decisioning.rules import Lever, Scope
 
 Question = tuple[Request, Facts]
 SAYS_NO = ("only ", "never, ", "not by ", "it would still not ")

@@ -5,9 +5,10 @@ from zoneinfo import ZoneInfo
 
 from random_conditions import naive
 
-from decisioning.catalog import Catalog, Offer, Scope, Suppression
+from decisioning.catalog import Catalog, Offer
 from decisioning.conditions import AllOf, AnyOf, Condition, Test
 from decisioning.domain import Facts, HistoryEvent, Request, Value
+from decisioning.rules import Scope, Suppression
 
 Fate = tuple[str, str | None] | None
 """(stage, rule) of the first rule that says no; None for an offer that every rule leaves. A wish has no name."""
