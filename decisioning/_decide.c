@@ -1,4 +1,4 @@
-/* From what the rules left to the decision, in one call: the model asked, scores weighed and held against the
+/* From a request to its decision, in one call: what the rules left (by examine), the model asked, scores weighed and held against the
  * thresholds, the best of them, the draw, the slot, and the record of it all. `decided` in decisioning/engine.py says what
  * is right, and decides itself, as a whole, whatever is unusual (several models or slots, the held out, ties, a server
  * that is behind). decisioning/by_decider.py tells this what it has to know of a surface.
@@ -13,7 +13,7 @@
 #include "bits.h"
 #include "decider.h"
 
-#define VERSION 1 /* of what Python and this ask of one another: decisioning/by_decider.py has the same */
+#define VERSION 2 /* of what Python and this ask of one another: decisioning/by_decider.py has the same */
 
 enum { FAILED = -1, UNUSUAL = 0, FINE = 1 };
 enum { DRAW_BITS = 53, MEMO_LIMIT = 512, FEW = 640 };
@@ -257,16 +257,35 @@ static PyObject *floats(const double *values, Py_ssize_t n)
     return made;
 }
 
+/* The language of a locale: what comes before the first of its subtags. */
+static PyObject *language_of(PyObject *locale)
+{
+    const Py_ssize_t size = PyUnicode_GET_LENGTH(locale);
+    Py_ssize_t end = 0;
+    while (end < size && PyUnicode_READ_CHAR(locale, end) != '-' && PyUnicode_READ_CHAR(locale, end) != '_') end++;
+    return PyUnicode_Substring(locale, 0, end);
+}
+
+/* As Creative.localised: for the locale, or else its language, or else for nobody's. NULL for an error, too. */
+static PyObject *text_for(PyObject *texts, PyObject *locale)
+{
+    PyObject *found = NULL;
+    if (locale && PyUnicode_CheckExact(locale) && PyUnicode_GET_LENGTH(locale)) {
+        found = PyDict_GetItemWithError(texts, locale);
+        PyObject *language = found || PyErr_Occurred() ? NULL : language_of(locale);
+        if (language) found = PyDict_GetItemWithError(texts, language);
+        Py_XDECREF(language);
+    }
+    return found || PyErr_Occurred() ? found : PyDict_GetItemWithError(texts, Py_None);
+}
+
 static PyObject *creative_of(const Decider *self, const Work *w, Py_ssize_t place)
 {
-    PyObject *told = PyTuple_GET_ITEM(self->creatives, place);
-    if (told == Py_None) return Py_NewRef(Py_None);
-    PyObject *locale = PyDict_GetItemWithError(w->context, self->locale);
-    if (!locale && PyErr_Occurred()) return NULL;
-    locale = Py_NewRef(locale && PyUnicode_CheckExact(locale) ? locale : Py_None);
-    PyObject *found = Py_XNewRef(PyDict_GetItemWithError(PyTuple_GET_ITEM(told, 0), locale));
-    if (!found && !PyErr_Occurred()) found = PyObject_CallOneArg(PyTuple_GET_ITEM(told, 1), locale);
-    Py_DECREF(locale);
+    PyObject *texts = PyTuple_GET_ITEM(self->creatives, place);
+    if (texts == Py_None) return Py_NewRef(Py_None);
+    PyObject *locale = Py_XNewRef(PyDict_GetItemWithError(w->context, self->locale));
+    PyObject *found = PyErr_Occurred() ? NULL : Py_XNewRef(text_for(texts, locale));
+    Py_XDECREF(locale);
     return found;
 }
 
@@ -333,10 +352,12 @@ static PyObject *decision_of(const Decider *self, const Work *w)
     return record_made(&self->decisions, values);
 }
 
-/* decide(case: Case) -> Decision */
-static PyObject *decider_decide(PyObject *object, PyObject *asked)
+/* decide(release, request, facts) -> Decision */
+static PyObject *decider_decide(PyObject *object, PyObject *const *args, Py_ssize_t n)
 {
     const Decider *self = (const Decider *)object;
+    PyObject *asked = PyObject_Vectorcall(self->examine, args, n, NULL);
+    if (!asked) return NULL;
     Work w;
     memset(&w, 0, offsetof(Work, few));
     int state = read_case(self, asked, &w);
@@ -347,12 +368,16 @@ static PyObject *decider_decide(PyObject *object, PyObject *asked)
     if (state == FINE) state = draw(self, &w, asked);
     PyObject *decision = state == FINE ? decision_of(self, &w) : NULL;
     let_go(&w);
-    return state == UNUSUAL ? PyObject_CallOneArg(self->twin, asked) : decision;
+    if (state == UNUSUAL) decision = PyObject_CallOneArg(self->twin, asked);
+    Py_DECREF(asked);
+    return decision;
 }
 
 /* --- The module --------------------------------------------------------------------------------------------------- */
 
-static PyMethodDef methods[] = {{"decide", decider_decide, METH_O, "From a case to its decision."}, {NULL, NULL, 0, NULL}};
+static PyMethodDef methods[] = {
+    {"decide", (PyCFunction)(void (*)(void))decider_decide, METH_FASTCALL, "From a request to its decision."},
+    {NULL, NULL, 0, NULL}};
 
 static PyTypeObject DeciderType = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "decisioning._decide.Decider",
@@ -364,7 +389,7 @@ static PyTypeObject DeciderType = {
     .tp_doc = "What is chosen on a surface of a release.",
 };
 
-static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_decide", "From a case to a decision in one call.", -1, NULL};
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_decide", "From a request to its decision in one call.", -1, NULL};
 
 PyMODINIT_FUNC PyInit__decide(void)
 {

@@ -15,33 +15,45 @@ from decisioning.plan import Screen, SurfacePlan
 if TYPE_CHECKING:
     from decisioning.engine import Case, Release
 
-VERSION = 1
+VERSION = 2
 """Of what Python and the extension ask of one another: both have the same."""
 
 LARGEST = 2**53
 """A priority that is higher might not be a double."""
 
-Decide = Callable[["Case"], Decision]
+Decide = Callable[["Release", Request, Facts], Decision]
+"""For requests to one surface."""
 
 
 def decider(
-    release: "Release", plan: SurfacePlan, case: "type[Case]", twin: Decide, rival: Callable[["Case"], str]
+    release: "Release",
+    plan: SurfacePlan,
+    case: "type[Case]",
+    twin: Callable[["Case"], Decision],
+    rival: Callable[["Case"], str],
 ) -> Decide:
-    """What does the same as `twin`; that itself where the extension isn't there, or can't ask the surface's model.
+    """What examines, and then does the same as `twin`: by Python where the extension isn't there, or can't ask the
+    surface's model.
 
     `rival`: a challenger's choice. None of them may hold on to the release, as nothing would ever let go of it.
     """
+    examine = release.examiners[plan.surface.name]
+
+    def by_python(release: "Release", request: Request, facts: Facts) -> Decision:
+        return twin(examine(release, request, facts))
+
     found, scorer = native("decisioning._decide", VERSION), release.scorers.get(plan.only_model or "")
     if found is None or scorer is None or not scorer.label or sys.byteorder != "little":
-        return twin
+        return by_python
     names = tuple(offer.name for offer in plan.offers)
     ready = getattr(scorer, "ready", None)  # of models that C can ask
     asks = None if ready is None else ready(plan.surface.name, names)
     if asks is None:
-        return twin
+        return by_python
     surface, exploration = plan.surface, release.catalog.exploration
     made = found.Decider(
         types=(case, Request, Facts, Screen, Shown, Policy, Decision),
+        examine=examine,
         twin=twin,
         names=names,
         creatives=tuple(_creative(offer.creative) for offer in plan.offers),
@@ -65,11 +77,9 @@ def decider(
     return made.decide  # type: ignore[no-any-return]
 
 
-def _creative(creative: Creative | None) -> tuple[dict[str | None, str], Callable[[str | None], str]] | None:
-    """The texts of the locales that it knows, and what finds that of another."""
-    if creative is None:
-        return None
-    return {locale: creative.localised(locale) for locale in (None, *creative.locales)}, creative.localised
+def _creative(creative: Creative | None) -> dict[str | None, str] | None:
+    """The texts of the locales that it knows; None has that of any other."""
+    return None if creative is None else {locale: creative.localised(locale) for locale in (None, *creative.locales)}
 
 
 def _worths(plan: SurfacePlan) -> Callable[[float, Mapping[str, str], int], bytes | None]:

@@ -28,9 +28,10 @@ enum { S_LEFT, S_WORD, S_DROPS, S_WEIGHTS };
 
 typedef struct {
     PyObject_HEAD
-    PyObject *twin;      /* decides what is unusual */
+    PyObject *examine;   /* (release, request, facts) -> case */
+    PyObject *twin;      /* (case) -> decision: of what is unusual */
     PyObject *names;     /* of the surface's offers */
-    PyObject *creatives; /* of each offer: None, or a pair: a dict from locale to text, and what finds it for another one */
+    PyObject *creatives; /* of each offer: None, or a dict of its texts by locale; None's is for any other one */
     PyObject *worths;    /* (now, arms, weights) -> the bytes of min_score, each offer's worth, each one's priority */
     PyObject *memo;      /* of those */
     PyObject *rival;     /* (case) -> the challenger's choice; None where nothing challenges */
@@ -69,8 +70,8 @@ static int check_creatives(PyObject *creatives)
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(creatives); i++) {
         PyObject *one = PyTuple_GET_ITEM(creatives, i);
         if (one == Py_None) continue;
-        if (!PyTuple_CheckExact(one) || PyTuple_GET_SIZE(one) != 2 || !PyDict_CheckExact(PyTuple_GET_ITEM(one, 0)))
-            return refuse("a creative is a dict and a function, or None");
+        if (!PyDict_CheckExact(one) || !PyDict_Contains(one, Py_None))
+            return refuse("a creative has a text for any locale, or is None");
     }
     return 0;
 }
@@ -91,7 +92,7 @@ static int check(Decider *self)
 
 static PyObject *decider_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
-    static char *names[] = {"types",  "twin",  "names",  "creatives", "asks",    "said",    "worths", "moments",
+    static char *names[] = {"types",  "examine", "twin",  "names",  "creatives", "asks",    "said",    "worths", "moments",
                             "rival",  "release", "source", "label",   "absent",  "nothing", "salt",   "slots",
                             "uniform", "canary", "min_p", "may_be_nothing", NULL};
     Decider *self = (Decider *)type->tp_alloc(type, 0);
@@ -99,14 +100,14 @@ static PyObject *decider_new(PyTypeObject *type, PyObject *args, PyObject *keywo
     Py_buffer salt = {0};
     if (!self) return NULL;
     int fine = PyArg_ParseTupleAndKeywords(
-        args, keywords, "O!OO!O!OOOSOUOUO!Uy*nLLdp", names, &PyTuple_Type, &types, &self->twin, &PyTuple_Type,
+        args, keywords, "O!OOO!O!OOOSOUOUO!Uy*nLLdp", names, &PyTuple_Type, &types, &self->examine, &self->twin, &PyTuple_Type,
         &self->names, &PyTuple_Type, &self->creatives, &self->capsule, &self->said, &self->worths, &self->moments,
         &self->rival, &self->release, &self->source, &self->label, &PyTuple_Type, &self->absent, &self->nothing, &salt,
         &self->slots, &self->uniform, &self->canary, &self->min_p, &self->may_be_nothing);
     Py_XINCREF(self->twin), Py_XINCREF(self->names), Py_XINCREF(self->creatives), Py_XINCREF(self->capsule);
     Py_XINCREF(self->said), Py_XINCREF(self->worths), Py_XINCREF(self->moments), Py_XINCREF(self->rival);
     Py_XINCREF(self->release), Py_XINCREF(self->source), Py_XINCREF(self->label), Py_XINCREF(self->absent);
-    Py_XINCREF(self->nothing);
+    Py_XINCREF(self->nothing), Py_XINCREF(self->examine);
     fine = fine && read_types(self, types) == 0 && check(self) == 0;
     fine = fine && (self->memo = PyDict_New()) && (self->locale = PyUnicode_InternFromString("locale"));
     if (fine) {
@@ -123,7 +124,7 @@ static void decider_dealloc(PyObject *object)
     Decider *self = (Decider *)object;
     PyObject *held[] = {self->twin,  self->names,  self->creatives, self->worths, self->memo,   self->rival,   self->capsule,
                         self->said,  self->release, self->source,   self->label,  self->absent, self->nothing, self->moments,
-                        self->locale};
+                        self->locale, self->examine};
     Record *records[] = {&self->cases, &self->requests, &self->facts, &self->screens, &self->shown, &self->policies,
                          &self->decisions};
     for (size_t i = 0; i < sizeof held / sizeof *held; i++) Py_XDECREF(held[i]);

@@ -53,7 +53,7 @@ class Release:
 
     @cached_property
     def deciders(self) -> Mapping[str, Decide]:
-        """What is chosen on each surface: `decided`, or what does the same in one call."""
+        """`decide` for each surface."""
         return {name: decider(self, plan, Case, decided, _rival) for name, plan in self.plans.items()}
 
     @cached_property
@@ -106,12 +106,14 @@ def decide(release: Release, request: Request, facts: Facts) -> Decision:
 
     Raises UserError for a surface that the catalog does not have; nothing else, for facts of the declared types.
     """
-    case = examine(release, request, facts)
-    return release.deciders[request.surface](case)
+    by_rules = release.deciders.get(request.surface)
+    if by_rules is None:
+        raise _no_surface(release)
+    return by_rules(release, request, facts)
 
 
 def decided(case: Case) -> Decision:
-    """What is chosen of what the rules left."""
+    """What is chosen of what the rules left, by Python: what is right."""
     release, request, facts = case.release, case.request, case.facts
     if facts.shed is not None and facts.shed.rung is Rung.FALLBACK:
         return _fall_back(case, None)
@@ -146,9 +148,13 @@ def examine(release: Release, request: Request, facts: Facts) -> Case:
     """What is known, where the user stands in experiments, and what the rules leave of the surface's offers."""
     by_rules = release.examiners.get(request.surface)
     if by_rules is None:
-        known = ", ".join(sorted(release.catalog.surfaces))
-        raise UserError(f"There is no surface of that name. The catalog has: {known}.")
+        raise _no_surface(release)
     return by_rules(release, request, facts)
+
+
+def _no_surface(release: Release) -> UserError:
+    known = ", ".join(sorted(release.catalog.surfaces))
+    return UserError(f"There is no surface of that name. The catalog has: {known}.")
 
 
 def examined(release: Release, request: Request, facts: Facts) -> Case:

@@ -14,7 +14,7 @@ from decisioning import by_decider
 from decisioning.catalog import FeatureSpec, FeatureType
 from decisioning.catalog_yaml import load_catalog
 from decisioning.domain import NOTHING, Facts, Request, Scores
-from decisioning.engine import Case, Release, decided, examine
+from decisioning.engine import Case, Release, decide, decided, examine
 from decisioning.native import missing, native
 from models import by_c
 from models.artifact import Means, Model
@@ -77,10 +77,9 @@ def noted(release, model):
 def held_together(release, model, request, facts):
     """Decides by both, and gives what they made of it."""
     ours, said = noted(release, model)
-    case = examine(ours, request, facts)
-    found, noticed = ours.deciders[request.surface](case), dict(said)
+    found, noticed = decide(ours, request, facts), dict(said)
     said.clear()
-    assert to_the_last_bit(found) == to_the_last_bit(decided(case))
+    assert to_the_last_bit(found) == to_the_last_bit(decided(examine(ours, request, facts)))
     assert noticed == said
     return found
 
@@ -124,7 +123,9 @@ def asked(**changes):
     return Request(**{"decision_id": "d.bare", "user": "u", "surface": "bare", "now": NOW} | changes)
 
 
-@pytest.mark.parametrize("locale", [None, "", "sv", "sv-SE", "pt-BR", "pt", "xx", "\ud800", 3, 1.5, True])
+@pytest.mark.parametrize(
+    "locale", [None, "", "_", "de_AT", "-sv", "sv", "sv-SE", "pt-BR", "pt", "xx", "\ud800", 3, 1.5, True]
+)
 @pytest.mark.parametrize("uplift", [False, True])
 def test_texts_are_in_the_same_language(locale, uplift):
     shown = set()
@@ -146,13 +147,30 @@ def test_the_draw_is_the_same(name, salt):
         held_together(release, fitted(False), request, Facts())
 
 
+def told(surface="bare", **changes):
+    """The extension's own type, and what it is told of a surface."""
+    release, _ = noted(plain(**changes), fitted(False))
+    kept = {}
+    found = native("decisioning._decide", by_decider.VERSION)
+    with pytest.MonkeyPatch.context() as patched:
+        spy = SimpleNamespace(Decider=lambda **given: kept.update(given) or found.Decider(**given))
+        patched.setattr(by_decider, "native", lambda *_: spy)
+        by_decider.decider(release, release.plans[surface], Case, decided, lambda case: "duo")
+    return found.Decider, kept
+
+
+def chosen(case, surface="home", twin=lambda case: case):
+    """What a decider makes of a case; the case itself where it is the twin's."""
+    make, kept = told(surface)
+    return make(**kept | {"examine": lambda *_: case, "twin": twin}).decide(None, None, None)
+
+
 def test_usual_cases_are_decided_without_the_twin():
     for surface, slots in (("bare", None), ("bare", 3), ("home", 1)):
-        release, _ = noted(plain(challengers={"upsell": Fickle()}), fitted(False))
-        plan, rival = release.plans[surface], lambda case: "duo"
-        decide = by_decider.decider(release, plan, Case, lambda case: pytest.fail("the twin was asked"), rival)
-        case = examine(release, asked(surface=surface, slots=slots), Facts({"minutes": 3.0}))
-        assert decide(case).policy.challenger == "duo"
+        make, kept = told(surface, challengers={"upsell": Fickle()})
+        decide = make(**kept | {"twin": lambda case: pytest.fail("the twin was asked")}).decide
+        found = decide(plain(), asked(surface=surface, slots=slots), Facts({"minutes": 3.0}))
+        assert found.policy.challenger == "duo"
 
 
 UNUSUAL = {
@@ -174,33 +192,38 @@ UNUSUAL = {
 
 @pytest.mark.parametrize("turn", UNUSUAL.values(), ids=UNUSUAL)
 def test_what_is_unusual_is_the_twins_as_a_whole(turn):
-    release, _ = noted(plain(), fitted(False))
-    decide = by_decider.decider(release, release.plans["home"], Case, lambda case: case, lambda case: NOTHING)
-    case = turn(examine(release, asked(surface="home", slots=1), Facts()))
-    assert decide(case) is case
+    case = turn(examine(plain(), asked(surface="home", slots=1), Facts()))
+    assert chosen(case) is case
 
 
 def test_what_lacks_a_field_is_the_twins():
-    release, _ = noted(plain(), fitted(False))
-    decide = by_decider.decider(release, release.plans["bare"], Case, lambda case: case, lambda case: NOTHING)
-    for part in ("request", "facts", "screen", None):
-        for field in fields(Case if part is None else examine(release, asked(), Facts()).__getattribute__(part)):
-            case = examine(release, asked(), Facts())
-            owner = case if part is None else getattr(case, part)
-            delattr(owner, field.name)
-            assert decide(case) is case or field.name not in ("request", "facts", "screen", "now", "left", "word")
+    whole = examine(plain(), asked(), Facts())
+    for part in (None, "request", "facts", "screen"):
+        for field in fields(whole if part is None else getattr(whole, part)):
+            case = examine(plain(), asked(), Facts())
+            delattr(case if part is None else getattr(case, part), field.name)
+            needed = field.name in NEEDED.get(part, ())
+            assert (chosen(case, "bare") is case) == needed, field.name
+
+
+NEEDED = {
+    None: ("request", "facts", "values", "screen", "arms", "holdout"),
+    "request": ("decision_id", "surface", "now", "context"),
+    "facts": ("unread", "degraded", "shed"),
+    "screen": ("left", "word", "weights"),
+}
 
 
 def test_errors_of_others_are_passed_on():
-    def fails(case):
+    def fails(*_):
         raise ZeroDivisionError
 
-    release, _ = noted(plain(challengers={"upsell": Fickle()}), fitted(False))
-    case = examine(release, asked(), Facts())
+    make, kept = told(challengers={"upsell": Fickle()})
+    for wrong in ({"examine": fails}, {"rival": fails}, {"worths": fails}):
+        with pytest.raises(ZeroDivisionError):
+            make(**kept | wrong).decide(plain(), asked(), Facts())
     with pytest.raises(ZeroDivisionError):
-        by_decider.decider(release, release.plans["bare"], Case, fails, fails)(case)
-    with pytest.raises(ZeroDivisionError):
-        by_decider.decider(release, release.plans["home"], Case, fails, fails)(case)
+        chosen(examine(plain(), asked(surface="home"), Facts()), "home", twin=fails)
 
 
 def test_a_surface_of_which_the_model_knows_nothing_is_the_twins():
@@ -210,20 +233,8 @@ def test_a_surface_of_which_the_model_knows_nothing_is_the_twins():
         replace(model, encoding=replace(model.encoding, surfaces=("elsewhere",))),
         Fickle(),
     ):
-        release = plain(scorers={"upsell": other})
-        assert release.deciders["bare"] is decided
-
-
-def told():
-    """What a decider is told of the surface `bare`."""
-    release, _ = noted(plain(), fitted(False))
-    kept = {}
-    found = native("decisioning._decide", by_decider.VERSION)
-    with pytest.MonkeyPatch.context() as patched:
-        spy = SimpleNamespace(Decider=lambda **given: kept.update(given) or found.Decider(**given))
-        patched.setattr(by_decider, "native", lambda *_: spy)
-        by_decider.decider(release, release.plans["bare"], Case, decided, lambda case: NOTHING)
-    return found.Decider, kept
+        decide = plain(scorers={"upsell": other}).deciders["bare"]
+        assert decide.__name__ == "by_python"
 
 
 @pytest.mark.parametrize(
@@ -235,7 +246,7 @@ def told():
         {"names": ("one",)},
         {"creatives": ()},
         {"creatives": (1, 2, 3)},
-        {"creatives": (({},), None, None)},
+        {"creatives": ({}, None, None)},
         {"asks": None},
         {"asks": b"a capsule"},
         {"said": []},
@@ -261,6 +272,5 @@ def test_what_makes_no_sense_is_refused(wrong):
 @pytest.mark.parametrize("worths", [lambda *_: b"", lambda *_: 3, lambda *_: bytes(8)])
 def test_worths_of_other_offers_are_refused(worths):
     make, kept = told()
-    release, _ = noted(plain(), fitted(False))
     with pytest.raises(ValueError, match="one worth"):
-        make(**kept | {"worths": worths}).decide(examine(release, asked(), Facts()))
+        make(**kept | {"worths": worths}).decide(plain(), asked(), Facts())
