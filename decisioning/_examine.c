@@ -14,7 +14,7 @@
 #include "examiner.h"
 #include "records.h"
 
-#define VERSION 1 /* of what Python and this ask of one another: decisioning/by_examiner.py has the same */
+#define VERSION 2 /* of what Python and this ask of one another: decisioning/by_examiner.py has the same */
 #define MOST_UNITS (1LL << 53) /* which a double holds exactly */
 
 /* --- What is asked ---------------------------------------------------------------------------------------------------- */
@@ -62,13 +62,14 @@ static PyObject *call(PyObject *callable, PyObject *one, PyObject *two, PyObject
 /* The values that rules and models may read. Where some may be too old, or are not as usual, Python says. */
 static PyObject *values_of(const Examiner *self, const Asked *asked)
 {
-    PyObject *as_of = asked->of[AS_OF], *args[] = {self->told[DEFAULTS], asked->of[FEATURES], asked->of[CONTEXT],
-                                                   self->told[CONTEXT_NAMES]};
+    PyObject *as_of = asked->of[AS_OF];
     const int may_be_stale = as_of == Py_None ? PyDict_GET_SIZE(asked->of[FRESH]) > 0
                                               : asked->now - PyFloat_AS_DOUBLE(as_of) > self->freshest;
-    PyObject *found = may_be_stale ? Py_NewRef(Py_None) : PyObject_Vectorcall(self->calls[MERGE], args, 4, NULL);
-    if (found != Py_None) return found;
-    Py_DECREF(found);
+    if (!may_be_stale && self->calls[MERGE] != Py_None) {
+        PyObject *found = call(self->calls[MERGE], asked->of[FEATURES], asked->of[CONTEXT], NULL);
+        if (found != Py_None) return found;
+        Py_DECREF(found);
+    }
     return call(self->calls[KNOWN], asked->request, asked->facts, NULL);
 }
 

@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#define VERSION 4 /* of what Python and this ask of one another: decisioning/knowledge.py has the same */
+#define VERSION 5 /* of what Python and this ask of one another: decisioning/knowledge.py has the same */
 
 /* --- What is known ------------------------------------------------------------------------------------------------- */
 
@@ -38,23 +38,88 @@ static int add_defaults(PyObject *known, PyObject *defaults)
     return 0;
 }
 
-/* merge(defaults: dict, features: mapping, context: mapping, allowed: frozenset of names) -> dict, the latter winning;
- * None where a value is None, a name of the context is not allowed, or a mapping is no dict. */
-static PyObject *merge(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t n)
+#define PATIENCE 64 /* users with other features than before, until theirs are remembered */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *defaults, *allowed; /* `allowed`: the names that a context may have */
+    PyObject *names, *lacking; /* of features that came before, in their order, and the defaults of what is not among them */
+    int others;                /* users since then who had others */
+} Merger;
+
+/* Whether the features are those remembered, in the same order, and none is None. Most users have the same. */
+static int are_as_before(const Merger *self, PyObject *features)
 {
-    if (n != 4 || !PyDict_CheckExact(args[0]) || !PyFrozenSet_CheckExact(args[3]))
-        return PyErr_Format(PyExc_TypeError, "merge takes defaults, features, a context and the names that it may have");
-    if (!PyDict_CheckExact(args[1]) || !PyDict_CheckExact(args[2])) Py_RETURN_NONE;
-    const int are_allowed = are_among(args[2], args[3]);
+    PyObject *key, *value;
+    Py_ssize_t i = 0;
+    if (!self->names || PyTuple_GET_SIZE(self->names) != PyDict_GET_SIZE(features)) return 0;
+    for (Py_ssize_t at = 0; PyDict_Next(features, &at, &key, &value); i++)
+        if (key != PyTuple_GET_ITEM(self->names, i) || value == Py_None) return 0;
+    return 1;
+}
+
+static int remember(Merger *self, PyObject *features)
+{
+    PyObject *key, *value, *names = PyTuple_New(PyDict_GET_SIZE(features)), *lacking = names ? PyDict_New() : NULL;
+    Py_ssize_t i = 0;
+    int fine = lacking != NULL;
+    for (Py_ssize_t at = 0; fine && PyDict_Next(features, &at, &key, &value); i++) {
+        fine = PyUnicode_CheckExact(key); /* no other's hash or comparison may run while we go through */
+        PyTuple_SET_ITEM(names, i, Py_NewRef(key));
+    }
+    for (Py_ssize_t at = 0; fine && PyDict_Next(self->defaults, &at, &key, &value);) {
+        const int is_there = PyDict_Contains(features, key);
+        fine = is_there > 0 || (is_there == 0 && PyDict_SetItem(lacking, key, value) == 0);
+    }
+    if (fine) {
+        Py_XSETREF(self->names, Py_NewRef(names));
+        Py_XSETREF(self->lacking, Py_NewRef(lacking));
+        self->others = 0;
+    }
+    Py_XDECREF(names);
+    Py_XDECREF(lacking);
+    return PyErr_Occurred() ? -1 : 0;
+}
+
+/* merge(features: mapping, context: mapping) -> dict of the defaults, the features and the context, the latter winning;
+ * None where a value is None, a name of the context is not allowed, or a mapping is no dict. */
+static PyObject *merger_merge(PyObject *object, PyObject *const *args, Py_ssize_t n)
+{
+    Merger *self = (Merger *)object;
+    if (n != 2) return PyErr_Format(PyExc_TypeError, "merge takes features and a context");
+    if (!PyDict_CheckExact(args[0]) || !PyDict_CheckExact(args[1])) Py_RETURN_NONE;
+    const int are_allowed = are_among(args[1], self->allowed);
     if (are_allowed < 0) return NULL;
-    if (!are_allowed) Py_RETURN_NONE;
-    PyObject *known = PyDict_Copy(args[1]);
-    if (known && (add_defaults(known, args[0]) < 0 || PyDict_Update(known, args[2]) < 0)) Py_CLEAR(known);
-    if (known && holds_none(known)) {
+    if (!are_allowed || holds_none(args[1])) Py_RETURN_NONE;
+    const int as_before = are_as_before(self, args[0]);
+    if (!as_before && (!self->names || ++self->others >= PATIENCE) && remember(self, args[0]) < 0) return NULL;
+    PyObject *known = PyDict_Copy(args[0]);
+    if (known && (add_defaults(known, as_before ? self->lacking : self->defaults) < 0 || PyDict_Update(known, args[1]) < 0))
+        Py_CLEAR(known);
+    if (known && !as_before && holds_none(known)) {
         Py_DECREF(known);
         Py_RETURN_NONE;
     }
     return known;
+}
+
+static PyObject *merger_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
+{
+    PyObject *defaults, *allowed;
+    if (!PyArg_ParseTuple(args, "O!O!", &PyDict_Type, &defaults, &PyFrozenSet_Type, &allowed)) return NULL;
+    Merger *self = (Merger *)type->tp_alloc(type, 0);
+    if (!self) return NULL;
+    self->defaults = PyDict_Copy(defaults); /* which nobody else changes */
+    self->allowed = Py_NewRef(allowed);
+    if (!self->defaults) Py_CLEAR(self);
+    return (PyObject *)self;
+}
+
+static void merger_dealloc(PyObject *object)
+{
+    Merger *self = (Merger *)object;
+    Py_XDECREF(self->defaults), Py_XDECREF(self->allowed), Py_XDECREF(self->names), Py_XDECREF(self->lacking);
+    Py_TYPE(object)->tp_free(object);
 }
 
 /* --- Buckets ------------------------------------------------------------------------------------------------------- */
@@ -244,6 +309,19 @@ static void seats_dealloc(PyObject *object)
     Py_TYPE(object)->tp_free(object);
 }
 
+static PyMethodDef merging[] = {
+    {"merge", (PyCFunction)(void (*)(void))merger_merge, METH_FASTCALL, "All that is known, by name."}, {NULL, NULL, 0, NULL}};
+
+static PyTypeObject MergerType = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "decisioning._user.Merger",
+    .tp_basicsize = sizeof(Merger),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_new = merger_new,
+    .tp_dealloc = merger_dealloc,
+    .tp_methods = merging,
+    .tp_doc = "What a catalog adds to a user's features, and takes of a context.",
+};
+
 static PyMethodDef methods[] = {
     {"arms", (PyCFunction)(void (*)(void))seats_arms, METH_FASTCALL, "The arms of a user."}, {NULL, NULL, 0, NULL}};
 
@@ -258,7 +336,6 @@ static PyTypeObject SeatsType = {
 };
 
 static PyMethodDef functions[] = {
-    {"merge", (PyCFunction)(void (*)(void))merge, METH_FASTCALL, "All that is known, by name."},
     {"bucket", (PyCFunction)(void (*)(void))bucket, METH_FASTCALL, "Where a user's hash falls."},
     {NULL, NULL, 0, NULL}};
 
@@ -266,9 +343,10 @@ static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_user", "What is kno
 
 PyMODINIT_FUNC PyInit__user(void)
 {
-    if (PyType_Ready(&SeatsType) < 0) return NULL;
+    if (PyType_Ready(&SeatsType) < 0 || PyType_Ready(&MergerType) < 0) return NULL;
     PyObject *made = PyModule_Create(&module);
     if (made && (PyModule_AddObjectRef(made, "Seats", (PyObject *)&SeatsType) < 0 ||
+                 PyModule_AddObjectRef(made, "Merger", (PyObject *)&MergerType) < 0 ||
                  PyModule_AddIntConstant(made, "VERSION", VERSION) < 0))
         Py_CLEAR(made);
     return made;

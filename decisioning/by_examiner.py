@@ -8,13 +8,13 @@ from typing import TypeVar
 from decisioning.by_cells import MOST_BITS
 from decisioning.domain import Facts, Request, Stage
 from decisioning.experiments import BUCKETS, Assignment, bucket_of
-from decisioning.knowledge import Knowledge, merge
+from decisioning.knowledge import Knowledge
 from decisioning.limits import Drop
 from decisioning.native import native
 from decisioning.plan import Screen, SurfacePlan
 from decisioning.rules import Budget
 
-VERSION = 1
+VERSION = 2
 """Of what Python and the extension ask of one another: both have the same."""
 
 MOST_BUDGETS = 256
@@ -45,9 +45,7 @@ def examiner(
         facts=Facts,
         plan=plan,
         known=known.values,
-        merge=merge,
-        defaults=known.defaults,
-        context=known.context,
+        merge=known.merge,
         freshest=float(known.freshest),
         bucket=bucket_of,
         buckets=BUCKETS,

@@ -19,8 +19,8 @@ typedef struct {
 } Budget;
 
 enum { CASE, SCREEN, REQUEST, FACTS, RECORDS };
-enum { KNOWN, MERGE, BUCKET, EVALUATE, PAST, LIMITS, ARMS, TWIN, CALLS }; /* LIMITS: None where this does it */
-enum { PLAN, DEFAULTS, CONTEXT_NAMES, HOLDOUTS, BUCKETS, KILLED_HEAD, EXCLUDED_HEAD, ELIGIBLE_HEAD, LIVE_STARTS, LIVE_DROPS,
+enum { KNOWN, MERGE, BUCKET, EVALUATE, PAST, LIMITS, ARMS, TWIN, CALLS }; /* MERGE and LIMITS: or None */
+enum { PLAN, HOLDOUTS, BUCKETS, KILLED_HEAD, EXCLUDED_HEAD, ELIGIBLE_HEAD, LIVE_STARTS, LIVE_DROPS,
        RULE_DROPS, SHUT, CLOSED, HISTORY_NAME, TOLD };
 
 typedef struct {
@@ -51,8 +51,6 @@ static const struct {
     PyTypeObject *type;
 } TOLD_NAMES[TOLD] = {
     [PLAN] = {"plan", &PyBaseObject_Type},
-    [DEFAULTS] = {"defaults", &PyDict_Type},
-    [CONTEXT_NAMES] = {"context", &PyFrozenSet_Type},
     [HOLDOUTS] = {"holdouts", &PyTuple_Type},
     [BUCKETS] = {"buckets", &PyLong_Type},
     [KILLED_HEAD] = {"killed", &PyTuple_Type},

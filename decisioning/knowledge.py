@@ -7,8 +7,10 @@ from decisioning.catalog import Catalog
 from decisioning.domain import Facts, Request, Value
 from decisioning.native import native
 
-VERSION = 4
+VERSION = 5
 """Of what Python and the extension `_user.c` ask of one another: both have the same."""
+
+_extension = native("decisioning._user", VERSION)
 
 
 class Knowledge:
@@ -16,10 +18,15 @@ class Knowledge:
 
     def __init__(self, catalog: Catalog) -> None:
         features = catalog.features.values()
-        self.defaults = {spec.name: spec.default for spec in features if spec.default is not None}
-        self.context = frozenset(spec.name for spec in features if spec.from_context)
+        self._defaults = {spec.name: spec.default for spec in features if spec.default is not None}
+        self._context = frozenset(spec.name for spec in features if spec.from_context)
         self._max_age = {spec.name: spec.max_age for spec in features if spec.max_age and not spec.from_context}
         self.freshest = min(self._max_age.values(), default=inf)
+        self.merge: Callable[[Mapping[str, Value], Mapping[str, Value]], dict[str, Value] | None] | None = None
+        """(features, context) → `merged` by the extension; None for what is not as usual: a None, names that are not
+        allowed, other mappings."""
+        if _extension is not None:
+            self.merge = _extension.Merger(self._defaults, self._context).merge
 
     def values(self, request: Request, facts: Facts) -> dict[str, Value]:
         """The values that conditions and models may read, by feature name; a missing one is absent.
@@ -27,15 +34,15 @@ class Knowledge:
         A value older than its `max_age` is missing; a missing value takes its default. Of the context, only
         names that the catalog declares `from: context` count: a client can't slip a feature past the rules.
         """
-        known = merge(self.defaults, facts.features, request.context, self.context)
+        known = None if self.merge is None else self.merge(facts.features, request.context)
         if known is None:
-            known = merged(self.defaults, facts.features, request.context, self.context)
+            known = merged(self._defaults, facts.features, request.context, self._context)
         as_of = facts.as_of
         if request.now - (_oldest(facts) if as_of is None else as_of) > self.freshest:
             for name in self._stale(request.now, facts):
                 known.pop(name, None)
-                if name in self.defaults:
-                    known[name] = self.defaults[name]
+                if name in self._defaults:
+                    known[name] = self._defaults[name]
         return known
 
     def is_stale(self, facts: Facts, now: float) -> bool:
@@ -65,10 +72,3 @@ def merged(
         known = {name: defaults.get(name) if value is None else value for name, value in known.items()}
         known = {name: value for name, value in known.items() if value is not None}
     return known
-
-
-_Merge = Callable[[Mapping[str, Value], Mapping[str, Value], Mapping[str, Value], Set[str]], dict[str, Value] | None]
-
-_extension = native("decisioning._user", VERSION)
-merge: _Merge = merged if _extension is None else _extension.merge
-"""`merged`; the extension gives None for what is not as usual: a None, names that are not allowed, other mappings."""

@@ -76,16 +76,18 @@ KNOWN = st.dictionaries(NAMES, st.none() | st.integers(0, 3) | st.text(max_size=
 DEFAULTS = st.dictionaries(NAMES, st.integers(0, 3), max_size=3)
 
 
-@given(DEFAULTS, KNOWN, KNOWN, st.frozensets(NAMES))
+@given(DEFAULTS, st.lists(KNOWN, max_size=4), KNOWN, st.frozensets(NAMES))
 @settings(max_examples=300, deadline=None)
-def test_what_is_known_is_the_same_or_left_to_python(defaults, features, context, allowed):
-    before = dict(defaults), dict(features), dict(context)
-    found = USER.merge(defaults, features, context, allowed)
-    usual = None not in [*features.values(), *context.values()] and context.keys() <= allowed
-    assert found is not None or not usual
-    assert found in (None, knowledge.merged(defaults, features, context, allowed))
-    assert (defaults, features, context) == before
-    assert USER.merge(defaults, ChainMap(features), context, allowed) is None
+def test_what_is_known_is_the_same_or_left_to_python(defaults, users, context, allowed):
+    merger = USER.Merger(defaults, allowed)
+    for features in (*users, *users[-1:] * 70, *users):  # other features than before, and the same
+        before = dict(defaults), dict(features), dict(context)
+        found = merger.merge(features, context)
+        usual = None not in [*features.values(), *context.values()] and context.keys() <= allowed
+        assert found is not None or not usual
+        assert found in (None, knowledge.merged(defaults, features, context, allowed))
+        assert (defaults, features, context) == before
+        assert merger.merge(ChainMap(features), context) is None
 
 
 @given(st.text(max_size=40), st.text() | st.text(min_size=200, max_size=300), st.integers(1, 2**62))
