@@ -20,7 +20,8 @@
 /* --- What is asked ---------------------------------------------------------------------------------------------------- */
 
 enum { USER, NOW, CONTEXT, EXCLUDE, FEATURES, AS_OF, HISTORY, BUDGETS, KILLED, UNREAD, FRESH, PARTS };
-static const int PLACES[PARTS] = {1, 3, 4, 6, 0, 1, 2, 3, 4, 5, 7}; /* the first four of the request, the others of the facts */
+static const int PLACES[PARTS] = {R_USER, R_NOW, R_CONTEXT, R_EXCLUDE, /* the others are of the facts */
+                                  F_FEATURES, F_AS_OF, F_HISTORY, F_BUDGETS, F_KILLED, F_UNREAD, F_FRESH};
 
 typedef struct {
     PyObject *request, *facts;
@@ -31,11 +32,11 @@ typedef struct {
 /* Takes hold of what is read of a request and of facts. UNUSUAL, and nothing held, for other types. */
 static int take(const Examiner *self, PyObject *request, PyObject *facts, Asked *asked)
 {
-    if (!record_is(&self->records[REQUEST], request) || !record_is(&self->records[FACTS], facts)) return UNUSUAL;
+    if (!record_is(&self->records[REQUESTS], request) || !record_is(&self->records[ALL_FACTS], facts)) return UNUSUAL;
     PyObject **of = asked->of;
     for (int i = 0; i < PARTS; i++) {
-        of[i] = i < FEATURES ? record_field(&self->records[REQUEST], request, PLACES[i])
-                             : record_field(&self->records[FACTS], facts, PLACES[i]);
+        of[i] = i < FEATURES ? record_field(&self->records[REQUESTS], request, PLACES[i])
+                             : record_field(&self->records[ALL_FACTS], facts, PLACES[i]);
         if (!of[i]) return UNUSUAL;
     }
     if (!PyUnicode_CheckExact(of[USER]) || !PyFloat_CheckExact(of[NOW]) || !isfinite(PyFloat_AS_DOUBLE(of[NOW])) ||
@@ -233,14 +234,14 @@ static PyObject *screen_of(const Examiner *self, const Asked *asked, PyObject *v
     PyObject *parts[] = {left_of(self, drops), Py_NewRef(PyTuple_GET_ITEM(outcome, 1)), drops,
                          part(self, holding, after_rules, after_weights),
                          part(self, holding, after_weights, self->conditions)};
-    return record_made(&self->records[SCREEN], parts);
+    return record_made(&self->records[SCREENS], parts);
 }
 
 /* The user's arms, by experiment: none for one who is held out. */
 static PyObject *arms_of(const Examiner *self, const Asked *asked, PyObject *holdout, PyObject *screen)
 {
     if (holdout != Py_None) return PyDict_New();
-    return call(self->calls[ARMS], asked->of[USER], record_field(&self->records[SCREEN], screen, 4), NULL);
+    return call(self->calls[ARMS], asked->of[USER], record_field(&self->records[SCREENS], screen, S_AUDIENCES), NULL);
 }
 
 static PyObject *case_of(const Examiner *self, PyObject *release, const Asked *asked, const char *spent)
@@ -252,7 +253,7 @@ static PyObject *case_of(const Examiner *self, PyObject *release, const Asked *a
     Py_XDECREF(outcome);
     PyObject *parts[] = {Py_NewRef(release), Py_NewRef(self->told[PLAN]), Py_NewRef(asked->request),
                          Py_NewRef(asked->facts), values, screen, arms, holdout};
-    return record_made(&self->records[CASE], parts);
+    return record_made(&self->records[CASES], parts);
 }
 
 /* examine(release, request, facts) -> Case */

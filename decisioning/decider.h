@@ -7,24 +7,16 @@
 
 #include "asks.h"
 #include "blake2b.h"
+#include "cases.h"
 #include "records.h"
 
 enum { MILLION = 1000000 };
 
-static const char *const CASE[] = {"release", "plan", "request", "facts", "values", "screen", "arms", "holdout", NULL};
-static const char *const REQUEST[] = {"decision_id", "user", "surface", "now", "context", "slots", "exclude", NULL};
-static const char *const FACTS[] = {"features", "as_of",    "history", "budgets", "killed",
-                                    "unread",   "degraded", "fresh",   "shed",    NULL};
-static const char *const SCREEN[] = {"left", "word", "drops", "weights", "audiences", NULL};
 static const char *const SHOWN[] = {"offer", "slot", "creative", "p_convert", "score", "probability", NULL};
 static const char *const POLICY[] = {"offers", "champion", "challenger", "share", "canary", "draw", NULL};
 static const char *const DECISION[] = {"decision_id", "surface",  "release", "slate",  "source", "model",
                                        "degraded",    "eligible", "p_convert", "scores", "truth",  "policy",
                                        "arms",        "holdout",  "ghost",   NULL};
-enum { C_REQUEST = 2, C_FACTS, C_VALUES, C_SCREEN, C_ARMS, C_HOLDOUT };
-enum { R_ID, R_USER, R_SURFACE, R_NOW, R_CONTEXT, R_SLOTS };
-enum { F_UNREAD = 5, F_DEGRADED, F_FRESH, F_SHED };
-enum { S_LEFT, S_WORD, S_DROPS, S_WEIGHTS };
 
 typedef struct {
     PyObject_HEAD

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "bits.h"
+#include "cases.h"
 #include "records.h"
 
 #define LARGEST 512 /* words of a set: 32,768 conditions */
@@ -18,7 +19,7 @@ typedef struct {
     int is_even, is_hard;
 } Budget;
 
-enum { CASE, SCREEN, REQUEST, FACTS, RECORDS };
+enum { CASES, SCREENS, REQUESTS, ALL_FACTS, RECORDS };
 enum { KNOWN, MERGE, BUCKET, EVALUATE, PAST, LIMITS, ARMS, TWIN, CALLS }; /* MERGE and LIMITS: or None */
 enum { PLAN, HOLDOUTS, BUCKETS, KILLED_HEAD, EXCLUDED_HEAD, ELIGIBLE_HEAD, LIVE_STARTS, LIVE_DROPS,
        RULE_DROPS, SHUT, CLOSED, HISTORY_NAME, TOLD };
@@ -35,12 +36,7 @@ typedef struct {
 
 enum { FAILED = -1, FINE = 0, UNUSUAL = 1 };
 
-static const char *const FIELDS[RECORDS][12] = {
-    [CASE] = {"release", "plan", "request", "facts", "values", "screen", "arms", "holdout", NULL},
-    [SCREEN] = {"left", "word", "drops", "weights", "audiences", NULL},
-    [REQUEST] = {"decision_id", "user", "surface", "now", "context", "slots", "exclude", NULL},
-    [FACTS] = {"features", "as_of", "history", "budgets", "killed", "unread", "degraded", "fresh", "shed", NULL},
-};
+static const char *const *const FIELDS[RECORDS] = {CASE, SCREEN, REQUEST, FACTS};
 
 /* --- Making and checking ---------------------------------------------------------------------------------------------- */
 
