@@ -10,7 +10,7 @@
 
 #define VERSION 1 /* of what Python and this ask of one another: metrics.py has the same */
 
-enum { MOST_ROWS = 1024, MOST_GROUPS = 32, WORDS = 6 };
+enum { MOST_ROWS = 8192, MOST_GROUPS = 32, WORDS = 6 };
 
 typedef struct {
     PyObject *words[WORDS]; /* owned: route, surface, source, choice, rung, model (or None) */

@@ -22,7 +22,7 @@ CLOSED = 2**32 - 1
 LOOKS = 5
 """Attempts at a row that somebody is writing; writing takes a microsecond."""
 
-T = TypeVar("T")
+T = TypeVar("T", bound=msgspec.Struct)
 
 STARTING, SERVING, DRAINING, FAILED = "starting", "serving", "draining", "failed"
 
@@ -69,6 +69,8 @@ class Board:
         self._counts = (1 + len(self.places)) * ROW_BYTES
         self._beats = self._counts + (1 + len(self.places)) * COUNT.size
         self._memory = mmap.mmap(-1, self._beats + (1 + len(self.places)) * COUNT.size)
+        self._seen: dict[int, tuple[tuple[int, int], msgspec.Struct]] = {}
+        """By place, what was read last and its length and checksum: as long as these stay, so does the row."""
         for place in self.places:
             self.clear(place)
 
@@ -141,10 +143,15 @@ class Board:
     def _read(self, place: int, kind: type[T]) -> T | None:
         start = place * ROW_BYTES
         for _ in range(LOOKS):
-            length, digest = HEAD.unpack_from(self._memory, start)
+            length, digest = head = HEAD.unpack_from(self._memory, start)
+            before, known = self._seen.get(place, (None, None))
+            if head == before and isinstance(known, kind):
+                return known
             content = self._memory[start + HEAD.size : start + HEAD.size + min(length, ROW_BYTES)]
             if length == 0:
                 return None
             if crc32(content) == digest:
-                return msgspec.json.decode(content, type=kind)
+                found = msgspec.json.decode(content, type=kind)
+                self._seen[place] = (length, digest), found
+                return found
         return None

@@ -19,7 +19,7 @@ from prometheus_client import multiprocess
 from decisioning.errors import UserError
 from serving import main, scout
 from serving.board import DRAINING, FAILED, SERVING
-from serving.child import HANDLED, Child, Luck, Order, fork, how
+from serving.child import HANDLED, Bell, Child, Luck, Order, fork, how
 from serving.exposition import shared_folder
 from serving.runtime import KEYS_EVERY
 from serving.server import CONNECTIONS_CLOSE_WITHIN
@@ -29,12 +29,11 @@ from serving.worker import work
 from stores.releases import ReleaseStore
 
 TICK = 0.05
+"""Seconds between two steps while children come or go."""
+CALM_TICK = 0.25
+"""The same while all of them serve. A signal ends either: that a child has ended is one."""
 MOST_STILLBORN = 5
 """Children in a row that died before they served, while nobody else does, before the server gives up."""
-HANGS_AFTER = 20.0
-"""Seconds without a sign of life from a worker that served. Told in looks at it: a machine that slept is no hang."""
-READY_WITHIN = 60.0
-"""For a worker to serve; a trial before that takes half of it at most."""
 KILL_AFTER = CONNECTIONS_CLOSE_WITHIN + 5.0
 """Seconds that a child has to leave in, on top of the drain."""
 
@@ -75,18 +74,18 @@ class Supervisor:
         self._luck = Luck()
         self._fault: str | None = None
         self._keys_at = 0.0
+        self._paused = 0.0  # seconds since the last step
 
     def run(self) -> None:
         """Until it was told to end and all children have ended. Raises UserError where none can serve."""
         gc.collect()
         gc.freeze()  # the children share these pages for as long as nobody touches them
         before = {one: signal.signal(one, self._hear) for one in HANDLED}
-        # A starter may have ignored it; then nobody could tell how a child ended.
-        before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         try:
-            while self._children or not self._stops:
-                self._step()
-                time.sleep(TICK)
+            with Bell() as bell:
+                while self._children or not self._stops:
+                    self._step()
+                    self._paused = bell.pause(CALM_TICK if self._is_calm else TICK)
         finally:
             for child in self._children:  # of a supervisor that fails: none, else
                 child.kill()
@@ -95,6 +94,12 @@ class Supervisor:
             gc.unfreeze()
         if self._fault is not None:
             raise UserError(self._fault)
+
+    @property
+    def _is_calm(self) -> bool:
+        """Whether all serve, and nobody is to leave."""
+        is_whole = len(self._children) > self._settings.workers and not self._stops
+        return is_whole and all(child.has_served and child.leaves_by is None for child in self._children)
 
     def _hear(self, sig: int, frame: FrameType | None) -> None:
         self._heard.append(sig)
@@ -179,21 +184,11 @@ class Supervisor:
     def _enforce(self) -> None:
         """Kills what does not leave in time, never gets to serve, or hangs."""
         for child in self._children:
-            why = self._objection(child)
+            beats = 0 if child.place is None else self._shared.board.beats(child.place)
+            why = child.objection(beats, self._paused)
             if why is not None and not child.is_killed:
                 log.error(f"{child.kind}_killed", killed=child.pid, why=why)
                 child.kill()
-
-    def _objection(self, child: Child) -> str | None:
-        """Why a child may not live on."""
-        now = time.monotonic()
-        if child.leaves_by is not None:
-            return "it did not leave in time" if now > child.leaves_by else None
-        if child.place is None:
-            return None
-        if not child.has_served:
-            return "it never began to serve" if now > child.began + READY_WITHIN else None
-        return "it hangs" if child.look(self._shared.board.beats(child.place)) * TICK > HANGS_AFTER else None
 
     def _bury(self) -> None:
         for child in list(self._children):

@@ -201,8 +201,8 @@ def test_a_worker_that_hangs_leaves_new_connections_to_its_peer(team, within):
 
 IMPATIENT = """
 import sys
-from serving import supervisor
-supervisor.HANGS_AFTER = 1.0
+from serving import child
+child.HANGS_AFTER = 1.0
 sys.argv[1:] = {arguments}
 from serving.__main__ import main
 main()
