@@ -10,7 +10,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <structmember.h>
+
+#include "../../decisioning/records.h"
 
 #define VERSION 2 /* of what Python and this ask of one another: stores/online/layout.py has the same */
 
@@ -230,18 +231,6 @@ static PyObject *reader_unpack(PyObject *object, PyObject *const *args, Py_ssize
 }
 
 /* --- Making one ------------------------------------------------------------------------------------------------------- */
-
-/* Where events keep an attribute. -1 for an error. */
-static Py_ssize_t offset_of(PyTypeObject *type, const char *name)
-{
-    PyObject *slot = PyObject_GetAttrString((PyObject *)type, name);
-    Py_ssize_t offset = -1;
-    if (slot && Py_IS_TYPE(slot, &PyMemberDescr_Type) && ((PyMemberDescrObject *)slot)->d_member->type == T_OBJECT_EX)
-        offset = ((PyMemberDescrObject *)slot)->d_member->offset;
-    if (slot && offset < 0) PyErr_Format(PyExc_TypeError, "events keep no %s in a slot", name);
-    Py_XDECREF(slot);
-    return offset;
-}
 
 static PyObject *reader_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(keywords))
 {
