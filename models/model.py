@@ -93,7 +93,7 @@ class Model:
 
     def ready(self, surface: str, offers: tuple[str, ...]) -> object | None:
         """What C asks in place of `score`, of some of these offers (`decisioning/asks.h`); None where it can't."""
-        if self._asker is None or self.shrinkage == 0.0 or NOTHING in offers or not (self.uplift or self._is_plain):
+        if self._asker is None or self.shrinkage == 0.0 or NOTHING in offers:
             return None
         return self._asker.ready(surface, offers, NOTHING if self.uplift else None)
 

@@ -1,5 +1,7 @@
 """What is chosen, by C as by Python: the same decision to the last bit, and the same kept of what the model said."""
 
+import gc
+import weakref
 from dataclasses import fields, is_dataclass, replace
 from functools import cache
 from types import SimpleNamespace
@@ -53,7 +55,9 @@ class Broken(Fickle):
         return Scores([1e308] * len(offers), [float("nan")] * len(offers))
 
 
-models = st.builds(fitted, st.booleans(), st.sampled_from([len(NAMES)] * 3 + [4]))
+models = st.builds(fitted, st.booleans(), st.sampled_from([len(NAMES)] * 3 + [4])) | st.builds(
+    lambda: replace(fitted(True), uplift=False)  # was trained on NOTHING, and is asked for no uplift
+)
 challengers = st.sampled_from([{}, {}, {"upsell": Fickle()}, {"upsell": Broken()}, {"other": Fickle()}])
 
 
@@ -212,6 +216,19 @@ NEEDED = {
     "facts": ("unread", "degraded", "shed"),
     "screen": ("left", "word", "weights"),
 }
+
+
+def test_a_release_is_let_go_of_without_the_garbage_collector():
+    release, _ = noted(plain(challengers={"upsell": Fickle()}), fitted(False))
+    for surface in release.catalog.surfaces:
+        decide(release, asked(surface=surface), Facts())
+    gone = weakref.ref(release)
+    gc.disable()
+    try:
+        del release
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_errors_of_others_are_passed_on():

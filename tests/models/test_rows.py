@@ -99,6 +99,24 @@ def test_what_is_no_sequence_of_offers_is_refused(models, known):
         models["lightgbm"]._ask(known, "home", 5)
 
 
+def test_only_what_it_knows_is_made_ready_for_other_extensions(models):
+    asker = models["lightgbm"]._asker
+    assert asker.ready("home", ("annual", "new", "annual"), NOTHING)
+    assert asker.ready("home", (), None)
+    assert asker.ready("elsewhere", ("annual",), NOTHING) is None
+    assert asker.ready("home", ("annual",), "new") is None
+    for args in ((), ("home", ["annual"], None), ("home", ("annual",)), ([], (), None), ("home", ([],), None)):
+        with pytest.raises(TypeError):
+            asker.ready(*args)
+
+
+@pytest.mark.parametrize("odd", [{"shrinkage": 0.0}, {"calibration": None}])
+def test_a_model_out_of_the_ordinary_is_asked_by_python(models, odd):
+    assert models["lightgbm"].ready("home", ("annual",)) is not None
+    assert models["lightgbm"].ready("home", ("annual", NOTHING)) is None
+    assert replace(models["lightgbm"], golden=(), **odd).ready("home", ("annual",)) is None
+
+
 @pytest.mark.parametrize("gone", ["", "models._rows", "models._bits"])
 def test_what_rests_on_others_finds_them_by_itself_or_says_that_they_are_not_there(gone):
     program = f"import sys; sys.modules.update({{name: None for name in [{gone!r}] if name}}); import models._score"
