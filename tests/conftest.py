@@ -18,6 +18,10 @@ pytest.register_assert_rewrite("stand")  # so that what fails in there says by w
 settings.register_profile("any machine", parent=settings(), deadline=None)  # how long an example takes is no property
 settings.load_profile("any machine")
 
+# Threads of LightGBM that wait for one another give their core away. Two that spin beside another process of the suite
+# make a fit of two seconds take twenty.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 OWN_SERVER = os.environ.get("REDIS_URL")
 
 
