@@ -1,12 +1,8 @@
 """LightGBM, fitted so that `models.scorer` can score it: the booster behind four of the learners."""
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
-
-# Read when OpenMP loads. Threads that spin while they wait made a fit eight times slower on cores shared with others.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import lightgbm
 import numpy as np

@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -137,3 +140,20 @@ def test_unknown_learners_and_parameters_are_named(encoding, sample):
         fit("logistic", encoding, sample, {"depth": 3}, 0)
     with pytest.raises(UserError, match="LightGBM refuses"):
         fit("lightgbm", encoding, sample, {"num_leaves": 1}, 0)
+
+
+WHEN_IT_LOADS = """
+import os, sys
+class Watch:
+    def find_spec(self, name, *more):
+        if name == "lightgbm":
+            print(os.environ.get("OMP_WAIT_POLICY"))
+sys.meta_path.insert(0, Watch())
+import training.train
+"""
+
+
+def test_whoever_trains_tells_openmp_not_to_spin_before_it_loads():
+    free = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    done = subprocess.run([sys.executable, "-c", WHEN_IT_LOADS], env=free, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["passive"]
