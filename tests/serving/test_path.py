@@ -332,10 +332,11 @@ def test_a_body_that_does_not_come_is_408(runner, ways, monkeypatch):
 
 
 def test_a_bug_is_500_in_the_one_form_and_is_raised_for_the_server_to_see(runner, ways, monkeypatch):
-    async def broken(*_):
+    def broken(*_):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("serving.decide.made", broken)
+    for way in ("serving.decide", "serving.path"):
+        monkeypatch.setattr(f"{way}.begun", broken)
     answer = same(runner, ways, Asked([json.dumps(BODY).encode()]))
     assert (answer.status, answer.raised) == (500, "ZeroDivisionError")
     assert json.loads(answer.body)["error"]["code"] == "internal"
