@@ -35,7 +35,7 @@ from stores.log.event_log import Log
 from stores.online.units import Ledger
 from stores.releases import ReleaseStore
 
-POLL_EVERY = 0.1
+POLL_EVERY = 0.05
 SWITCH_SECONDS = 0.0005
 """For which loading may keep the requests waiting at a time; Python's own choice is ten times as long."""
 KEYS_EVERY = 0.5

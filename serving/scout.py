@@ -16,7 +16,7 @@ from serving.cage import Abandoned, refusal
 from serving.trial import examine
 from stores.releases import ReleaseStore
 
-LOOK_EVERY = 0.1
+LOOK_EVERY = 0.05
 RETRY_AFTER = 10.0
 """Seconds before a release that was refused is tried again: its files may only just be on their way."""
 MOST_EARLIER = 5
