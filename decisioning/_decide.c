@@ -270,7 +270,7 @@ static PyObject *language_of(PyObject *locale)
 static PyObject *text_for(PyObject *texts, PyObject *locale)
 {
     PyObject *found = NULL;
-    if (locale && PyUnicode_CheckExact(locale) && PyUnicode_GET_LENGTH(locale)) {
+    if (locale && PyUnicode_Check(locale) && PyUnicode_GET_LENGTH(locale)) {
         found = PyDict_GetItemWithError(texts, locale);
         PyObject *language = found || PyErr_Occurred() ? NULL : language_of(locale);
         if (language) found = PyDict_GetItemWithError(texts, language);

@@ -1,6 +1,7 @@
 """The steps of `examine` in a row by the extension `_examine.c`, where it is built. `engine` says what is right."""
 
 import struct
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from math import inf
 from typing import TypeVar
@@ -35,7 +36,8 @@ def examiner(
     found, limits = native("decisioning._examine", VERSION), plan.limits
     budgets = tuple(_budgets(limits.budgets))
     many = len(plan.index.conditions) > MOST_BITS or len(budgets) > MOST_BUDGETS
-    if found is None or many or any(abs(budget.impressions) > MOST_UNITS for budget, _ in limits.budgets):
+    many = many or any(abs(budget.impressions) > MOST_UNITS for budget, _ in limits.budgets)
+    if found is None or many or sys.byteorder != "little":
         return twin
     made = found.Examiner(
         twin=twin,

@@ -1,5 +1,6 @@
 """What a client sends, as the engine takes it: the context read, the user behind a keyed hash, and with an id."""
 
+import sys
 from collections.abc import Callable
 from typing import Protocol
 
@@ -50,9 +51,9 @@ def made(
 
 
 def _by_c() -> Requested | None:
-    """The same by the extension, which asks `made` for what is unusual; None where it isn't built."""
+    """The same by the extension, which asks `made` for what is unusual; None where it can't be used."""
     extension = native("serving._request", VERSION)
-    if extension is None:
+    if extension is None or sys.byteorder != "little":  # its hash of a user would be another one
         return None
     kinds = FeatureType.BOOL, FeatureType.INT, FeatureType.FLOAT, FeatureType.ENUM, FeatureType.TEXT
     requested: Requested = extension.Maker(

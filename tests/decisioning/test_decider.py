@@ -127,9 +127,14 @@ def asked(**changes):
     return Request(**{"decision_id": "d.bare", "user": "u", "surface": "bare", "now": NOW} | changes)
 
 
-@pytest.mark.parametrize(
-    "locale", [None, "", "_", "de_AT", "-sv", "sv", "sv-SE", "pt-BR", "pt", "xx", "\ud800", 3, 1.5, True]
-)
+class Told(str):
+    """A text of another type."""
+
+
+LOCALES = [None, "", "_", "de_AT", "-sv", "sv", "sv-SE", "pt-BR", "pt", "xx", "\ud800", Told("sv-SE"), 3, 1.5, True]
+
+
+@pytest.mark.parametrize("locale", LOCALES)
 @pytest.mark.parametrize("uplift", [False, True])
 def test_texts_are_in_the_same_language(locale, uplift):
     shown = set()

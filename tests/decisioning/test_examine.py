@@ -195,3 +195,9 @@ def test_what_makes_no_examiner_is_refused(name, monkeypatch):
     for args in ((), (1, 2), (1, 2, 3, 4)):
         with pytest.raises(TypeError):
             make(**words).examine(*args)
+
+
+def test_words_in_another_order_of_bytes_are_left_to_python(monkeypatch):
+    monkeypatch.setattr("sys.byteorder", "big")
+    release = Release("r", Catalog("c", surfaces={"s": Surface("s")}))
+    assert release.examiners["s"] is examined

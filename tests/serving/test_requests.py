@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from decisioning.catalog import Catalog, FeatureSpec, FeatureType, Surface
 from decisioning.domain import Request
 from features.context import MAX_INT, ContextReader
+from serving import requests
 from serving.errors import ApiError
 from serving.ids import RandomIds
 from serving.requests import made, requested
@@ -100,3 +101,8 @@ def test_a_source_of_ids_that_fails_is_told_of():
 
     with pytest.raises(OSError, match="no randomness"):
         requested(SECRET, READER, Surface("banner"), sent, 5.0, broken)
+
+
+def test_a_user_has_the_same_hash_where_bytes_are_in_another_order(monkeypatch):
+    monkeypatch.setattr("sys.byteorder", "big")
+    assert requests._by_c() is None, "its hash is made of words in the order of this machine"
