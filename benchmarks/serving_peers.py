@@ -2,7 +2,8 @@
 
 Each runs in an environment of its own (`make bench-peers` prepares them), on the one core that Segue has in its turn,
 with one worker and LightGBM on one thread; the load client and Valkey have the other core. One peer at a time runs
-beside Segue, and they are asked in turns.
+beside Segue and an echo, and they are asked in turns. What a peer is beside the echo says how fast it is itself: the
+floors rest on that (docs/adr/0017).
 """
 
 import json
@@ -16,7 +17,7 @@ from typing import Any
 
 from benchmarks.peers_shop import Given, given
 from benchmarks.running import ROOT, answers, free_port, process, until
-from benchmarks.serving_path import Subject, in_turns, segue
+from benchmarks.serving_path import Subject, in_turns, rival, segue
 from benchmarks.shop import FOLDER, Shop, prepared, stocked
 from benchmarks.timing import figure, say
 
@@ -104,11 +105,11 @@ def measure(quick: bool = False, folder: Path = FOLDER) -> dict[str, Any]:
     shop = prepared(folder)
     files = given(shop)
     figures: dict[str, Any] = {"peers": {}}
-    with stocked(shop) as url, segue(shop, url) as ours:
+    with stocked(shop) as url, segue(shop, url) as ours, rival("echo", shop, url) as echo:
         for peer in PEERS:
             say(f"  {peer.name}")
             with running(peer, shop, files, url) as theirs:
-                found = in_turns({"segue": ours, peer.name: theirs}, rounds, seconds)
+                found = in_turns({"segue": ours, peer.name: theirs, "echo": echo}, rounds, seconds)
             figures[f"vs_{peer.name}"] = figure(
                 [turn["segue"]["per_second"] / turn[peer.name]["per_second"] for turn in found]
             )
@@ -120,6 +121,7 @@ def told(peer: Peer, found: list[dict[str, Mapping[str, float]]]) -> dict[str, A
     return {
         **{what: figure([turn[peer.name][what] for turn in found]) for what in ("per_second", "p50_ms", "p99_ms")},
         "segue_per_second": figure([turn["segue"]["per_second"] for turn in found]),
+        "echo_over": figure([turn["echo"]["per_second"] / turn[peer.name]["per_second"] for turn in found]),
         "versions": versions(peer),
     }
 
