@@ -38,9 +38,12 @@ class Counted(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self.asked: list[str] = []
+        self.meanwhile = lambda: None
+        """What happens while it is read."""
 
     async def read(self, *words, **more):
         self.asked.append("read")
+        self.meanwhile()
         return await super().read(*words, **more)
 
     async def reserve(self, *words, **more):
@@ -99,6 +102,14 @@ def test_what_was_said_of_one_user_or_surface_or_release_is_never_said_of_anothe
     assert ask(server, Rung.CACHED, user_id="bob")[0]["degraded"] == ["scores:prior"]
     server.use(replace(server.release, id="r2"))
     assert ask(server, Rung.CACHED)[0]["degraded"] == ["scores:prior"], "a new release begins with nothing"
+
+
+@pytest.mark.parametrize("more", [{}, {"dry_run": True}], ids=["plain", "dry run"])
+def test_what_falls_behind_while_the_store_is_asked_goes_without_the_models(server, more):
+    """With what was read all the same: no fallback, however far behind."""
+    server.store.meanwhile = lambda: setattr(server.runtime.pressure, "seconds_behind", AGES[Rung.FALLBACK])
+    answer, found = ask(server, Rung.MODEL, **more)
+    assert (answer["degraded"], found.facts.unread) == (["scores:prior"], frozenset())
 
 
 def test_reasons_are_left_out_first_and_only_then_the_models(server):
