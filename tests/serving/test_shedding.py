@@ -131,6 +131,13 @@ def test_explaining_a_decision_puts_nothing_into_the_cache(server):
     assert after.facts.shed.known["upsell/1"].p_convert == (plain.decision.slate[0].p_convert,)
 
 
+def test_what_was_said_to_explain_is_remembered_of_nobody_else(server):
+    ask(server, Rung.MODEL, explain=True)
+    _, found = ask(server, Rung.MODEL, user_id="bob", exclude=["annual"])
+    assert found.decision.model is None, "nobody asked the model"
+    assert ask(server, Rung.CACHED, user_id="bob")[0]["degraded"] == ["scores:prior"]
+
+
 def test_the_fallback_asks_the_store_nothing_and_keeps_the_kill_switch_it_knows_of(server):
     async def story():
         await server.store.kill("generic")
