@@ -157,7 +157,7 @@ class Begun(msgspec.Struct, eq=False):
         return DecisionRecord(self.request, facts, decision, durations)
 
 
-def begun(
+def begin(
     runtime: Runtime,
     body: bytes,
     caller: Caller = ANYBODY,

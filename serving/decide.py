@@ -9,7 +9,7 @@ from decisioning.domain import Decision, Facts, Rung, decided
 from serving import safely
 from serving.access import ANYBODY, Caller
 from serving.answers import encoded
-from serving.begun import DRY_RUN, STICKY, Begun, Made, begun
+from serving.begun import DRY_RUN, STICKY, Begun, Made, begin
 from serving.pressure import SPARED
 from serving.runtime import Runtime
 from serving.shedding import FALLBACK, UNEXPLAINED, shed
@@ -34,8 +34,8 @@ async def made(
     patience: float | None = None,
     arrived: float | None = None,
 ) -> Made:
-    """Decides. Raises what `begun` raises, and nothing else, whatever is down."""
-    request = begun(runtime, body, caller, patience, arrived)
+    """Decides. Raises what `begin` raises, and nothing else, whatever is down."""
+    request = begin(runtime, body, caller, patience, arrived)
     if not request.is_plain():
         return await settled(request)
     found = request.at_once(await request.ask())

@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from serving import decide
-from serving.begun import Made, begun
+from serving.begun import Made, begin
 from serving.errand import PATH, Errand
 from serving.errors import ApiError, gone, internal, slow_body
 from serving.exchange import ARRIVED
@@ -43,7 +43,7 @@ async def direct(runtime: Runtime, errand: Errand) -> None:
         patience = read_patience(errand.deadline)
         if len(errand.body) > MAX_DECISION_BYTES:
             raise too_large(MAX_DECISION_BYTES)
-        request = begun(runtime, errand.body, caller, patience, errand.arrived)
+        request = begin(runtime, errand.body, caller, patience, errand.arrived)
         if request.is_plain():  # here, and not in a coroutine of its own
             found = request.at_once(await request.ask())
             if type(found) is not Made:

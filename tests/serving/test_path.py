@@ -336,7 +336,7 @@ def test_a_bug_is_500_in_the_one_form_and_is_raised_for_the_server_to_see(runner
         raise ZeroDivisionError
 
     for way in ("serving.decide", "serving.path"):
-        monkeypatch.setattr(f"{way}.begun", broken)
+        monkeypatch.setattr(f"{way}.begin", broken)
     answer = same(runner, ways, Asked([json.dumps(BODY).encode()]))
     assert (answer.status, answer.raised) == (500, "ZeroDivisionError")
     assert json.loads(answer.body)["error"]["code"] == "internal"
