@@ -7,7 +7,7 @@ request on that rung, and `refused` refuses it, to measure what each costs.
 
 import os
 
-import serving.decide
+import serving.deciding.decide
 from decisioning.domain import Rung
 from serving.pressure import Pressure
 
@@ -20,7 +20,7 @@ def install(way: str) -> None:
     most = CAP if way == "cap" else 0 if way == "refused" else 1 << 30
     Pressure.is_late = lambda self, arrived: len(self.in_hand) >= most  # type: ignore[method-assign]
     step = Rung(way) if way in ("cached", "prior", "fallback") else Rung.MODEL
-    serving.decide.rung = lambda age, budget, is_read=False: step  # type: ignore[assignment]
+    serving.deciding.decide.rung = lambda age, budget, is_read=False: step  # type: ignore[assignment]
 
 
 if __name__ == "__main__":

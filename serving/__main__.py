@@ -13,7 +13,7 @@ from stores.home import Home
 def main() -> None:
     """Options, or the environment variables that stand in for them."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # no arithmetic here is worth a thread, nor a fork with threads
-    from serving.supervisor import serve
+    from serving.processes.supervisor import serve
 
     parser = argparse.ArgumentParser(
         prog="python -m serving",

@@ -5,7 +5,7 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 
 from decisioning.engine import Release
-from serving.board import Row
+from serving.processes.board import Row
 
 
 def build() -> str:

@@ -1,7 +1,7 @@
 """The web application: routes, body limits, and one form for every error. It decides nothing itself.
 
-The decision route is answered before routing and middleware (`serving.path`); the same route is here too, as FastAPI
-would have it: it is what the document at /openapi.json describes, and what the short way is held against.
+The decision route is answered before routing and middleware (`serving.deciding.path`); the same route is here too, as
+FastAPI would have it: it is what the document at /openapi.json describes, and what the short way is held against.
 """
 
 import asyncio
@@ -18,13 +18,14 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from serving import decide, events, openapi, path
+from serving import events, openapi
 from serving.about import build
 from serving.access import ANY, Caller
-from serving.errand import Direct
+from serving.deciding import decide, path
 from serving.errors import ApiError, gone, internal, slow_body
-from serving.exchange import ARRIVED
-from serving.exposition import PAGE_TYPE
+from serving.figures.exposition import PAGE_TYPE
+from serving.http.errand import Direct
+from serving.http.exchange import ARRIVED
 from serving.runtime import Runtime
 from serving.schemas import DEADLINE, MAX_DECISION_BYTES, MAX_EVENTS_BYTES, check_length, read_patience, too_large
 from stores.api_keys import DECIDE, EVENTS, METRICS
@@ -47,7 +48,7 @@ class Application(FastAPI):
         super().__init__(**more)
         self._runtime, self._fast = runtime, fast
         self.direct: Direct | None = partial(path.direct, runtime) if fast else None
-        """How connections of our own take requests for decisions here past ASGI (`serving.errand`)."""
+        """How connections of our own take requests for decisions here past ASGI (`serving.http.errand`)."""
 
     async def __call__(self, scope: path.Scope, receive: path.Receive, send: path.Send) -> None:
         if scope["type"] != "http":

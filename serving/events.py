@@ -9,7 +9,7 @@ from msgspec import Raw
 from decisioning.domain import DECISION, NOTHING, Event, EventType
 from decisioning.identity import user_key
 from serving.errors import ApiError
-from serving.metrics import Metrics
+from serving.figures.metrics import Metrics
 from serving.runtime import Current, Runtime
 from serving.schemas import EventRequest, EventsAnswer, Rejected, read_event, split_events
 from stores.log.decision_log import event_line

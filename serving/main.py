@@ -10,11 +10,11 @@ import structlog
 from decisioning.errors import UserError
 from serving import logs
 from serving.app import create_app
-from serving.breaker import GuardedStore
+from serving.guarded.breaker import GuardedStore
+from serving.processes.server import Server
+from serving.processes.shared import Shared
 from serving.runtime import Runtime
-from serving.server import Server
 from serving.settings import Settings
-from serving.shared import Shared
 from stores.connect import address
 from stores.log.event_log import EventLog
 from stores.online.memory_store import MemoryStore
@@ -32,8 +32,9 @@ log = structlog.get_logger()
 def run(settings: Settings, on_ready: Callable[[str], None] | None = None) -> None:
     """Serves in this very process until SIGTERM or SIGINT, then returns: for a tour or a test.
 
-    It takes releases as they are, where `serving.supervisor.serve` tries each one first in a process of its own.
-    `on_ready` is called with the address once requests are answered. Raises UserError where the address can't be had.
+    It takes releases as they are, where `serving.processes.supervisor.serve` tries each one first, in a process of its
+    own. `on_ready` is called with the address once requests are answered. Raises UserError where the address can't be
+    had.
     """
     configure_log(settings)
     listening = listen(settings)  # first: nothing is opened for a server that can't be reached

@@ -20,16 +20,16 @@ from features.context import ContextReader
 from features.schema import Schema
 from serving.about import row_of
 from serving.access import Access
-from serving.board import STARTING, Board, Row
-from serving.breaker import GuardedStore
-from serving.exposition import FLUSH_EVERY, Exporter
-from serving.ids import RandomIds
-from serving.journal import Journal
-from serving.metrics import Metrics
+from serving.deciding.ids import RandomIds
+from serving.deciding.journal import Journal
+from serving.deciding.score_cache import ScoreCache, noted
+from serving.deciding.stopwatch import Stopwatch, watched
+from serving.figures.exposition import FLUSH_EVERY, Exporter
+from serving.figures.metrics import Metrics
+from serving.figures.standing import Standing
+from serving.guarded.breaker import GuardedStore
 from serving.pressure import Pressure
-from serving.score_cache import ScoreCache, noted
-from serving.standing import Standing
-from serving.stopwatch import Stopwatch, watched
+from serving.processes.board import STARTING, Board, Row
 from stores.catalog_files import read_catalog_files
 from stores.log.event_log import Log
 from stores.online.units import Ledger

@@ -57,8 +57,8 @@ def serve(
 
     SIGTERM drains, SIGHUP replaces the workers one by one. Callers need a key once there is one: `segue keys add`.
     """
+    from serving.processes.supervisor import serve as serve_by_workers
     from serving.settings import Settings
-    from serving.supervisor import serve as serve_by_workers
 
     where = Home(home)
     if catalog is not None and not catalog.is_dir():

@@ -160,7 +160,7 @@ typedef struct {
     char text[20];
 } Second; /* the whole second that was written last: many moments are of one */
 
-/* A moment in epoch seconds, to the millisecond, as serving.answers.rfc3339 has it. */
+/* A moment in epoch seconds, to the millisecond, as serving.deciding.answers.rfc3339 has it. */
 static inline int put_moment(Sheet *out, double moment, Second *last)
 {
     if (!(0.0 <= moment && moment < 253402300799.0)) return UNKNOWN; /* the year 10000 */

@@ -23,7 +23,7 @@ from models.artifact import Means, Model
 from models.crossing import Traits
 from models.encoding import Encoding
 from models.learners import Sample, fit
-from serving.score_cache import Noted, ScoreCache
+from serving.deciding.score_cache import Noted, ScoreCache
 
 REASON = missing("decisioning._decide", by_decider.VERSION) or by_c.NOT_BUILT
 pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON)

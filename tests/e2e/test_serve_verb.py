@@ -14,7 +14,7 @@ def served(monkeypatch, tmp_path) -> list:
     """The settings of servers that got as far as being started; none of them is."""
     found: list = []
     monkeypatch.setenv("SEGUE_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("serving.supervisor.serve", lambda settings, **more: found.append(settings))
+    monkeypatch.setattr("serving.processes.supervisor.serve", lambda settings, **more: found.append(settings))
     return found
 
 

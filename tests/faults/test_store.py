@@ -11,7 +11,7 @@ from redis import Redis
 from redis.exceptions import BusyLoadingError, RedisError
 from stand import shown
 
-from serving.circuit import PROBE_EVERY
+from serving.guarded.circuit import PROBE_EVERY
 from stores.embedded import LEASH, embedded_binary
 
 LEASHED = [sys.executable, "-I", "-S", "-c", LEASH, str(os.getpid()), embedded_binary()]

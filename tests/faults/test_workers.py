@@ -201,7 +201,7 @@ def test_a_worker_that_hangs_leaves_new_connections_to_its_peer(team, within):
 
 IMPATIENT = """
 import sys
-from serving import child
+from serving.processes import child
 child.HANGS_AFTER = 1.0
 sys.argv[1:] = {arguments}
 from serving.__main__ import main
@@ -227,7 +227,7 @@ def test_a_worker_that_hangs_for_long_is_killed_and_replaced(home):
 
 STILLBORN = """
 import os, sys
-from serving import supervisor
+from serving.processes import supervisor
 supervisor.work = lambda *told: os._exit(7)
 sys.argv[1:] = {arguments}
 from serving.__main__ import main
@@ -246,7 +246,7 @@ def test_workers_that_die_at_once_again_and_again_end_the_server_with_a_clear_me
 
 UNDECIDED = """
 import sys, time
-from serving import scout
+from serving.processes import scout
 scout.examine = lambda *told: time.sleep(60)
 sys.argv[1:] = {arguments}
 from serving.__main__ import main

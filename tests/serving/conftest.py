@@ -18,7 +18,7 @@ from decisioning.identity import user_key
 from decisioning.rules import Budget, Cap, CapBy, Guard, Scope
 from features.schema import Schema
 from serving.app import create_app
-from serving.breaker import GuardedStore
+from serving.guarded.breaker import GuardedStore
 from serving.runtime import Current, Runtime
 from stores.log.event_log import EventLog
 from stores.online.memory_store import MemoryStore

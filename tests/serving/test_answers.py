@@ -6,8 +6,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from decisioning.domain import Decision, Shown, Source
-from serving import answers
-from serving.answers import encoded, rfc3339
+from serving.deciding import answers
+from serving.deciding.answers import encoded, rfc3339
 
 text = st.text(max_size=6)
 chances = st.floats(allow_nan=False, allow_infinity=False) | st.floats(-1e4, 1e4) | st.just(5e-7)

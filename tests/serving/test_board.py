@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from decisioning.errors import UserError
-from serving.board import CLOSED, HEAD, ROW_BYTES, SERVING, Board, Row, Verdict
+from serving.processes.board import CLOSED, HEAD, ROW_BYTES, SERVING, Board, Row, Verdict
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -76,7 +76,7 @@ def test_more_models_than_a_row_holds_are_told_as_such():
 
 READ_WHILE_ANOTHER_PROCESS_WRITES = """
 import os
-from serving.board import Board, Row
+from serving.processes.board import Board, Row
 board = Board(1)
 if os.fork() == 0:
     while True:

@@ -8,9 +8,9 @@ import pytest
 
 from decisioning.domain import Event, Facts, HistoryEvent
 from features.schema import Schema
-from serving import backlog, circuit
-from serving.breaker import READ_ONLY, UNREAD, GuardedStore
-from serving.circuit import State
+from serving.guarded import backlog, circuit
+from serving.guarded.breaker import READ_ONLY, UNREAD, GuardedStore
+from serving.guarded.circuit import State
 from stores.online.budgets import Want
 from stores.online.port import PartDown, ReadOnly, StoreDown, TooSlow
 
@@ -202,7 +202,7 @@ def test_what_a_user_did_later_never_overtakes_what_waits(moody):
 
 
 def test_a_write_that_hangs_opens_the_breaker_where_nothing_else_is_answered(moody, monkeypatch):
-    monkeypatch.setattr("serving.breaker.APPLY_TIMEOUT", 0.02)
+    monkeypatch.setattr("serving.guarded.breaker.APPLY_TIMEOUT", 0.02)
 
     async def story(store):
         moody.mood = "hangs"
@@ -213,7 +213,7 @@ def test_a_write_that_hangs_opens_the_breaker_where_nothing_else_is_answered(moo
 
 
 def test_a_write_that_is_slow_while_others_are_answered_only_waits(moody, monkeypatch):
-    monkeypatch.setattr("serving.breaker.APPLY_TIMEOUT", 0.05)
+    monkeypatch.setattr("serving.guarded.breaker.APPLY_TIMEOUT", 0.05)
 
     async def story(store):
         moody.mood = "hangs"

@@ -194,7 +194,7 @@ def test_an_explanation_that_fails_costs_no_more_than_the_reasons(client, ask, l
     def broken(*_, **__):
         raise IndexError
 
-    monkeypatch.setattr(f"serving.safely.{part}", broken)
+    monkeypatch.setattr(f"serving.deciding.safely.{part}", broken)
     answer = decide(client, ask | {"explain": True})
     assert answer["offers"]
     assert "reasons" not in answer

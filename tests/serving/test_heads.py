@@ -6,11 +6,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from decisioning.native import missing
-from serving.guard import BUFFERED
-from serving.heads import VERSION
-from serving.protocol import FIRST_LINE
+from serving.http.guard import BUFFERED
+from serving.http.heads import VERSION
+from serving.http.protocol import FIRST_LINE
 
-head = pytest.importorskip("serving._head", reason=missing("serving._head", VERSION))
+head = pytest.importorskip("serving.http._head", reason=missing("serving.http._head", VERSION))
 
 BODY = b'{"a": 1}'
 

@@ -4,7 +4,7 @@ import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 
-from serving.ids import AT_ONCE, RandomIds
+from serving.deciding.ids import AT_ONCE, RandomIds
 
 
 def test_ids_are_32_hexadecimal_digits_and_never_the_same():

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 
 from decisioning.domain import Decision, Facts, Request, Source
-from serving.journal import AT_MOST, Journal
+from serving.deciding.journal import AT_MOST, Journal
 from stores.log.decision_log import DecisionRecord, decode
 from stores.log.event_log import MemoryLog
 

@@ -18,9 +18,9 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
 from decisioning.domain import NOTHING, Decision, Facts, Policy, Rung, Shed, Shown, Source
 from serving.app import create_app
-from serving.board import Board, Row
-from serving.exposition import FILES, MOST_SERIES, BulkHistogram, Exporter, Workers, shared_folder
-from serving.metrics import Count, Level, Metrics, Spread
+from serving.figures.exposition import FILES, MOST_SERIES, BulkHistogram, Exporter, Workers, shared_folder
+from serving.figures.metrics import Count, Level, Metrics, Spread
+from serving.processes.board import Board, Row
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -209,8 +209,8 @@ def test_a_label_that_never_ends_ends_as_other():
 COUNTING = """
 import sys
 from pathlib import Path
-from serving.exposition import Exporter
-from serving.metrics import Metrics
+from serving.figures.exposition import Exporter
+from serving.figures.metrics import Metrics
 metrics = Metrics()
 exporter = Exporter(metrics, Path(sys.argv[1]), int(sys.argv[2]))
 for _ in range(int(sys.argv[3])):
@@ -323,8 +323,8 @@ def test_a_count_that_nobody_can_tell_is_a_line_of_the_log_and_never_in_the_way_
 FILLING = """
 import sys
 from pathlib import Path
-from serving.exposition import MOST_SERIES, Exporter
-from serving.metrics import Count, Metrics, Spread
+from serving.figures.exposition import MOST_SERIES, Exporter
+from serving.figures.metrics import Count, Metrics, Spread
 metrics = Metrics()
 exporter = Exporter(metrics, Path(sys.argv[1]), 1)
 for one in vars(metrics).values():
@@ -354,8 +354,8 @@ STARTING = """
 import os
 import sys
 from pathlib import Path
-from serving.exposition import Exporter
-from serving.metrics import Metrics
+from serving.figures.exposition import Exporter
+from serving.figures.metrics import Metrics
 folder, reserve = Path(sys.argv[1]), os.posix_fallocate
 first = Exporter(Metrics(), folder, 0)
 pages = []

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from decisioning.identity import user_key
 from features.schema import Schema
-from serving import path
 from serving.access import Access
 from serving.app import create_app
-from serving.breaker import GuardedStore
+from serving.deciding import path
+from serving.guarded.breaker import GuardedStore
 from serving.runtime import Current, Runtime
 from stores.api_keys import DECIDE, EVENTS, EXPLAIN, Limit
 from stores.key_file import KeyFile
@@ -335,7 +335,7 @@ def test_a_bug_is_500_in_the_one_form_and_is_raised_for_the_server_to_see(runner
     def broken(*_):
         raise ZeroDivisionError
 
-    for way in ("serving.decide", "serving.path"):
+    for way in ("serving.deciding.decide", "serving.deciding.path"):
         monkeypatch.setattr(f"{way}.begin", broken)
     answer = same(runner, ways, Asked([json.dumps(BODY).encode()]))
     assert (answer.status, answer.raised) == (500, "ZeroDivisionError")

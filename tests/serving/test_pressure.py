@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from decisioning.domain import Known, Rung, Scores
+from serving.deciding.score_cache import MAX_AGE, Noted, ScoreCache
 from serving.pressure import BEAT, LATE, Pressure, rung
-from serving.score_cache import MAX_AGE, Noted, ScoreCache
 
 ORDER = list(Rung)
 

@@ -18,9 +18,9 @@ from raw_http import line_to, post
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from serving.guard import SWEEP_EVERY, Guard, Limits
+from serving.http.guard import SWEEP_EVERY, Guard, Limits
+from serving.http.protocol import Protocol, protocol
 from serving.pressure import Pressure
-from serving.protocol import Protocol, protocol
 
 BODY = b'{"a": 1}'
 
@@ -188,7 +188,7 @@ def test_where_the_worker_itself_was_held_up_no_client_is_to_blame(monkeypatch):
     connection = SimpleNamespace(checked=[])
     connection.check = connection.checked.append
     clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr("serving.guard.perf_counter", lambda: clock.now)
+    monkeypatch.setattr("serving.http.guard.perf_counter", lambda: clock.now)
     loop = SimpleNamespace(call_later=lambda *_: None)
     guard = Guard(Pressure(), Limits())
     guard.watch([connection], loop)

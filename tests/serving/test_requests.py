@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from decisioning.catalog import Catalog, FeatureSpec, FeatureType, Surface
 from decisioning.domain import Request
 from features.context import MAX_INT, ContextReader
-from serving import requests
+from serving.deciding import requests
+from serving.deciding.ids import RandomIds
+from serving.deciding.requests import made, requested
 from serving.errors import ApiError
-from serving.ids import RandomIds
-from serving.requests import made, requested
 from serving.schemas import DecisionRequest
 
 SPECS = [

@@ -5,9 +5,9 @@ import os
 import pytest
 import structlog
 
-from serving import scout as module
-from serving.board import Board
-from serving.scout import Scout
+from serving.processes import scout as module
+from serving.processes.board import Board
+from serving.processes.scout import Scout
 from stores.releases import ReleaseStore
 
 BROKEN = "It is broken."

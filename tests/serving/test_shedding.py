@@ -12,7 +12,7 @@ from decisioning.catalog_yaml import load_catalog
 from decisioning.domain import Rung, Source
 from decisioning.engine import Release, decide
 from decisioning.rules import Budget, Cap, CapBy
-from serving.decide import made
+from serving.deciding.decide import made
 from serving.pressure import Pressure
 from stores.log.decision_log import canonical, decode, encode
 from stores.online.memory_store import MemoryStore

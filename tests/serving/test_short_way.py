@@ -13,8 +13,8 @@ from raw_http import chunked, line_to, post
 from uvicorn import Config
 from uvicorn.server import ServerState
 
+from serving.http.protocol import protocol
 from serving.pressure import Pressure
-from serving.protocol import protocol
 
 BODY = b'{"a": 1}'
 JSON = b"content-type: application/json\r\ncontent-length: %d\r\n"

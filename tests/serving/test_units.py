@@ -9,8 +9,8 @@ from shop import NOW, Server, offer, shop, told
 from decisioning.catalog import Exploration, Surface
 from decisioning.rules import Budget
 from evaluation.recorded.replay import replay
-from serving.breaker import UNREAD
-from serving.units import ATTEMPTS
+from serving.deciding.units import ATTEMPTS
+from serving.guarded.breaker import UNREAD
 from stores.log.decision_log import decode
 from stores.online.memory_store import MemoryStore
 from stores.online.port import StoreDown

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
-from serving.errand import PATH, Errand
-from serving.exchange import ARRIVED
+from serving.http.errand import PATH, Errand
+from serving.http.exchange import ARRIVED
 
 Headers = tuple[tuple[bytes, bytes], ...]
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from decisioning.catalog import Catalog, Offer, Score, Surface
 from decisioning.engine import Release
 from decisioning.identity import user_key
-from serving import decide, events
-from serving.breaker import GuardedStore
+from serving import events
+from serving.deciding import decide
+from serving.guarded.breaker import GuardedStore
 from serving.runtime import Current, Runtime
 from stores.log.decision_log import DecisionRecord, decode
 from stores.log.event_log import MemoryLog

@@ -1,4 +1,4 @@
-"""Trials of releases and of wild work, in a process of one thread: what `serving.cage` needs, and pytest is not.
+"""Trials of releases and of wild work, in a process of one thread: what `serving.processes.cage` needs, unlike pytest.
 
 `python trials.py FOLDER` prints, as JSON, why each was refused (null: it was not).
 """
@@ -22,8 +22,8 @@ from decisioning.errors import UserError
 from features.schema import Schema
 from models.artifact import Model, record_golden
 from models.calibration import Platt
-from serving.cage import refusal
-from serving.scout import caged
+from serving.processes.cage import refusal
+from serving.processes.scout import caged
 from stores.releases import ReleaseStore
 
 CUTS, FLIPS = 20, 15

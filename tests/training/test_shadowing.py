@@ -14,8 +14,8 @@ from evaluation.recorded.log_checks import check_log
 from features.schema import Schema
 from features.snapshots import build_snapshot, snapshot_rows
 from models import artifact
-from serving import decide
-from serving.breaker import GuardedStore
+from serving.deciding import decide
+from serving.guarded.breaker import GuardedStore
 from serving.runtime import Runtime, prepared
 from stores.home import Home
 from stores.log.decision_log import CHALLENGER, decode, event_line

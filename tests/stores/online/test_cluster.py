@@ -17,7 +17,7 @@ from servers import CLUSTERED, HOST, Cluster, Server, cluster, redis_server
 from decisioning.catalog import FeatureSpec, FeatureType
 from decisioning.domain import Event
 from features.schema import Schema
-from serving.breaker import GuardedStore
+from serving.guarded.breaker import GuardedStore
 from stores.connect import connect
 from stores.embedded import embedded_binary
 from stores.online.budgets import Want

@@ -11,7 +11,7 @@ from small_store import EVENT, SCHEMA, store_at
 
 from decisioning.domain import Event
 from decisioning.errors import UserError
-from serving.breaker import GuardedStore
+from serving.guarded.breaker import GuardedStore
 from stores.connect import connect
 from stores.online.budgets import Want
 from stores.online.layout import Keys

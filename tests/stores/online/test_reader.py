@@ -9,7 +9,7 @@ from redis import Redis
 from decisioning.catalog import FeatureSpec, FeatureType
 from decisioning.domain import Event, Facts
 from features.schema import Schema
-from serving.breaker import GuardedStore
+from serving.guarded.breaker import GuardedStore
 from stores.online.layout import Keys, Pointer, Version
 from stores.online.port import StoreDown, TooSlow
 from stores.online.reader import Reading

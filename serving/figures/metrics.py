@@ -1,8 +1,9 @@
 """What a worker counts while it answers: plain dicts and lists, and notes of plain decisions in the extension
 `_metrics.c`, where it is built, which are sorted out later.
 
-Nothing here knows Prometheus. `serving.exposition` moves what was counted to its client library every 0.2 s. Labels are
-words of our own or of the catalog, never a client's text: each makes a series that lasts as long as the server.
+Nothing here knows Prometheus. `serving.figures.exposition` moves what was counted to its client library every 0.2 s.
+Labels are words of our own or of the catalog, never a client's text: each makes a series that lasts as long as the
+server.
 """
 
 from collections import defaultdict
@@ -151,7 +152,7 @@ class Metrics:
 
 def _notes(twin: Served) -> Any:
     """What notes plain decisions, and lets `twin` see to the others; None where the extension isn't there."""
-    extension = native("serving._metrics", VERSION)
+    extension = native("serving.figures._metrics", VERSION)
     if extension is None:
         return None
     return extension.Notes(twin, (Decision, Shown, Policy, Facts), _CHOICES, NOTHING, Rung.MODEL)

@@ -11,7 +11,7 @@ Plain = Callable[[bytes, bytes], tuple[bytes | None, bytes | None, bytes] | None
 """Of all that was read, and a request's first line: Authorization, Segue-Deadline and the body, if it is one plain
 request that begins so; else None."""
 
-_extension = native("serving._head", VERSION)
+_extension = native("serving.http._head", VERSION)
 
 
 def _none(data: bytes, line: bytes) -> None:

@@ -12,11 +12,11 @@ from typing import Any
 
 import structlog
 
-from serving import decide
-from serving.begun import Made, begin
-from serving.errand import PATH, Errand
+from serving.deciding import decide
+from serving.deciding.begun import Made, begin
 from serving.errors import ApiError, gone, internal, slow_body
-from serving.exchange import ARRIVED
+from serving.http.errand import PATH, Errand
+from serving.http.exchange import ARRIVED
 from serving.runtime import Runtime
 from serving.schemas import MAX_DECISION_BYTES, check_length, read_patience, too_large
 from stores.api_keys import DECIDE

@@ -11,9 +11,9 @@ from functools import partial
 
 import structlog
 
-from serving.board import Board, Verdict
-from serving.cage import Abandoned, refusal
-from serving.trial import examine
+from serving.processes.board import Board, Verdict
+from serving.processes.cage import Abandoned, refusal
+from serving.processes.trial import examine
 from stores.releases import ReleaseStore
 
 LOOK_EVERY = 0.05

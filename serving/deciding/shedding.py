@@ -6,7 +6,7 @@
 | prior | 25 ms | the scores remembered; the units of hard budgets, so that those count as spent |
 | fallback | its budget less 5 ms | the store: nothing is known, and nothing but the surface's fallback is looked at |
 
-Beyond that the connection answers 503 (`serving.protocol`). Reasons are left out first, after 5 ms.
+Beyond that the connection answers 503 (`serving.http.protocol`). Reasons are left out first, after 5 ms.
 """
 
 from dataclasses import replace

@@ -11,9 +11,9 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
-from serving.board import CLOSED, DRAINING, SERVING
+from serving.http.protocol import protocol
 from serving.pressure import Pressure
-from serving.protocol import protocol
+from serving.processes.board import CLOSED, DRAINING, SERVING
 from serving.runtime import Runtime
 
 CONNECTIONS_CLOSE_WITHIN = 10

@@ -8,8 +8,8 @@ import structlog
 from decisioning import engine
 from decisioning.domain import Decision, Facts, Reason, Request, Source
 from decisioning.explain import explain, with_changes
+from serving.deciding.units import Decide
 from serving.runtime import Current
-from serving.units import Decide
 
 ENGINE_FAILED = "engine:failed"
 

@@ -17,15 +17,16 @@ import structlog
 from prometheus_client import multiprocess
 
 from decisioning.errors import UserError
-from serving import main, scout
-from serving.board import DRAINING, FAILED, SERVING
-from serving.child import HANDLED, Bell, Child, Luck, Order, fork, how
-from serving.exposition import shared_folder
+from serving import main
+from serving.figures.exposition import shared_folder
+from serving.processes import scout
+from serving.processes.board import DRAINING, FAILED, SERVING
+from serving.processes.child import HANDLED, Bell, Child, Luck, Order, fork, how
+from serving.processes.server import CONNECTIONS_CLOSE_WITHIN
+from serving.processes.shared import Shared
+from serving.processes.worker import work
 from serving.runtime import KEYS_EVERY
-from serving.server import CONNECTIONS_CLOSE_WITHIN
 from serving.settings import Settings
-from serving.shared import Shared
-from serving.worker import work
 from stores.releases import ReleaseStore
 
 TICK = 0.05

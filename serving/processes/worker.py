@@ -15,13 +15,13 @@ from fastapi import FastAPI
 from decisioning.errors import UserError
 from serving import main
 from serving.app import create_app
-from serving.board import FAILED, Row
-from serving.child import Order
-from serving.exposition import Exporter
+from serving.figures.exposition import Exporter
+from serving.processes.board import FAILED, Row
+from serving.processes.child import Order
+from serving.processes.server import Server
+from serving.processes.shared import Shared
 from serving.runtime import Runtime
-from serving.server import Server
 from serving.settings import Settings
-from serving.shared import Shared
 
 log = structlog.get_logger()
 

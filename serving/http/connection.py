@@ -7,10 +7,10 @@ from typing import ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from serving.errand import Errand
 from serving.errors import ApiError
-from serving.exchange import Exchange, whole
-from serving.guard import CUT_SHORT, FULL, SLOW_BODY, SLOW_HEAD, Guard
+from serving.http.errand import Errand
+from serving.http.exchange import Exchange, whole
+from serving.http.guard import CUT_SHORT, FULL, SLOW_BODY, SLOW_HEAD, Guard
 
 OTHER = "other"
 """In metrics, the route of what is answered here."""
@@ -20,7 +20,7 @@ IDLE, HEAD, BODY, CLOSING = range(4)
 
 
 class Connection(HttpToolsProtocol):
-    """What holds of any connection; `serving.protocol` reads requests from its bytes."""
+    """What holds of any connection; `serving.http.protocol` reads requests from its bytes."""
 
     __slots__ = (  # what each request touches lies together; uvicorn's own is in a dict of forty
         "_active", "_arrived", "_fed", "_has_ended", "_has_short_way", "_last_words", "_reading", "_since", "_stage",

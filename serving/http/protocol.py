@@ -10,11 +10,11 @@ from urllib.parse import unquote
 
 import httptools
 
-from serving.connection import BODY, CLOSING, HEAD, IDLE, Connection
-from serving.errand import PATH, Errand
 from serving.errors import ApiError
-from serving.exchange import Exchange
-from serving.guard import (
+from serving.http.connection import BODY, CLOSING, HEAD, IDLE, Connection
+from serving.http.errand import PATH, Errand
+from serving.http.exchange import Exchange
+from serving.http.guard import (
     BUFFERED,
     LEFTOVERS,
     LONG_HEAD,
@@ -29,7 +29,7 @@ from serving.guard import (
     Guard,
     Limits,
 )
-from serving.heads import plain
+from serving.http.heads import plain
 from serving.pressure import Pressure
 from serving.schemas import MOST_DIGITS
 

@@ -2,13 +2,13 @@
  * keyed hash and a fresh id.
  *
  * What is unusual (a sticky surface, a set, a time, a value of a wrong type) is left to the twin as a whole:
- * serving/requests.py, which is this file's other half.
+ * serving/deciding/requests.py, which is this file's other half.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include "../decisioning/blake2b.h"
-#include "../decisioning/records.h"
+#include "../../decisioning/blake2b.h"
+#include "../../decisioning/records.h"
 
 #define VERSION 1 /* of what Python and this ask of one another: requests.py has the same */
 
@@ -284,7 +284,7 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL}};
 
 static PyTypeObject MakerType = {
-    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "serving._request.Maker",
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "serving.deciding._request.Maker",
     .tp_basicsize = sizeof(Maker),
     .tp_flags = Py_TPFLAGS_DEFAULT,
     .tp_new = maker_new,

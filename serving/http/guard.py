@@ -7,7 +7,7 @@ from time import perf_counter
 from typing import Protocol
 
 from serving.errors import TOO_LARGE, ApiError
-from serving.exchange import whole
+from serving.http.exchange import whole
 from serving.pressure import Pressure
 
 MAX_HEAD = 16 * 1024

@@ -11,7 +11,7 @@
 
 #define MOST_HEAD 8192 /* bytes; of a longer head none is plain */
 #define MOST_DIGITS 6  /* of a body's length */
-#define MOST_BODY 65536 /* bytes; of a longer body the rest is not waited for (serving.guard.BUFFERED) */
+#define MOST_BODY 65536 /* bytes; of a longer body the rest is not waited for (serving.http.guard.BUFFERED) */
 
 /* What a byte may be a part of. */
 #define NAME 1  /* a header's name: RFC 9110, section 5.6.2 */
@@ -214,7 +214,7 @@ static PyMethodDef functions[] = {
 
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
-    .m_name = "serving._head",
+    .m_name = "serving.http._head",
     .m_doc = "The head of the plainest of requests.",
     .m_size = -1,
     .m_methods = functions,

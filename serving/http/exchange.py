@@ -10,7 +10,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from serving.errors import ApiError
 
 if TYPE_CHECKING:
-    from serving.connection import Connection
+    from serving.http.connection import Connection
 
 Headers = Iterable[tuple[bytes, bytes]]
 

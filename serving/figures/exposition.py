@@ -28,8 +28,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 
-from serving.board import Board
-from serving.metrics import Count, Level, Metrics, Spread
+from serving.figures.metrics import Count, Level, Metrics, Spread
+from serving.processes.board import Board
 
 FLUSH_EVERY = 0.2
 """Seconds."""

@@ -1,12 +1,12 @@
 /* What a worker counts of each decision that it answers, noted in one call and without an object: one row of numbers,
  * and which of a few combinations of words it belongs to. Several times a second, `drain` gives all that was noted.
  *
- * serving/metrics.py says what is counted, and counts itself what is unusual, such as a decision that lacked something.
+ * serving/figures/metrics.py says what is counted, and counts itself what is unusual, such as a decision that lacked something.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include "../decisioning/records.h"
+#include "../../decisioning/records.h"
 
 #define VERSION 1 /* of what Python and this ask of one another: metrics.py has the same */
 
@@ -235,7 +235,7 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL}};
 
 static PyTypeObject NotesType = {
-    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "serving._metrics.Notes",
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "serving.figures._metrics.Notes",
     .tp_basicsize = sizeof(Notes),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
     .tp_new = notes_new,

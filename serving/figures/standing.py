@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from serving.circuit import State
-from serving.metrics import Count
+from serving.figures.metrics import Count
+from serving.guarded.circuit import State
 
 if TYPE_CHECKING:
     from serving.runtime import Runtime

@@ -10,7 +10,7 @@ from decisioning.identity import decision_id, user_key
 from decisioning.native import native
 from features.context import ContextReader
 from serving.context import read_context
-from serving.ids import RandomIds
+from serving.deciding.ids import RandomIds
 from serving.schemas import DecisionRequest
 
 VERSION = 1
@@ -52,7 +52,7 @@ def made(
 
 def _by_c() -> Requested | None:
     """The same by the extension, which asks `made` for what is unusual; None where it can't be used."""
-    extension = native("serving._request", VERSION)
+    extension = native("serving.deciding._request", VERSION)
     if extension is None or sys.byteorder != "little":  # its hash of a user would be another one
         return None
     kinds = FeatureType.BOOL, FeatureType.INT, FeatureType.FLOAT, FeatureType.ENUM, FeatureType.TEXT

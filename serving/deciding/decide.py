@@ -6,14 +6,14 @@ import structlog
 
 from decisioning.catalog import Surface
 from decisioning.domain import Decision, Facts, Rung, decided
-from serving import safely
 from serving.access import ANYBODY, Caller
-from serving.answers import encoded
-from serving.begun import DRY_RUN, STICKY, Begun, Made, begin
+from serving.deciding import safely
+from serving.deciding.answers import encoded
+from serving.deciding.begun import DRY_RUN, STICKY, Begun, Made, begin
+from serving.deciding.shedding import FALLBACK, UNEXPLAINED, shed
+from serving.deciding.units import Decide, Desk
 from serving.pressure import SPARED
 from serving.runtime import Runtime
-from serving.shedding import FALLBACK, UNEXPLAINED, shed
-from serving.units import Decide, Desk
 from stores.online import sticky
 
 log = structlog.get_logger()

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serving.access import Access, guard_exposure
-from serving.board import Board
 from serving.limits import Counts
+from serving.processes.board import Board
 from serving.settings import Settings
 
 

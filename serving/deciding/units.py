@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from decisioning.domain import Decision, Facts, Request, Shown, Source, record
-from serving.breaker import GuardedStore
+from serving.guarded.breaker import GuardedStore
 from serving.runtime import Current
 from stores.online.budgets import Want
 from stores.online.units import Ledger

@@ -1,8 +1,8 @@
 """The online store behind a circuit breaker: no request waits for a store that is known to be down.
 
-Three states (`serving.circuit`): all is well; the store is read but takes no writes; the store is down. In the second,
-what is reported waits in a backlog, and reads know of what waits here; hard budgets are closed, as nobody can take a
-unit. Of a cluster a part may be down: then what needs that part goes without, and all is well for the others.
+Three states (`serving.guarded.circuit`): all is well; the store is read but takes no writes; the store is down. In the
+second, what is reported waits in a backlog, and reads know of what waits here; hard budgets are closed, as nobody can
+take a unit. Of a cluster a part may be down: then what needs that part goes without, and all is well for the others.
 """
 
 import asyncio
@@ -17,8 +17,8 @@ import structlog
 
 from decisioning.domain import Event, Facts
 from features.schema import Schema
-from serving.backlog import APPLY_TIMEOUT, AT_ONCE, Backlog
-from serving.circuit import Circuit, State
+from serving.guarded.backlog import APPLY_TIMEOUT, AT_ONCE, Backlog
+from serving.guarded.circuit import Circuit, State
 from stores.online.budgets import Want
 from stores.online.port import Damaged, OnlineStore, PartDown, ReadOnly, StoreDown, TooSlow
 from stores.online.reader import Reading

@@ -1,7 +1,7 @@
 """A request for a decision on its way past ASGI: from its connection straight to the application, and back at once.
 
 ASGI costs what a decision itself may cost: a scope, a task, and a message for each part of an answer. All other
-requests, and those for decisions that did not come whole, go that way (`serving.exchange`).
+requests, and those for decisions that did not come whole, go that way (`serving.http.exchange`).
 """
 
 import asyncio
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from serving.exchange import INTERNAL, lines
+from serving.http.exchange import INTERNAL, lines
 
 if TYPE_CHECKING:
-    from serving.connection import Connection
+    from serving.http.connection import Connection
 
 PATH = "/v1/decisions"
 """Of the requests that are errands, where they are POSTs."""

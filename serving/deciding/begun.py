@@ -10,16 +10,16 @@ import msgspec
 from decisioning.catalog import Catalog, Surface
 from decisioning.domain import Decision, Facts, Request, Rung
 from decisioning.identity import sticky_until
-from serving import safely
 from serving.access import ANYBODY, Caller
-from serving.answers import encoded
+from serving.deciding import safely
+from serving.deciding.answers import encoded
+from serving.deciding.requests import requested
+from serving.deciding.shedding import shed
+from serving.deciding.units import Decide, Desk, wanted
 from serving.errors import ApiError, invalid
 from serving.pressure import rung
-from serving.requests import requested
 from serving.runtime import Current, Runtime
 from serving.schemas import DecisionRequest, read_decision
-from serving.shedding import shed
-from serving.units import Decide, Desk, wanted
 from stores.api_keys import EXPLAIN
 from stores.log.decision_log import CHALLENGER, DecisionRecord
 from stores.online.budgets import Want

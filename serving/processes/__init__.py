@@ -1,0 +1,1 @@
+"""The processes of one server: who supervises, who tries releases, who answers."""
